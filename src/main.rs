@@ -1,0 +1,2 @@
+//! The `broker` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! From a Topic Name to its subscribers.

@@ -1,0 +1,1 @@
+//! Topic Names and Topic Filters (section 4.7).
