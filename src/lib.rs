@@ -6,3 +6,4 @@ pub mod properties;
 pub mod reason;
 pub mod router;
 pub mod topic;
+mod wire;
