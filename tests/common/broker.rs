@@ -29,7 +29,8 @@ impl Broker {
                 log: Arc::default(),
             };
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+        let program = std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into());
+        let mut command = Command::new(program);
         for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
             if !args.contains(&option) {
                 command.args([option, value]);
