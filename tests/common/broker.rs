@@ -140,6 +140,13 @@ impl Broker {
         client.disconnect();
     }
 
+    /// Lets one and a half seconds pass by the broker's own clock: until it cuts a silent client with Keep Alive 1. What
+    /// was due within a second before has then happened.
+    pub fn let_time_pass(&self) {
+        let mut clock = self.connect(Connect::v311("").keep_alive(1));
+        clock.expect_closed();
+    }
+
     /// Resident memory of the broker in KiB; `None` where it cannot be read (a foreign broker, no procfs).
     pub fn rss_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.as_ref()?.id())).ok()?;
@@ -205,7 +212,12 @@ impl Drop for Broker {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the broker ---\n{}", self.log());
+            let log = self.log();
+            let start = log.len().saturating_sub(4096);
+            eprintln!(
+                "--- end of the broker's log ---\n{}",
+                String::from_utf8_lossy(&log.as_bytes()[start..])
+            );
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Client {
     pub name: String,
     /// The answer to the CONNECT, when [`Broker::connect`](super::Broker::connect) made this client.
     pub connack: Connack,
+    /// Bytes of the packet that was received last, its fixed header included.
+    pub last_size: usize,
     stream: TcpStream,
     received: Vec<u8>,
     last_id: u16,
@@ -36,6 +38,7 @@ impl Client {
             name: "client".into(),
             connack,
             stream,
+            last_size: 0,
             received: Vec::new(),
             last_id: 0,
         }
@@ -99,6 +102,7 @@ impl Client {
             if let Some((first, body, size)) = wire::split(&self.received) {
                 let packet = Packet::decode(self.version, first, body);
                 self.received.drain(..size);
+                self.last_size = size;
                 return Ok(Some(packet));
             }
             let left = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
@@ -382,6 +386,21 @@ impl Client {
     pub fn disconnect_with(&mut self, disconnect: Disconnect) {
         self.send(disconnect);
         self.expect_closed();
+    }
+
+    /// Reads and forgets until the broker closes, which may cut a packet in two; returns the number of bytes.
+    pub fn drain_until_closed(mut self) -> usize {
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let mut count = self.received.len();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return count,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return count,
+                Err(error) => panic!("{}: the broker does not close: {error}", self.name),
+            }
+        }
     }
 
     /// Closes the connection without a DISCONNECT, as a network failure does, and waits until the broker has closed
