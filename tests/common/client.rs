@@ -321,31 +321,63 @@ impl Client {
         self.expect(Packet::Pingresp);
     }
 
+    /// PINGREQ, and PINGRESP after any number of messages, which are acknowledged.
+    pub fn ping_among_messages(&mut self) {
+        self.send(Packet::Pingreq);
+        loop {
+            match self.recv() {
+                Packet::Pingresp => return,
+                Packet::Publish(publish) => self.ack(&publish),
+                other => panic!("{}: neither PINGRESP nor PUBLISH: {other:?}", self.name),
+            }
+        }
+    }
+
     /// The same as [`Client::ping`], for tests that mean the silence.
     pub fn assert_silent_until_ping(&mut self) {
         self.ping();
     }
 
-    /// Proves that nothing that `publisher` has sent so far is still to come to this client: a QoS 0 sentinel of the
-    /// same publisher is the next message. Costs a subscription of this client.
+    /// Proves that nothing that `publisher` has sent so far is still to come to this client: sentinels of the same
+    /// publisher, one at QoS 0 and one at QoS 1 (which may overtake each other), are the next messages. Costs a
+    /// subscription of this client, and needs room in its Receive Maximum.
     pub fn assert_nothing_from(&mut self, publisher: &mut Client) {
-        let topic = self.sentinel_topic();
-        self.subscribe(&topic, 0);
+        let topic = self.subscribe_to_sentinel();
         publisher.publish(&topic, "sentinel", 0);
-        self.expect_message(&topic, "sentinel");
-    }
-
-    fn sentinel_topic(&mut self) -> String {
-        let number = self.next_id();
-        format!("sentinel/{}/{number}", self.name)
+        publisher.publish(&topic, "sentinel", 1);
+        let mut seen = [self.message(), self.message()];
+        seen.sort_by_key(|message| message.qos);
+        let as_expected = seen
+            .iter()
+            .enumerate()
+            .all(|(qos, seen)| seen.topic == topic && usize::from(seen.qos) == qos);
+        assert!(
+            as_expected,
+            "{}: nothing but sentinels was expected: {seen:?}",
+            self.name
+        );
     }
 
     /// As [`Client::assert_nothing_from`], for what this client has published itself.
     pub fn assert_nothing_from_itself(&mut self) {
-        let topic = self.sentinel_topic();
-        self.subscribe(&topic, 0);
-        self.publish(&topic, "sentinel", 0);
-        self.expect_message(&topic, "sentinel");
+        let topic = self.subscribe_to_sentinel();
+        let id = self.next_id();
+        self.send(Publish::new(&topic, "sentinel"));
+        self.send(Publish::new(&topic, "sentinel").qos(1, id));
+        for _ in 0..3 {
+            match self.recv() {
+                Packet::Puback(ack) if ack.id == id => {}
+                Packet::Publish(message) if message.topic == topic => self.ack(&message),
+                other => panic!("{}: nothing but sentinels was expected: {other:?}", self.name),
+            }
+        }
+    }
+
+    fn subscribe_to_sentinel(&mut self) -> String {
+        let number = self.next_id();
+        let topic = format!("sentinel/{}/{number}", self.name);
+        self.subscribe(&topic, 1);
+        topic
     }
 
     // ---- ends ----------------------------------------------------------------------------------------------------
