@@ -19,6 +19,17 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them.
     pub fn start(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args)
+    }
+
+    /// Starts a broker that may have this many files open.
+    pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
+        Broker::launch(command, args)
+    }
+
+    fn launch(mut command: Command, args: &[&str]) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr
                 .parse()
@@ -29,8 +40,6 @@ impl Broker {
                 log: Arc::default(),
             };
         }
-        let program = std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into());
-        let mut command = Command::new(program);
         for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
             if !args.contains(&option) {
                 command.args([option, value]);
@@ -220,6 +229,10 @@ impl Drop for Broker {
             );
         }
     }
+}
+
+fn program() -> String {
+    std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into())
 }
 
 /// Collects what a pipe delivers, in a thread of its own.
