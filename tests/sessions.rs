@@ -20,16 +20,13 @@ fn session_exists(broker: &Broker, version: Version, id: &str) -> bool {
 #[test]
 fn session_present() {
     let broker = Broker::start(&[]);
-    for version in [Version::V311, Version::V5] {
-        assert!(!session_exists(&broker, version, "me"), "nothing yet");
-        assert!(session_exists(&broker, version, "me"), "kept");
-        let mut clean = broker.connect(Connect::new(version, "me"));
+    for (version, id) in [(Version::V311, "v311"), (Version::V5, "v5")] {
+        assert!(!session_exists(&broker, version, id), "nothing yet");
+        assert!(session_exists(&broker, version, id), "kept");
+        let mut clean = broker.connect(Connect::new(version, id));
         assert!(!clean.connack.session_present, "a clean start has no session");
         clean.disconnect();
-        assert!(
-            !session_exists(&broker, version, "me"),
-            "a clean session leaves nothing"
-        );
+        assert!(!session_exists(&broker, version, id), "a clean session leaves nothing");
     }
 }
 

@@ -50,6 +50,7 @@ fn published_retained() {
             .connect(Connect::new(version, "mortal").will(Will::new("will/r", "").retain()))
             .kill();
         watcher.expect_message("will/r", "");
+        late.expect_message("will/r", "");
         late.unsubscribe("will/r");
         late.subscribe("will/r", 0);
         late.assert_silent_until_ping();

@@ -4,6 +4,7 @@ use super::packet::{
     Ack, Connack, Disconnect, Packet, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe, Version, code,
 };
 use super::{DEADLINE, wire};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub struct Client {
     pub last_size: usize,
     stream: TcpStream,
     received: Vec<u8>,
+    /// Packets that came while [`Client::ack`] waited for another one; they are received next.
+    set_aside: VecDeque<Packet>,
     last_id: u16,
 }
 
@@ -40,6 +43,7 @@ impl Client {
             stream,
             last_size: 0,
             received: Vec::new(),
+            set_aside: VecDeque::new(),
             last_id: 0,
         }
     }
@@ -97,6 +101,13 @@ impl Client {
     }
 
     fn next_packet(&mut self, limit: Duration) -> std::io::Result<Option<Packet>> {
+        match self.set_aside.pop_front() {
+            Some(packet) => Ok(Some(packet)),
+            None => self.read_packet(limit),
+        }
+    }
+
+    fn read_packet(&mut self, limit: Duration) -> std::io::Result<Option<Packet>> {
         let start = Instant::now();
         loop {
             if let Some((first, body, size)) = wire::split(&self.received) {
@@ -282,22 +293,27 @@ impl Client {
         publish
     }
 
-    /// Acknowledges a PUBLISH: PUBACK, or PUBREC, PUBREL, PUBCOMP, with the PUBREL as the next packet.
+    /// Acknowledges a PUBLISH: PUBACK, or PUBREC, PUBREL, PUBCOMP. Messages that come before the PUBREL are received
+    /// afterwards.
     pub fn ack(&mut self, publish: &Publish) {
         match publish.qos {
             1 => self.send(Packet::Puback(Ack::new(publish.id))),
             2 => {
                 self.send(Packet::Pubrec(Ack::new(publish.id)));
-                let pubrel = self.recv_pubrel();
-                assert_eq!(
-                    (pubrel.id, pubrel.reason),
-                    (publish.id, 0),
-                    "{}: the wrong PUBREL",
-                    self.name
-                );
+                self.await_pubrel(publish.id);
                 self.send(Packet::Pubcomp(Ack::new(publish.id)));
             }
             _ => {}
+        }
+    }
+
+    fn await_pubrel(&mut self, id: u16) {
+        loop {
+            match self.read_packet(DEADLINE) {
+                Ok(Some(Packet::Pubrel(ack))) if ack == Ack::new(id) => return,
+                Ok(Some(packet @ Packet::Publish(_))) => self.set_aside.push_back(packet),
+                other => panic!("{}: expected PUBREL {id}, got {other:?}", self.name),
+            }
         }
     }
 
