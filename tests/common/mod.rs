@@ -41,6 +41,7 @@
 mod broker;
 mod client;
 pub mod packet;
+mod scenes;
 pub mod wire;
 
 pub use broker::Broker;
