@@ -19,6 +19,17 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them.
     pub fn start(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args)
+    }
+
+    /// Starts a broker that may have this many files open.
+    pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
+        Broker::launch(command, args)
+    }
+
+    fn launch(mut command: Command, args: &[&str]) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr
                 .parse()
@@ -29,7 +40,6 @@ impl Broker {
                 log: Arc::default(),
             };
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
         for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
             if !args.contains(&option) {
                 command.args([option, value]);
@@ -139,6 +149,13 @@ impl Broker {
         client.disconnect();
     }
 
+    /// Lets one and a half seconds pass by the broker's own clock: until it cuts a silent client with Keep Alive 1. What
+    /// was due within a second before has then happened.
+    pub fn let_time_pass(&self) {
+        let mut clock = self.connect(Connect::v311("").keep_alive(1));
+        clock.expect_closed();
+    }
+
     /// Resident memory of the broker in KiB; `None` where it cannot be read (a foreign broker, no procfs).
     pub fn rss_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.as_ref()?.id())).ok()?;
@@ -204,9 +221,18 @@ impl Drop for Broker {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the broker ---\n{}", self.log());
+            let log = self.log();
+            let start = log.len().saturating_sub(4096);
+            eprintln!(
+                "--- end of the broker's log ---\n{}",
+                String::from_utf8_lossy(&log.as_bytes()[start..])
+            );
         }
     }
+}
+
+fn program() -> String {
+    std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into())
 }
 
 /// Collects what a pipe delivers, in a thread of its own.

@@ -4,6 +4,7 @@ use super::packet::{
     Ack, Connack, Disconnect, Packet, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe, Version, code,
 };
 use super::{DEADLINE, wire};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -15,8 +16,12 @@ pub struct Client {
     pub name: String,
     /// The answer to the CONNECT, when [`Broker::connect`](super::Broker::connect) made this client.
     pub connack: Connack,
+    /// Bytes of the packet that was received last, its fixed header included.
+    pub last_size: usize,
     stream: TcpStream,
     received: Vec<u8>,
+    /// Packets that came while [`Client::ack`] waited for another one; they are received next.
+    set_aside: VecDeque<Packet>,
     last_id: u16,
 }
 
@@ -36,7 +41,9 @@ impl Client {
             name: "client".into(),
             connack,
             stream,
+            last_size: 0,
             received: Vec::new(),
+            set_aside: VecDeque::new(),
             last_id: 0,
         }
     }
@@ -94,11 +101,19 @@ impl Client {
     }
 
     fn next_packet(&mut self, limit: Duration) -> std::io::Result<Option<Packet>> {
+        match self.set_aside.pop_front() {
+            Some(packet) => Ok(Some(packet)),
+            None => self.read_packet(limit),
+        }
+    }
+
+    fn read_packet(&mut self, limit: Duration) -> std::io::Result<Option<Packet>> {
         let start = Instant::now();
         loop {
             if let Some((first, body, size)) = wire::split(&self.received) {
                 let packet = Packet::decode(self.version, first, body);
                 self.received.drain(..size);
+                self.last_size = size;
                 return Ok(Some(packet));
             }
             let left = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
@@ -278,22 +293,27 @@ impl Client {
         publish
     }
 
-    /// Acknowledges a PUBLISH: PUBACK, or PUBREC, PUBREL, PUBCOMP, with the PUBREL as the next packet.
+    /// Acknowledges a PUBLISH: PUBACK, or PUBREC, PUBREL, PUBCOMP. Messages that come before the PUBREL are received
+    /// afterwards.
     pub fn ack(&mut self, publish: &Publish) {
         match publish.qos {
             1 => self.send(Packet::Puback(Ack::new(publish.id))),
             2 => {
                 self.send(Packet::Pubrec(Ack::new(publish.id)));
-                let pubrel = self.recv_pubrel();
-                assert_eq!(
-                    (pubrel.id, pubrel.reason),
-                    (publish.id, 0),
-                    "{}: the wrong PUBREL",
-                    self.name
-                );
+                self.await_pubrel(publish.id);
                 self.send(Packet::Pubcomp(Ack::new(publish.id)));
             }
             _ => {}
+        }
+    }
+
+    fn await_pubrel(&mut self, id: u16) {
+        loop {
+            match self.read_packet(DEADLINE) {
+                Ok(Some(Packet::Pubrel(ack))) if ack == Ack::new(id) => return,
+                Ok(Some(packet @ Packet::Publish(_))) => self.set_aside.push_back(packet),
+                other => panic!("{}: expected PUBREL {id}, got {other:?}", self.name),
+            }
         }
     }
 
@@ -317,31 +337,63 @@ impl Client {
         self.expect(Packet::Pingresp);
     }
 
+    /// PINGREQ, and PINGRESP after any number of messages, which are acknowledged.
+    pub fn ping_among_messages(&mut self) {
+        self.send(Packet::Pingreq);
+        loop {
+            match self.recv() {
+                Packet::Pingresp => return,
+                Packet::Publish(publish) => self.ack(&publish),
+                other => panic!("{}: neither PINGRESP nor PUBLISH: {other:?}", self.name),
+            }
+        }
+    }
+
     /// The same as [`Client::ping`], for tests that mean the silence.
     pub fn assert_silent_until_ping(&mut self) {
         self.ping();
     }
 
-    /// Proves that nothing that `publisher` has sent so far is still to come to this client: a QoS 0 sentinel of the
-    /// same publisher is the next message. Costs a subscription of this client.
+    /// Proves that nothing that `publisher` has sent so far is still to come to this client: sentinels of the same
+    /// publisher, one at QoS 0 and one at QoS 1 (which may overtake each other), are the next messages. Costs a
+    /// subscription of this client, and needs room in its Receive Maximum.
     pub fn assert_nothing_from(&mut self, publisher: &mut Client) {
-        let topic = self.sentinel_topic();
-        self.subscribe(&topic, 0);
+        let topic = self.subscribe_to_sentinel();
         publisher.publish(&topic, "sentinel", 0);
-        self.expect_message(&topic, "sentinel");
-    }
-
-    fn sentinel_topic(&mut self) -> String {
-        let number = self.next_id();
-        format!("sentinel/{}/{number}", self.name)
+        publisher.publish(&topic, "sentinel", 1);
+        let mut seen = [self.message(), self.message()];
+        seen.sort_by_key(|message| message.qos);
+        let as_expected = seen
+            .iter()
+            .enumerate()
+            .all(|(qos, seen)| seen.topic == topic && usize::from(seen.qos) == qos);
+        assert!(
+            as_expected,
+            "{}: nothing but sentinels was expected: {seen:?}",
+            self.name
+        );
     }
 
     /// As [`Client::assert_nothing_from`], for what this client has published itself.
     pub fn assert_nothing_from_itself(&mut self) {
-        let topic = self.sentinel_topic();
-        self.subscribe(&topic, 0);
-        self.publish(&topic, "sentinel", 0);
-        self.expect_message(&topic, "sentinel");
+        let topic = self.subscribe_to_sentinel();
+        let id = self.next_id();
+        self.send(Publish::new(&topic, "sentinel"));
+        self.send(Publish::new(&topic, "sentinel").qos(1, id));
+        for _ in 0..3 {
+            match self.recv() {
+                Packet::Puback(ack) if ack.id == id => {}
+                Packet::Publish(message) if message.topic == topic => self.ack(&message),
+                other => panic!("{}: nothing but sentinels was expected: {other:?}", self.name),
+            }
+        }
+    }
+
+    fn subscribe_to_sentinel(&mut self) -> String {
+        let number = self.next_id();
+        let topic = format!("sentinel/{}/{number}", self.name);
+        self.subscribe(&topic, 1);
+        topic
     }
 
     // ---- ends ----------------------------------------------------------------------------------------------------
@@ -382,6 +434,21 @@ impl Client {
     pub fn disconnect_with(&mut self, disconnect: Disconnect) {
         self.send(disconnect);
         self.expect_closed();
+    }
+
+    /// Reads and forgets until the broker closes, which may cut a packet in two; returns the number of bytes.
+    pub fn drain_until_closed(mut self) -> usize {
+        self.stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let mut count = self.received.len();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return count,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return count,
+                Err(error) => panic!("{}: the broker does not close: {error}", self.name),
+            }
+        }
     }
 
     /// Closes the connection without a DISCONNECT, as a network failure does, and waits until the broker has closed

@@ -32,7 +32,8 @@
 //! * The doc comment of a test says what it proves and names the statements: `[MQTT-…]` is MQTT 5.0's, `[MQTT3-…]`
 //!   is MQTT 3.1.1's. `tests/conformance.md` lists them all, and `tests/conformance.rs` compares the two.
 //! * With `CONF_BROKER_ADDR=127.0.0.1:1883` in the environment the tests talk to that broker instead of starting one,
-//!   to see how another implementation answers (limits given to [`Broker::start`] are then ignored).
+//!   to see how another implementation answers (limits given to [`Broker::start`] are then ignored); with
+//!   `CONF_BROKER_BIN=path` they start that program.
 
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
