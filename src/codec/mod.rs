@@ -11,7 +11,7 @@ pub mod frame;
 mod proptests;
 mod reasons;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use crate::reason::ReasonCode;
 use crate::wire::Malformed;

@@ -1,5 +1,7 @@
 //! A notation for packets in tests: `bytes("30 | s'topic' {26 s'name' s'value'} 'payload'")`.
 
+pub(crate) mod client;
+
 /// The bytes that a text stands for:
 /// `0A1B` hexadecimal digits; `'text'` characters; `s'text'` characters with their length in two bytes before them;
 /// `{ … }` whatever is inside with its length as Variable Byte Integer before it; `|` the Remaining Length of all that
