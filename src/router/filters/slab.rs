@@ -133,3 +133,17 @@ impl Renumbering {
         self.0[old.index()]
     }
 }
+
+#[cfg(test)]
+impl<T> Slab<T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Used(thing) => Some(thing),
+            Place::Free(_) => None,
+        })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.places.capacity()
+    }
+}
