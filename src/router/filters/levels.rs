@@ -50,8 +50,13 @@ impl Levels {
         }
     }
 
-    pub(super) const fn is_sparse(&self) -> bool {
-        self.uses.is_sparse()
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Numbers in use and free ones.
+    pub(super) const fn places(&self) -> usize {
+        self.uses.places()
     }
 
     pub(super) fn compact(&mut self) -> Renumbering {

@@ -196,6 +196,19 @@ fn memory_goes_back_while_others_stay() {
 }
 
 #[test]
+fn a_large_trie_is_not_renumbered_for_a_few_levels() {
+    let mut index = FilterIndex::<()>::new();
+    (0..10_000).for_each(|n| *index.entry(&n.to_string().split("").collect::<Vec<_>>().join("/+/")) = ());
+    let levels = index.wildcard.level_places();
+    for _ in 0..3 {
+        (0..100).for_each(|n| *index.entry(&format!("+/level-{n}")) = ());
+        (0..100).for_each(|n| _ = index.remove(&format!("+/level-{n}")));
+    }
+    assert_eq!(index.wildcard.level_places(), levels + 100);
+    index.wildcard.check();
+}
+
+#[test]
 fn literal_filters_give_memory_back_too() {
     let mut index = FilterIndex::<()>::new();
     (0..10_000).for_each(|n| *index.entry(&n.to_string()) = ());

@@ -8,7 +8,6 @@ use foldhash::HashMap;
 use super::levels::Levels;
 use super::shrink;
 use super::slab::{Id, Slab};
-
 use crate::topic;
 
 /// Invariants: both roots always exist; every other node has a child or a value, for `remove` takes away those that
@@ -232,9 +231,12 @@ impl<V> Trie<V> {
         self.levels.release(level);
     }
 
-    /// Gives memory back when three quarters of it are unused. That many removals have paid for the work.
+    /// Gives memory back when three quarters of it are unused. That many removals have paid for the work, which is why
+    /// the three are taken together: else a client could make a large trie be renumbered by using up a few levels.
     fn compact_if_sparse(&mut self) {
-        if self.nodes.is_sparse() || self.values.is_sparse() || self.levels.is_sparse() {
+        let used = self.nodes.len() + self.values.len() + self.levels.len();
+        let places = self.nodes.places() + self.values.places() + self.levels.places();
+        if places > 256 && used < places / 4 {
             self.compact();
         } else {
             shrink(&mut self.edges);
@@ -377,6 +379,11 @@ impl<V> Trie<V> {
         assert_eq!(self.levels.uses(), self.edges.len());
         let dollar = &self.nodes[DOLLAR_ROOT];
         assert!(dollar.single.is_none() && dollar.multi.is_none());
+    }
+
+    /// Numbers given to levels, those included that are free again.
+    pub(super) fn level_places(&self) -> usize {
+        self.levels.places()
     }
 
     /// Things that there is memory for.
