@@ -11,6 +11,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from harness import DEADLINE, Child, Failure, expect, expect_that  # noqa: E402
 
+# Defaults that a user keeps for these programs must not reach the scenarios.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
+
 # name of the version in the case names -> value of the option -V
 VERSIONS = {"v3.1": "mqttv31", "v3.1.1": "mqttv311", "v5": "mqttv5"}
 
