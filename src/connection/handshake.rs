@@ -105,7 +105,12 @@ async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) 
 }
 
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, core: &Core, peer: &Peer, refusal: &Refusal) {
-    let Refusal { version, reason, detail, .. } = refusal;
+    let Refusal {
+        version,
+        reason,
+        detail,
+        ..
+    } = refusal;
     let version = version.map_or_else(String::new, |version: Version| version.to_string());
     tracing::debug!(%peer, version, %reason, detail, "connection refused");
     core.events.emit(|| Event::Error {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Agreed, Client};
-use super::subscribe;
+use super::{publish, subscribe};
 use crate::broker::{Claimed, Core};
 use crate::codec::decode::ConnectError;
 use crate::codec::encode::{self, Connack};
@@ -33,9 +33,16 @@ impl From<ConnectError> for Refusal {
     fn from(error: ConnectError) -> Refusal {
         match error {
             ConnectError::Close(detail) => Refusal::silent(ReasonCode::ProtocolError, detail),
-            ConnectError::Refuse { version, reason, detail } => {
-                Refusal { version: Some(version), reason, detail, limit: None }
-            }
+            ConnectError::Refuse {
+                version,
+                reason,
+                detail,
+            } => Refusal {
+                version: Some(version),
+                reason,
+                detail,
+                limit: None,
+            },
         }
     }
 }
@@ -43,12 +50,22 @@ impl From<ConnectError> for Refusal {
 impl Refusal {
     /// Without a word to the client.
     pub(crate) const fn silent(reason: ReasonCode, detail: &'static str) -> Refusal {
-        Refusal { version: None, reason, detail, limit: None }
+        Refusal {
+            version: None,
+            reason,
+            detail,
+            limit: None,
+        }
     }
 
     /// In the words that this client understands.
     pub(crate) fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Refusal {
-        Refusal { version: Some(connect.version), reason, detail, limit: connect.properties.maximum_packet_size }
+        Refusal {
+            version: Some(connect.version),
+            reason,
+            detail,
+            limit: connect.properties.maximum_packet_size,
+        }
     }
 
     /// The CONNACK that says so; empty if there is none for it. Session Present is 0 [MQTT-3.2.2-6].
@@ -142,7 +159,7 @@ fn check(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'st
         if will.retain && !config.retain {
             return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
         }
-        if will.topic.starts_with("$SYS") {
+        if publish::is_reserved(will.topic) {
             return Err((ReasonCode::NotAuthorized, "$SYS belongs to the broker"));
         }
         if crate::topic::levels(will.topic) > config.max_topic_levels || will.topic.len() > config.max_topic_length {
@@ -262,7 +279,11 @@ fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) -> bool {
         server_keep_alive: server_keep_alive(config, connect),
         ..Connack::new(ReasonCode::Success, session_present)
     };
-    let essential = Connack { maximum_packet_size: None, topic_alias_maximum: None, ..connack };
+    let essential = Connack {
+        maximum_packet_size: None,
+        topic_alias_maximum: None,
+        ..connack
+    };
     let limit = client.agreed.maximum_packet_size;
     let mut fits = |connack| encode::connack(&mut client.output, connect.version, connack, limit);
     if !fits(&connack) && !fits(&essential) {
