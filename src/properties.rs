@@ -271,3 +271,103 @@ fn skip(id: PropertyId, reader: &mut Reader<'_>) -> Result<(), Malformed> {
         Kind::Pair => reader.binary().and_then(|_| reader.binary()).map(drop),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::testing::bytes;
+
+    #[test]
+    fn identifiers_survive_a_round_trip() {
+        for value in 0..=u8::MAX {
+            assert!(PropertyId::from_u8(value).is_none_or(|id| id as u8 == value));
+        }
+        assert_eq!(PropertyId::ALL.len(), 27);
+        assert!(PropertyId::ALL.windows(2).all(|pair| (pair[0] as u8) < pair[1] as u8));
+    }
+
+    /// Reading and skipping agree on where each property ends.
+    #[test]
+    fn properties_are_read_in_their_order() {
+        let block = bytes(
+            "01 01 02 00000001 03 s'text' 08 s'a/b' 09 s'data' 0B 8001 11 00000002 12 s'id' 13 0003 15 s'm' 16 s'd' \
+             17 00 18 00000004 19 01 1A s'info' 1C s'server' 1F s'why' 21 0005 22 0006 23 0007 24 01 25 00 \
+             26 s'n' s'v' 27 00000008 28 01 29 00 2A 01",
+        );
+        let properties = Properties::from_checked(&block);
+        let expected = [
+            Property::PayloadFormatIndicator(1),
+            Property::MessageExpiryInterval(1),
+            Property::ContentType("text"),
+            Property::ResponseTopic("a/b"),
+            Property::CorrelationData(b"data"),
+            Property::SubscriptionIdentifier(128),
+            Property::SessionExpiryInterval(2),
+            Property::AssignedClientIdentifier("id"),
+            Property::ServerKeepAlive(3),
+            Property::AuthenticationMethod("m"),
+            Property::AuthenticationData(b"d"),
+            Property::RequestProblemInformation(0),
+            Property::WillDelayInterval(4),
+            Property::RequestResponseInformation(1),
+            Property::ResponseInformation("info"),
+            Property::ServerReference("server"),
+            Property::ReasonString("why"),
+            Property::ReceiveMaximum(5),
+            Property::TopicAliasMaximum(6),
+            Property::TopicAlias(7),
+            Property::MaximumQoS(1),
+            Property::RetainAvailable(0),
+            Property::UserProperty(("n", "v")),
+            Property::MaximumPacketSize(8),
+            Property::WildcardSubscriptionAvailable(1),
+            Property::SubscriptionIdentifierAvailable(0),
+            Property::SharedSubscriptionAvailable(1),
+        ];
+        assert_eq!(properties.iter().collect::<Vec<_>>(), expected);
+        let spans: Vec<_> = properties.spans().collect();
+        assert_eq!(spans.iter().map(|(id, _)| *id).collect::<Vec<_>>(), PropertyId::ALL);
+        assert_eq!(
+            spans.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>().concat(),
+            block
+        );
+        assert_eq!(properties.reason_string(), Some("why"));
+        assert_eq!(properties.user_properties().collect::<Vec<_>>(), [("n", "v")]);
+        assert_eq!(
+            properties.forwardable(),
+            bytes("01 01 03 s'text' 08 s'a/b' 09 s'data' 26 s'n' s'v'")
+        );
+    }
+
+    #[test]
+    fn forwardable_properties_keep_their_order_and_borrow_if_possible() {
+        for (block, expected, borrowed) in [
+            ("", "", true),
+            ("02 00000001", "", true),
+            ("23 0001 02 00000001", "", true),
+            ("01 01 03 s't'", "01 01 03 s't'", true),
+            (
+                "02 00000001 23 0001 26 s'b' s'1' 26 s'a' s'2'",
+                "26 s'b' s'1' 26 s'a' s'2'",
+                true,
+            ),
+            ("26 s'b' s'1' 01 00 23 0001", "26 s'b' s'1' 01 00", true),
+            ("18 00000001 01 00 02 00000001", "01 00", true),
+            ("26 s'b' s'1' 02 00000001 01 00", "26 s'b' s'1' 01 00", false),
+            (
+                "01 00 23 0001 02 00000001 09 s'' 08 s'r' 03 s't'",
+                "01 00 09 s'' 08 s'r' 03 s't'",
+                false,
+            ),
+        ] {
+            let raw = bytes(block);
+            let properties = Properties::from_checked(&raw);
+            let forwardable = properties.forwardable();
+            assert_eq!(forwardable, bytes(expected), "{block}");
+            assert_eq!(matches!(forwardable, Cow::Borrowed(_)), borrowed, "{block}");
+            let mut out = vec![1];
+            properties.append_forwardable(&mut out);
+            assert_eq!(out[1..], bytes(expected));
+        }
+    }
+}

@@ -159,3 +159,60 @@ pub(crate) fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
     out.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_byte_integers_at_their_edges() {
+        for (value, bytes) in [
+            (0, &[0x00][..]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (MAX_VARINT, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!(out, bytes);
+            assert_eq!(varint_len(value), bytes.len());
+            assert_eq!(varint(bytes), Ok(Some((value, bytes.len()))));
+            assert_eq!(varint(&[bytes, &[0xFF; 9]].concat()), Ok(Some((value, bytes.len()))));
+            assert_eq!(varint(&bytes[..bytes.len() - 1]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn variable_byte_integers_are_minimal_and_not_too_long() {
+        for bytes in [
+            &[0x80, 0x00][..],
+            &[0xFF, 0x00],
+            &[0x80, 0x80, 0x00],
+            &[0xFF, 0xFF, 0xFF, 0x00],
+        ] {
+            assert_eq!(
+                varint(bytes),
+                Err(Malformed("Variable Byte Integer is longer than necessary"))
+            );
+        }
+        for bytes in [&[0x80; 4][..], &[0xFF; 4], &[0x80, 0x80, 0x80, 0x80, 0x01]] {
+            assert_eq!(
+                varint(bytes),
+                Err(Malformed("Variable Byte Integer has more than four bytes"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_read_consumes_nothing() {
+        let mut reader = Reader::new(&[0, 3, b'a']);
+        assert!(reader.string().is_err());
+        assert!(reader.u32().is_err());
+        assert_eq!(Reader::new(&[1]).u16(), Err(Malformed("field is cut short")));
+        assert_eq!(Reader::new(&[]).u8(), Err(Malformed("field is cut short")));
+    }
+}

@@ -341,19 +341,21 @@ fn identifiers_wrap_around_past_those_in_use() {
         }
     }
     publisher.publish_numbers("a", 0..10, 1);
-    for id in 1..HELD {
-        assert_eq!(subscriber.message().id, id);
-    }
-    // Whether the broker goes on with 6 or waits is its choice; 5 is what it must not use.
+    // Whether the broker goes on past the one in use or waits for it is its choice; 5 is what it must not use.
     let mut texts = Vec::new();
-    for message in subscriber.messages_until_ping() {
+    let mut take = |message: Publish, subscriber: &mut Client| {
         assert_ne!(message.id, HELD, "in use");
         subscriber.ack(&message);
         texts.push(message.text().to_owned());
+    };
+    for _ in 0..3 {
+        take(subscriber.recv_publish(), &mut subscriber);
+    }
+    for _ in 0..5 {
+        let more = subscriber.messages_until_ping();
+        more.into_iter().for_each(|message| take(message, &mut subscriber));
     }
     subscriber.ack(&held.expect("was sent"));
-    while texts.len() < 6 {
-        texts.push(subscriber.message().text().to_owned());
-    }
-    assert_eq!(texts, ["4", "5", "6", "7", "8", "9"]);
+    texts.extend((texts.len()..10).map(|_| subscriber.message().text().to_owned()));
+    assert_eq!(texts, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
 }

@@ -280,3 +280,24 @@ fn dropping_is_logged_once_per_client() {
         assert_eq!(lines, 1, "{}", broker.log());
     }
 }
+
+/// What is dropped is counted, with its cause.
+#[test]
+fn dropping_is_counted() {
+    let broker = Broker::start(&[LIMIT[0], LIMIT[1], "--sys-interval", "0.2"]);
+    broker.offline_session(Version::V5, "subscriber", "a", 1);
+    let mut publisher = broker.v5("publisher");
+    publisher.publish_numbers("a", 0..25, 1);
+    for topic in [
+        "$SYS/broker/publish/messages/dropped",
+        "$SYS/broker/discarded/queue-full",
+    ] {
+        publisher.subscribe(topic, 0);
+        let mut last = String::new();
+        eventually("15 are counted", || {
+            last = publisher.message().text().to_owned();
+            last == "15"
+        });
+        publisher.unsubscribe(topic);
+    }
+}

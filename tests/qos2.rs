@@ -310,7 +310,7 @@ fn resume_before_the_pubcomp_repeats_the_pubrel() {
         }
         // A client that has lost the PUBREL may repeat its PUBREC; that is no reason to repeat the PUBLISH.
         subscriber.send(Packet::Pubrec(Ack::new(id)));
-        assert_eq!(subscriber.recv_pubrel().id, id);
+        assert_eq!(subscriber.recv_pubrel(), Ack::new(id));
         subscriber.send(Packet::Pubcomp(Ack::new(id)));
         subscriber.assert_nothing_from(&mut publisher);
     }

@@ -377,6 +377,23 @@ fn impossible_filters_cut_the_connection() {
     }
 }
 
+/// A packet with one ill-formed filter subscribes to nothing: the client, which has no SUBACK, finds its session as it
+/// was [MQTT-4.13.1-1] [MQTT3-4.8.0-1].
+#[test]
+fn a_packet_with_an_ill_formed_filter_subscribes_to_nothing() {
+    for version in Version::ALL {
+        let broker = Broker::start(&[]);
+        let connect = Connect::persistent(version, "subscriber");
+        let mut subscriber = broker.connect(connect.clone());
+        subscriber.send(Subscribe::new(1).filter("a", 1).filter("#a", 1));
+        subscriber.expect_cut(code::TOPIC_FILTER_INVALID);
+        let mut publisher = broker.connect(Connect::new(version, "publisher"));
+        let mut subscriber = broker.resume(connect);
+        publisher.publish("a", "x", 1);
+        subscriber.assert_nothing_from(&mut publisher);
+    }
+}
+
 /// What each filter matches, and what not: exactly the matching ones of the published messages come
 /// [MQTT-3.3.2-3] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT3-3.3.2-3] [MQTT3-4.7.1-2] [MQTT3-4.7.1-3].
 #[test]

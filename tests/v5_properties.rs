@@ -127,9 +127,9 @@ fn mqtt_3_has_no_properties() {
         three.subscribe("to/3", 1);
         five.subscribe("to/5", 1);
         five.publish_packet(with_props(Publish::new("to/3", "x").qos(1, 0), every_property()));
+        three.expect_message("to/3", "x");
         three.publish("to/5", "x", 1);
         assert_eq!(five.expect_message("to/5", "x").props, Props::default());
-        three.expect_message("to/3", "x");
     }
 }
 
@@ -368,6 +368,35 @@ fn properties_count_for_the_maximum_packet_size() {
     client.assert_nothing_from(&mut publisher);
 }
 
+/// A Topic Alias that makes the packet larger than the topic alone does not make it too large [MQTT-3.1.2-24]
+/// [MQTT-3.1.2-25].
+#[test]
+fn topic_aliases_count_for_the_maximum_packet_size() {
+    const LIMIT: u32 = 100;
+    let broker = Broker::start(&[]);
+    let connect = Connect::v5("subscriber")
+        .prop(Prop::MaximumPacketSize(LIMIT))
+        .prop(Prop::TopicAliasMaximum(10));
+    let mut subscriber = broker.connect(connect);
+    let mut publisher = broker.v5("publisher");
+    subscriber.subscribe("#", 1);
+    for topic in ["a", "ab", "abc", "abcd", "a/longer/topic"] {
+        publisher.publish(topic, "introduces the alias", 0);
+        subscriber.message();
+        for qos in 0..=1 {
+            for length in 60..100 {
+                publisher.publish(topic, vec![b'x'; length], qos);
+            }
+            publisher.publish("end", "", qos);
+            let messages = subscriber.messages(|message| message.payload.is_empty(), |suback| panic!("{suback:?}"));
+            for message in messages {
+                let size = Packet::from(message).encode(Version::V5).len();
+                assert!(size <= 100, "{topic}: {size} bytes");
+            }
+        }
+    }
+}
+
 /// A message that is too large for its client takes no place in the session: after the reconnect with a larger limit
 /// it does not come, and the messages around it have come in order [MQTT-3.1.2-25].
 #[test]
@@ -411,6 +440,9 @@ fn packets_above_the_maximum_packet_size_of_the_broker_are_refused() {
 }
 
 // ---- Reason Strings and User Properties of the broker ------------------------------------------------------------
+
+/// Enough for a CONNACK, too small for words.
+const SMALL: u32 = 16;
 
 /// Provokes every ack with something to tell and returns all of them: PUBACK, PUBREC, PUBCOMP, PUBREL, SUBACK,
 /// UNSUBACK.
@@ -489,8 +521,7 @@ fn reason_strings_come_by_default() {
 #[test]
 fn reason_strings_do_not_exceed_the_maximum_packet_size() {
     let broker = Broker::start(&["--max-subscriptions", "1"]);
-    // Large enough for the CONNACK, too small for words.
-    let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(MINIMUM)));
+    let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(SMALL)));
     let acks = provoke_acks(&mut client);
     assert_provoked(&acks);
     for ack in &acks {
@@ -498,20 +529,30 @@ fn reason_strings_do_not_exceed_the_maximum_packet_size() {
     }
 }
 
-/// No more than an ack with a Reason Code and a Property Length needs.
-const MINIMUM: u32 = 8;
-
 /// The same for DISCONNECT [MQTT-3.14.2-3] [MQTT-3.14.2-4].
 #[test]
 fn the_words_of_a_disconnect_do_not_exceed_the_maximum_packet_size() {
     let broker = Broker::start(&[]);
-    let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(MINIMUM)));
+    let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(SMALL)));
     client.send(Subscribe::new(1).filter("#a", 0));
     let disconnect = client.recv_disconnect();
     assert_eq!(
         (disconnect.reason, disconnect.props),
         (code::TOPIC_FILTER_INVALID, Props::default())
     );
+}
+
+/// A client that takes no packet as large as the smallest CONNACK can't be served; it is not left waiting either
+/// [MQTT-3.1.2-24].
+#[test]
+fn a_client_that_cannot_take_the_connack_is_cut() {
+    let broker = Broker::start(&[]);
+    for limit in 1..=4 {
+        let mut client = broker.open(Version::V5);
+        client.send(Connect::v5("client").prop(Prop::MaximumPacketSize(limit)));
+        client.expect_closed();
+    }
+    broker.assert_serves();
 }
 
 /// Response Information is not sent to whom has not asked for it [MQTT-3.1.2-28].

@@ -7,7 +7,11 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+#[cfg(test)]
+mod proptests;
 mod reasons;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::reason::ReasonCode;
 use crate::wire::Malformed;

@@ -126,3 +126,56 @@ fn check_text(text: &str) -> Result<(), InvalidProperty> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::testing::bytes;
+
+    #[test]
+    fn properties_are_written_in_the_order_of_the_calls() -> Result<(), InvalidProperty> {
+        let built = PropertiesBuilder::new()
+            .user_property("n", "v")?
+            .payload_is_utf8(true)?
+            .content_type("text/plain")?
+            .response_topic("a/b")?
+            .correlation_data(b"data")?
+            .user_property("n", "v")?;
+        let expected = bytes("26 s'n' s'v' 01 01 03 s'text/plain' 08 s'a/b' 09 s'data' 26 s'n' s'v'");
+        assert_eq!(built.properties().raw(), expected);
+        assert_eq!(built.properties().forwardable(), expected);
+        assert_eq!(built.into_raw(), expected);
+        Ok(())
+    }
+
+    #[test]
+    fn invalid_properties_are_refused() {
+        let long = "x".repeat(65_536);
+        let new = PropertiesBuilder::new;
+        for text in ["a\0b", &long] {
+            assert!(new().content_type(text).is_err());
+            assert!(new().response_topic(text).is_err());
+            assert!(new().user_property(text, "v").is_err());
+            assert!(new().user_property("n", text).is_err());
+        }
+        assert!(new().correlation_data(long.as_bytes()).is_err());
+        assert!(new().correlation_data(&long.as_bytes()[1..]).is_ok());
+        for topic in ["", "+", "a/#"] {
+            assert!(new().response_topic(topic).is_err());
+        }
+        assert!(
+            new()
+                .payload_is_utf8(true)
+                .and_then(|b| b.payload_is_utf8(true))
+                .is_err()
+        );
+        assert!(new().content_type("a").and_then(|b| b.content_type("a")).is_err());
+        assert!(new().response_topic("a").and_then(|b| b.response_topic("a")).is_err());
+        assert!(
+            new()
+                .correlation_data(b"a")
+                .and_then(|b| b.correlation_data(b"a"))
+                .is_err()
+        );
+    }
+}

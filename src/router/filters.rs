@@ -7,18 +7,21 @@ mod levels;
 mod slab;
 mod trie;
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 use trie::Trie;
+
+use crate::topic::has_wildcard;
 
 /// A map from Topic Filters to values that can be asked for all filters that match a Topic Name.
 ///
 /// Filters are given without `$share/ShareName/`, and must be valid (see [`crate::topic::TopicFilter`]); one that is
 /// not does no harm, but may not match what it seems to.
+///
+/// A filter with wildcards has a node for each of its levels that no other filter begins with, which is some 50 bytes:
+/// a filter of 65,535 bytes can cost 3 MB. Hence a broker limits the levels of filters.
 #[derive(Debug)]
 pub struct FilterIndex<V> {
-    literal: HashMap<Box<str>, V, RandomState>,
+    literal: HashMap<Box<str>, V>,
     wildcard: Trie<V>,
 }
 
@@ -97,7 +100,7 @@ impl<V> FilterIndex<V> {
     /// Each level of the topic is hashed once. A node of the trie is reached by one path only, hence the work is
     /// bounded by the number of nodes, as well as by 2^(levels + 1), whatever filters and topics look like. Neither
     /// the call stack nor, with up to 32 nodes per level, the heap grows.
-    pub fn for_each_match(&self, topic: &str, mut f: impl FnMut(&V)) {
+    pub fn for_each_match<'a>(&'a self, topic: &str, mut f: impl FnMut(&'a V)) {
         if let Some(value) = self.literal.get(topic) {
             f(value);
         }
@@ -111,12 +114,8 @@ impl<V> Default for FilterIndex<V> {
     }
 }
 
-fn has_wildcard(filter: &str) -> bool {
-    filter.bytes().any(|byte| matches!(byte, b'+' | b'#'))
-}
-
 /// Gives memory back when most of a map is unused; the removals since then have paid for moving what is left.
-fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V, RandomState>) {
+pub(super) fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 64 && map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);
     }

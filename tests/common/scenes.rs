@@ -42,21 +42,52 @@ impl Client {
         }
     }
 
-    /// Everything that is still to come because of what `publisher` has done, acknowledged: the messages before one
-    /// that it sends now, at QoS 1, so that it waits behind others in the queue.
+    /// Everything that is still to come because of what `publisher` has done, acknowledged.
+    ///
+    /// First what comes by itself, so that a full queue has room again; then what comes before a message that
+    /// `publisher` sends now, at QoS 1, so that it waits behind others in the queue.
     pub fn all_messages_from(&mut self, publisher: &mut Client) -> Vec<Publish> {
+        let mut messages = Vec::new();
+        let mut silent = 0;
+        while silent < 3 {
+            let more = self.messages_until_ping_acknowledged();
+            silent = if more.is_empty() { silent + 1 } else { 0 };
+            messages.extend(more);
+        }
         let (topic, id) = (format!("end/{}", self.name), self.next_id());
         self.send(Subscribe::new(id).filter(&topic, 1));
-        let mut messages = self.messages(
+        messages.extend(self.messages(
             |message| message.topic == topic,
             |_| publisher.publish(&topic, "end", 1),
-        );
+        ));
         let end = messages
             .iter()
             .position(|message| message.topic == topic)
             .expect("it was seen");
         messages.remove(end);
         self.unsubscribe(&topic);
+        messages
+    }
+
+    fn messages_until_ping_acknowledged(&mut self) -> Vec<Publish> {
+        self.send(Packet::Pingreq);
+        let mut messages = Vec::new();
+        let (mut unreleased, mut answered) = (0, false);
+        while !answered || unreleased > 0 {
+            match self.recv() {
+                Packet::Pingresp => answered = true,
+                Packet::Pubrel(ack) => {
+                    self.send(Packet::Pubcomp(Ack::new(ack.id)));
+                    unreleased -= 1;
+                }
+                Packet::Publish(message) => {
+                    self.begin_ack(&message);
+                    unreleased += u32::from(message.qos == 2);
+                    messages.push(message);
+                }
+                other => panic!("{}: {other:?}", self.name),
+            }
+        }
         messages
     }
 

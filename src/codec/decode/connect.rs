@@ -1,6 +1,6 @@
 //! CONNECT (section 3.1), which is also where the protocol version is found out.
 
-use super::{at_end, packet_type, properties, publish};
+use super::{at_end, check_flags, packet_type, properties, publish};
 use crate::codec::DecodeError;
 use crate::codec::frame::Frame;
 use crate::packet::{Connect, ConnectProperties, QoS, Version, Will};
@@ -86,9 +86,7 @@ fn unsupported(version: Version) -> ConnectError {
 
 /// Everything after the Protocol Version.
 fn read<'a>(version: Version, first_byte: u8, reader: &mut Reader<'a>) -> Result<Connect<'a>, DecodeError> {
-    if first_byte & 0x0F != 0 {
-        return Err(DecodeError::malformed("invalid fixed header flags"));
-    }
+    check_flags(version, first_byte)?;
     let flags = Flags::read(version, reader.u8()?)?;
     let keep_alive = reader.u16()?;
     let properties = if version.is_v5() {

@@ -6,6 +6,8 @@ mod disconnect;
 mod properties;
 mod publish;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 pub use connect::{ConnectError, connect};
 
@@ -64,19 +66,20 @@ fn other_packet<'a>(version: Version, frame: &Frame<'a>) -> Result<Packet<'a>, D
 /// 2 for PUBREL [MQTT-3.6.1-1] [MQTT3-3.6.1-1], SUBSCRIBE [MQTT-3.8.1-1] [MQTT3-3.8.1-1] and UNSUBSCRIBE
 /// [MQTT-3.10.1-1] [MQTT3-3.10.1-1], 0 for the rest [MQTT-3.14.1-1] [MQTT3-3.14.1-1] [MQTT-3.15.1-1].
 fn check_flags(version: Version, first_byte: u8) -> Result<(), DecodeError> {
-    let (expected, mut flags) = match first_byte >> 4 {
-        packet_type::PUBREL | packet_type::SUBSCRIBE | packet_type::UNSUBSCRIBE => (0b0010, first_byte & 0x0F),
-        _ => (0b0000, first_byte & 0x0F),
+    let expected = match first_byte >> 4 {
+        packet_type::PUBREL | packet_type::SUBSCRIBE | packet_type::UNSUBSCRIBE => 0b0010,
+        _ => 0b0000,
     };
-    // MQTT 3.1 sends these three at QoS 1, and sets DUP when it sends them again.
-    if version == Version::V31 && expected != 0 {
-        flags &= 0b0111;
+    // MQTT 3.1 sends these three at QoS 1, sets DUP when it sends them again, and calls all other bits "not used".
+    let significant = match (version, expected) {
+        (Version::V31, 0) => 0b0000,
+        (Version::V31, _) => 0b0110,
+        _ => 0b1111,
+    };
+    if first_byte & significant == expected {
+        return Ok(());
     }
-    if flags == expected {
-        Ok(())
-    } else {
-        Err(DecodeError::malformed("invalid fixed header flags"))
-    }
+    Err(DecodeError::malformed("invalid fixed header flags"))
 }
 
 /// A Packet Identifier, which is never 0 [MQTT-2.2.1-3] [MQTT3-2.3.1-1].

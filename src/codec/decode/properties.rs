@@ -5,15 +5,10 @@ use crate::properties::{Properties, Property, PropertyId};
 use crate::reason::ReasonCode;
 use crate::wire::Reader;
 
-/// The properties that a client may send in a block.
-#[derive(Clone, Copy)]
-pub(super) struct Allowed {
-    client: u64,
-    /// Defined for the packet, but for the broker to send.
-    server: u64,
-}
+/// The properties that may be in a block, as bits by their identifiers.
+pub(super) type Allowed = u64;
 
-const fn bits(ids: &[PropertyId]) -> u64 {
+const fn bits(ids: &[PropertyId]) -> Allowed {
     let mut set = 0;
     let mut index = 0;
     while index < ids.len() {
@@ -27,81 +22,58 @@ const fn bit(id: PropertyId) -> u64 {
     1 << id as u8
 }
 
-pub(super) const CONNECT: Allowed = Allowed {
-    client: bits(&[
-        PropertyId::SessionExpiryInterval,
-        PropertyId::ReceiveMaximum,
-        PropertyId::MaximumPacketSize,
-        PropertyId::TopicAliasMaximum,
-        PropertyId::RequestResponseInformation,
-        PropertyId::RequestProblemInformation,
-        PropertyId::UserProperty,
-        PropertyId::AuthenticationMethod,
-        PropertyId::AuthenticationData,
-    ]),
-    server: 0,
-};
+pub(super) const CONNECT: Allowed = bits(&[
+    PropertyId::SessionExpiryInterval,
+    PropertyId::ReceiveMaximum,
+    PropertyId::MaximumPacketSize,
+    PropertyId::TopicAliasMaximum,
+    PropertyId::RequestResponseInformation,
+    PropertyId::RequestProblemInformation,
+    PropertyId::UserProperty,
+    PropertyId::AuthenticationMethod,
+    PropertyId::AuthenticationData,
+]);
 
-pub(super) const WILL: Allowed = Allowed {
-    client: bits(&[
-        PropertyId::WillDelayInterval,
-        PropertyId::PayloadFormatIndicator,
-        PropertyId::MessageExpiryInterval,
-        PropertyId::ContentType,
-        PropertyId::ResponseTopic,
-        PropertyId::CorrelationData,
-        PropertyId::UserProperty,
-    ]),
-    server: 0,
-};
+pub(super) const WILL: Allowed = bits(&[
+    PropertyId::WillDelayInterval,
+    PropertyId::PayloadFormatIndicator,
+    PropertyId::MessageExpiryInterval,
+    PropertyId::ContentType,
+    PropertyId::ResponseTopic,
+    PropertyId::CorrelationData,
+    PropertyId::UserProperty,
+]);
 
-pub(super) const PUBLISH: Allowed = Allowed {
-    client: bits(&[
-        PropertyId::PayloadFormatIndicator,
-        PropertyId::MessageExpiryInterval,
-        PropertyId::TopicAlias,
-        PropertyId::ResponseTopic,
-        PropertyId::CorrelationData,
-        PropertyId::UserProperty,
-        PropertyId::ContentType,
-    ]),
-    // [MQTT-3.3.4-6]
-    server: bits(&[PropertyId::SubscriptionIdentifier]),
-};
+pub(super) const PUBLISH: Allowed = bits(&[
+    PropertyId::PayloadFormatIndicator,
+    PropertyId::MessageExpiryInterval,
+    PropertyId::TopicAlias,
+    PropertyId::ResponseTopic,
+    PropertyId::CorrelationData,
+    PropertyId::UserProperty,
+    PropertyId::SubscriptionIdentifier,
+    PropertyId::ContentType,
+]);
 
-pub(super) const ACK: Allowed = Allowed {
-    client: bits(&[PropertyId::ReasonString, PropertyId::UserProperty]),
-    server: 0,
-};
+pub(super) const ACK: Allowed = bits(&[PropertyId::ReasonString, PropertyId::UserProperty]);
 
-pub(super) const SUBSCRIBE: Allowed = Allowed {
-    client: bits(&[PropertyId::SubscriptionIdentifier, PropertyId::UserProperty]),
-    server: 0,
-};
+pub(super) const SUBSCRIBE: Allowed = bits(&[PropertyId::SubscriptionIdentifier, PropertyId::UserProperty]);
 
-pub(super) const UNSUBSCRIBE: Allowed = Allowed {
-    client: bits(&[PropertyId::UserProperty]),
-    server: 0,
-};
+pub(super) const UNSUBSCRIBE: Allowed = bits(&[PropertyId::UserProperty]);
 
-pub(super) const DISCONNECT: Allowed = Allowed {
-    client: bits(&[
-        PropertyId::SessionExpiryInterval,
-        PropertyId::ReasonString,
-        PropertyId::UserProperty,
-    ]),
-    server: bits(&[PropertyId::ServerReference]),
-};
+pub(super) const DISCONNECT: Allowed = bits(&[
+    PropertyId::SessionExpiryInterval,
+    PropertyId::ReasonString,
+    PropertyId::UserProperty,
+    PropertyId::ServerReference,
+]);
 
-pub(super) const AUTH: Allowed = Allowed {
-    client: bits(&[
-        PropertyId::AuthenticationMethod,
-        PropertyId::AuthenticationData,
-        PropertyId::ReasonString,
-        PropertyId::UserProperty,
-    ]),
-    server: 0,
-};
+pub(super) const AUTH: Allowed = bits(&[
+    PropertyId::AuthenticationMethod,
+    PropertyId::AuthenticationData,
+    PropertyId::ReasonString,
+    PropertyId::UserProperty,
+]);
 
 /// Reads a Property Length and its properties, and hands over each one after it has been checked.
 #[inline]
@@ -124,10 +96,7 @@ fn property<'a>(block: &mut Reader<'a>, allowed: Allowed, seen: &mut u64) -> Res
     // All identifiers fit one byte, so that the Variable Byte Integer of any other starts with a byte unknown here.
     let id = PropertyId::from_u8(block.u8()?).ok_or(DecodeError::malformed("unknown property"))?;
     let bit = bit(id);
-    if allowed.server & bit != 0 {
-        return Err(DecodeError::protocol("property that only a server sends"));
-    }
-    if allowed.client & bit == 0 {
+    if allowed & bit == 0 {
         return Err(DecodeError::malformed("property is not valid for this packet"));
     }
     if *seen & bit != 0 && id != PropertyId::UserProperty {

@@ -50,11 +50,19 @@ pub(super) fn publish<'a>(version: Version, frame: &Frame<'a>) -> Result<Publish
 
 #[inline]
 fn read_properties<'a>(publish: &mut Publish<'a>, reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+    let mut subscription_identifier = false;
     publish.properties = properties::block(reader, properties::PUBLISH, |property| match property {
         Property::MessageExpiryInterval(seconds) => publish.message_expiry_interval = Some(seconds),
         Property::TopicAlias(alias) => publish.topic_alias = Some(alias),
+        Property::SubscriptionIdentifier(_) => subscription_identifier = true,
         _ => {}
     })?;
+    // [MQTT-3.3.4-6]
+    if subscription_identifier {
+        return Err(DecodeError::protocol(
+            "PUBLISH of a client with a Subscription Identifier",
+        ));
+    }
     Ok(())
 }
 

@@ -11,6 +11,8 @@ mod connack;
 mod disconnect;
 mod publish;
 mod suback;
+#[cfg(test)]
+mod tests;
 
 pub use acks::{AckKind, ack, pingresp};
 pub use connack::{Connack, connack};

@@ -1,8 +1,6 @@
 //! The texts of levels, each kept once.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 
 use super::shrink;
 use super::slab::{Id, Renumbering, Slab};
@@ -13,7 +11,7 @@ use super::slab::{Id, Renumbering, Slab};
 /// once for each node that it is compared with.
 #[derive(Debug)]
 pub(super) struct Levels {
-    ids: HashMap<Box<str>, Id, RandomState>,
+    ids: HashMap<Box<str>, Id>,
     /// How many edges use the level.
     uses: Slab<u32>,
 }
@@ -52,13 +50,30 @@ impl Levels {
         }
     }
 
-    pub(super) const fn is_sparse(&self) -> bool {
-        self.uses.is_sparse()
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Numbers in use and free ones.
+    pub(super) const fn places(&self) -> usize {
+        self.uses.places()
     }
 
     pub(super) fn compact(&mut self) -> Renumbering {
         let new = self.uses.compact();
         self.ids.values_mut().for_each(|id| *id = new.of(*id));
         new
+    }
+}
+
+#[cfg(test)]
+impl Levels {
+    pub(super) fn uses(&self) -> usize {
+        assert_eq!(self.ids.len(), self.uses.len());
+        self.ids.values().map(|&id| self.uses[id] as usize).sum()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.ids.capacity() + self.uses.capacity()
     }
 }

@@ -13,8 +13,7 @@ impl Id {
 
     /// # Panics
     ///
-    /// With more than 2^32 - 2 things in one slab. Each of them costs more than 16 bytes and was paid for by at least
-    /// one byte of a Topic Filter that is still there: memory ends before.
+    /// With more than 2^32 - 1 things in one slab, which would take more than 100 GB.
     fn of(index: usize) -> Id {
         let id = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Id(id.expect("fewer than 2^32 things in a slab"))
@@ -84,9 +83,9 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Whether so few places are in use that [`Slab::compact`] is worth it.
-    pub(super) const fn is_sparse(&self) -> bool {
-        self.places.len() > 64 && self.len < self.places.len() / 4
+    /// Places in use and free ones.
+    pub(super) const fn places(&self) -> usize {
+        self.places.len()
     }
 
     /// Moves the things together and gives the memory of the free places back. Numbers change, order does not.
@@ -131,5 +130,19 @@ pub(super) struct Renumbering(Vec<Id>);
 impl Renumbering {
     pub(super) fn of(&self, old: Id) -> Id {
         self.0[old.index()]
+    }
+}
+
+#[cfg(test)]
+impl<T> Slab<T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Used(thing) => Some(thing),
+            Place::Free(_) => None,
+        })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.places.capacity()
     }
 }

@@ -3,20 +3,19 @@
 //! Nodes are numbers in one vector, and all edges with a literal level are in one hash map keyed by (node, level). So
 //! a node is 20 bytes, whether it has no child or a million, and a trie of any depth is dropped without recursion.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 
 use super::levels::Levels;
 use super::shrink;
 use super::slab::{Id, Slab};
+use crate::topic;
 
 /// Invariants: both roots always exist; every other node has a child or a value, for `remove` takes away those that
 /// have not; each edge uses its level once in `levels`; each value belongs to exactly one node.
 #[derive(Debug)]
 pub(super) struct Trie<V> {
     nodes: Slab<Node>,
-    edges: HashMap<Edge, Id, RandomState>,
+    edges: HashMap<Edge, Id>,
     levels: Levels,
     values: Slab<V>,
 }
@@ -232,16 +231,19 @@ impl<V> Trie<V> {
         self.levels.release(level);
     }
 
-    /// Gives memory back when three quarters of it are unused. That many removals have paid for the work.
+    /// Gives memory back when three quarters of it are unused. That many removals have paid for the work, which is why
+    /// the three are taken together: else a client could make a large trie be renumbered by using up a few levels.
     fn compact_if_sparse(&mut self) {
-        if self.nodes.is_sparse() || self.values.is_sparse() || self.levels.is_sparse() {
+        let used = self.nodes.len() + self.values.len() + self.levels.len();
+        let places = self.nodes.places() + self.values.places() + self.levels.places();
+        if places > 256 && used < places / 4 {
             self.compact();
         } else {
             shrink(&mut self.edges);
         }
     }
 
-    fn compact(&mut self) {
+    pub(super) fn compact(&mut self) {
         let values = self.values.compact();
         let levels = self.levels.compact();
         // The roots are the first two nodes and stay that, for compacting keeps the order.
@@ -266,27 +268,26 @@ impl<V> Trie<V> {
     }
 
     /// Goes through the topic level by level, with all nodes that the levels so far lead to.
-    pub(super) fn for_each_match(&self, topic: &str, mut f: impl FnMut(&V)) {
+    pub(super) fn for_each_match<'a>(&'a self, topic: &str, mut f: impl FnMut(&'a V)) {
         if self.values.len() == 0 {
             return;
         }
-        let mut here = Frontier::new();
-        let mut next = Frontier::new();
-        self.enter(root_of(topic), &mut here, &mut f);
-        for level in topic.split('/') {
+        let (mut here, mut next) = (&mut Frontier::new(), &mut Frontier::new());
+        self.enter(root_of(topic), here, &mut f);
+        for level in topic::split(topic) {
             if here.is_empty() {
                 return;
             }
-            self.step(level, &here, &mut next, &mut f);
-            std::mem::swap(&mut here, &mut next);
             next.clear();
+            self.step(level, here, next, &mut f);
+            std::mem::swap(&mut here, &mut next);
         }
         for value in here.iter().filter_map(|node| self.nodes[node].exact) {
             f(&self.values[value]);
         }
     }
 
-    fn step(&self, level: &str, here: &Frontier, next: &mut Frontier, f: &mut impl FnMut(&V)) {
+    fn step<'a>(&'a self, level: &str, here: &Frontier, next: &mut Frontier, f: &mut impl FnMut(&'a V)) {
         let mut id = None;
         for parent in here.iter() {
             let node = &self.nodes[parent];
@@ -307,7 +308,7 @@ impl<V> Trie<V> {
     }
 
     /// A `#` below a node matches the node's own level too, hence already here: `sport/#` matches `sport`.
-    fn enter(&self, id: Id, frontier: &mut Frontier, f: &mut impl FnMut(&V)) {
+    fn enter<'a>(&'a self, id: Id, frontier: &mut Frontier, f: &mut impl FnMut(&'a V)) {
         let node = &self.nodes[id];
         if let Some(value) = node.multi {
             f(&self.values[value]);
@@ -357,5 +358,36 @@ impl Frontier {
 
     fn iter(&self) -> impl Iterator<Item = Id> {
         self.first[..self.len].iter().chain(&self.more).copied()
+    }
+}
+
+#[cfg(test)]
+impl<V> Trie<V> {
+    /// Asserts the invariants.
+    pub(super) fn check(&self) {
+        let count = |of: fn(&Node) -> usize| self.nodes.iter().map(of).sum::<usize>();
+        assert_eq!(count(|node| node.literals as usize), self.edges.len());
+        assert_eq!(
+            self.node_count(),
+            self.edges.len() + count(|node| node.single.is_some().into())
+        );
+        assert_eq!(
+            self.len(),
+            count(|node| usize::from(node.exact.is_some()) + usize::from(node.multi.is_some()))
+        );
+        assert!(self.nodes.iter().skip(2).all(|node| !node.is_unused()));
+        assert_eq!(self.levels.uses(), self.edges.len());
+        let dollar = &self.nodes[DOLLAR_ROOT];
+        assert!(dollar.single.is_none() && dollar.multi.is_none());
+    }
+
+    /// Numbers given to levels, those included that are free again.
+    pub(super) fn level_places(&self) -> usize {
+        self.levels.places()
+    }
+
+    /// Things that there is memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.nodes.capacity() + self.values.capacity() + self.edges.capacity() + self.levels.capacity()
     }
 }
