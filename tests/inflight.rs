@@ -210,7 +210,10 @@ fn a_smaller_window_after_a_reconnect_is_kept() {
 #[test]
 fn the_broker_announces_its_receive_maximum() {
     let broker = Broker::start(&[]);
-    assert_eq!(broker.v5("client").connack.props.receive_maximum().unwrap_or(65_535), 65_535);
+    assert_eq!(
+        broker.v5("client").connack.props.receive_maximum().unwrap_or(65_535),
+        65_535
+    );
     let broker = Broker::start(&["--receive-maximum", "7"]);
     assert_eq!(broker.v5("client").connack.props.receive_maximum(), Some(7));
 }
@@ -264,7 +267,11 @@ fn using_the_whole_window_of_the_broker_is_fine() {
             publisher.send(Publish::new("a", "x").qos(qos, id));
         }
         for id in 1..=20 {
-            let ack = if qos == 1 { publisher.recv_puback() } else { publisher.recv_pubrec() };
+            let ack = if qos == 1 {
+                publisher.recv_puback()
+            } else {
+                publisher.recv_pubrec()
+            };
             assert_eq!(ack.id, id);
         }
     }

@@ -25,8 +25,16 @@ fn every_mutation_still_applies_to_exactly_one_place() {
 fn every_mutation_changes_something_and_has_a_name_of_its_own() {
     let mut names = HashSet::new();
     for mutation in mutations() {
-        assert_ne!(mutation["find"], mutation["replace"], "{} changes nothing", mutation["name"]);
-        assert!(names.insert(mutation["name"].clone()), "two mutations are called {}", mutation["name"]);
+        assert_ne!(
+            mutation["find"], mutation["replace"],
+            "{} changes nothing",
+            mutation["name"]
+        );
+        assert!(
+            names.insert(mutation["name"].clone()),
+            "two mutations are called {}",
+            mutation["name"]
+        );
     }
     assert!(names.len() >= 60, "there are only {} mutations", names.len());
 }
@@ -40,7 +48,12 @@ fn every_mutation_names_a_test_that_cites_its_rule() {
             let comment = doc_comment(&read(&format!("tests/{binary}.rs")), function);
             !comment.is_some_and(|comment| comment.contains(&mutation["rule"]))
         })
-        .map(|mutation| format!("{}: {} does not cite {}", mutation["name"], mutation["test"], mutation["rule"]))
+        .map(|mutation| {
+            format!(
+                "{}: {} does not cite {}",
+                mutation["name"], mutation["test"], mutation["rule"]
+            )
+        })
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -58,7 +71,9 @@ fn mutations() -> Vec<Mutation> {
         if line == "[[mutation]]" {
             mutations.push(Mutation::new());
         } else if !line.is_empty() && !line.starts_with('#') {
-            let (key, value) = line.split_once(" = ").unwrap_or_else(|| panic!("not `key = 'value'`: {line}"));
+            let (key, value) = line
+                .split_once(" = ")
+                .unwrap_or_else(|| panic!("not `key = 'value'`: {line}"));
             let mutation = mutations.last_mut().expect("a table before its keys");
             mutation.insert(key.to_owned(), literal(value).to_owned());
         }
@@ -78,7 +93,11 @@ fn doc_comment(source: &str, function: &str) -> Option<String> {
     let signature = format!("fn {}(", function.rsplit("::").next()?);
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let position = lines.iter().position(|line| line.contains(&signature))?;
-    let comment: Vec<&str> =
-        lines[..position].iter().rev().take_while(|line| line.starts_with(['#', '/'])).copied().collect();
+    let comment: Vec<&str> = lines[..position]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with(['#', '/']))
+        .copied()
+        .collect();
     Some(comment.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }

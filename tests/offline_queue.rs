@@ -212,7 +212,11 @@ fn a_message_larger_than_the_queue_drops_nothing_else() {
             publisher.publish("a", vec![b'x'; 10_000], 1);
             publisher.publish("a", "1", 1);
             let mut subscriber = broker.resume(Connect::persistent(version, "subscriber"));
-            assert_eq!(texts(&subscriber.all_messages_from(&mut publisher)), ["0", "1"], "{overflow}");
+            assert_eq!(
+                texts(&subscriber.all_messages_from(&mut publisher)),
+                ["0", "1"],
+                "{overflow}"
+            );
         }
     }
 }
@@ -268,7 +272,11 @@ fn dropping_is_logged_once_per_client() {
     publisher.disconnect();
     if broker.is_ours() {
         eventually("the drop is logged", || broker.log().contains("overflowing"));
-        let lines = broker.log().lines().filter(|line| line.contains("overflowing") && line.contains("queue")).count();
+        let lines = broker
+            .log()
+            .lines()
+            .filter(|line| line.contains("overflowing") && line.contains("queue"))
+            .count();
         assert_eq!(lines, 1, "{}", broker.log());
     }
 }
@@ -280,7 +288,10 @@ fn dropping_is_counted() {
     broker.offline_session(Version::V5, "subscriber", "a", 1);
     let mut publisher = broker.v5("publisher");
     publisher.publish_numbers("a", 0..25, 1);
-    for topic in ["$SYS/broker/publish/messages/dropped", "$SYS/broker/discarded/queue-full"] {
+    for topic in [
+        "$SYS/broker/publish/messages/dropped",
+        "$SYS/broker/discarded/queue-full",
+    ] {
         publisher.subscribe(topic, 0);
         let mut last = String::new();
         eventually("15 are counted", || {

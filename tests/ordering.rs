@@ -66,8 +66,9 @@ fn each_publisher_keeps_its_own_order() {
             let broker = Broker::start(&[]);
             let mut subscriber = broker.connect(Connect::new(version, "subscriber"));
             subscriber.subscribe("a/+", qos);
-            let mut publishers: Vec<Client> =
-                (0..4).map(|number| broker.connect(Connect::new(version, &format!("p{number}")))).collect();
+            let mut publishers: Vec<Client> = (0..4)
+                .map(|number| broker.connect(Connect::new(version, &format!("p{number}"))))
+                .collect();
             for number in 0..COUNT {
                 for (index, publisher) in publishers.iter_mut().enumerate() {
                     publisher.send(Publish::new("a/b", format!("{index} {number}")).qos(qos, number + 1));

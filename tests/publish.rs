@@ -116,7 +116,15 @@ fn a_topic_name_with_wildcards_cuts_the_connection() {
 #[test]
 fn an_impossible_topic_name_cuts_the_connection() {
     const TOPICS: [&[u8]; 9] = [
-        b"", b"\0", b"a\0", b"a/\xFF", b"\xC3", b"\xC0\x80", b"\xED\xA0\x80", b"\xED\xBF\xBF", b"\xF4\x90\x80\x80",
+        b"",
+        b"\0",
+        b"a\0",
+        b"a/\xFF",
+        b"\xC3",
+        b"\xC0\x80",
+        b"\xED\xA0\x80",
+        b"\xED\xBF\xBF",
+        b"\xF4\x90\x80\x80",
     ];
     for version in Version::ALL {
         let broker = Broker::start(&[]);
@@ -169,7 +177,11 @@ fn publishing_to_sys_is_refused() {
         let (mut subscriber, mut publisher) = broker.pair(version);
         subscriber.subscribe("$SYS/#", 2);
         for topic in ["$SYS", "$SYS/x", "$SYS/broker/version"] {
-            let refusal = if version.is_v5() { code::NOT_AUTHORIZED } else { code::SUCCESS };
+            let refusal = if version.is_v5() {
+                code::NOT_AUTHORIZED
+            } else {
+                code::SUCCESS
+            };
             publisher.publish(topic, "x", 0);
             publisher.send(Publish::new(topic, "x").qos(1, 1).retain());
             let puback = publisher.recv_puback();
@@ -199,7 +211,9 @@ fn other_dollar_topics_can_be_published() {
             subscriber.subscribe(topic, 2);
             publisher.publish(topic, "x", 1);
             subscriber.expect_message(topic, "x");
-            broker.connect(Connect::new(version, "mortal").will(Will::new(topic, "will"))).kill();
+            broker
+                .connect(Connect::new(version, "mortal").will(Will::new(topic, "will")))
+                .kill();
             subscriber.expect_message(topic, "will");
         }
     }
@@ -213,8 +227,10 @@ fn payloads_of_all_sizes_arrive_unaltered() {
         let broker = Broker::start(&[]);
         let (mut subscriber, mut publisher) = broker.pair(version);
         subscriber.subscribe("a", 2);
-        for size in [0, 1, 119, 120, 121, 122, 123, 124, 125, 16_374, 16_380, 16_384, 65_536, 900_000] {
-            let payload: Vec<u8> = (0..size).map(|index: u32| index.to_le_bytes()[usize::from(index % 7 == 0)]).collect();
+        for size in [
+            0, 1, 119, 120, 121, 122, 123, 124, 125, 16_374, 16_380, 16_384, 65_536, 900_000,
+        ] {
+            let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
             for qos in 0..=2 {
                 publisher.publish("a", &payload, qos);
                 assert!(subscriber.message().payload == payload, "{size} bytes at QoS {qos}");
@@ -236,7 +252,10 @@ fn messages_cross_between_versions() {
                 publisher.publish("a/b", format!("{from:?} {to:?}"), qos);
                 let message = subscriber.message();
                 assert_eq!((message.qos, message.retain, message.dup), (qos, false, false));
-                assert_eq!((message.topic.as_str(), message.text()), ("a/b", &*format!("{from:?} {to:?}")));
+                assert_eq!(
+                    (message.topic.as_str(), message.text()),
+                    ("a/b", &*format!("{from:?} {to:?}"))
+                );
                 assert_eq!(message.props, Props::default());
             }
             subscriber.disconnect();

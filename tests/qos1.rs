@@ -46,7 +46,10 @@ fn new_messages_have_unused_identifiers_and_no_dup() {
         let mut in_use = Vec::new();
         for number in 0..15 {
             let message = subscriber.recv_publish();
-            assert_eq!((message.qos, message.dup, message.text()), (1, false, &*number.to_string()));
+            assert_eq!(
+                (message.qos, message.dup, message.text()),
+                (1, false, &*number.to_string())
+            );
             assert!(!in_use.contains(&message.id), "{} is in use: {in_use:?}", message.id);
             in_use.push(message.id);
         }
@@ -164,7 +167,9 @@ fn a_puback_with_an_error_acknowledges() {
     ] {
         publisher.publish("a", "refused", 1);
         let message = subscriber.recv_publish();
-        subscriber.send(Packet::Puback(Ack::with(message.id, reason).prop(Prop::ReasonString("no".into()))));
+        subscriber.send(Packet::Puback(
+            Ack::with(message.id, reason).prop(Prop::ReasonString("no".into())),
+        ));
     }
     subscriber.disconnect();
     let mut subscriber = broker.resume(connect);

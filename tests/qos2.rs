@@ -61,7 +61,11 @@ fn several_handshakes_run_side_by_side() {
             publisher.send(Packet::Pubrel(Ack::new(id)));
             assert_eq!(publisher.recv_pubcomp(), Ack::new(id));
         }
-        let texts: Vec<String> = subscriber.take(3).iter().map(|message| message.text().to_owned()).collect();
+        let texts: Vec<String> = subscriber
+            .take(3)
+            .iter()
+            .map(|message| message.text().to_owned())
+            .collect();
         assert_eq!(texts, ["4", "2", "9"]);
     }
 }
@@ -103,7 +107,11 @@ fn a_pubrel_for_an_unknown_identifier_is_answered() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
         let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        let unknown = if version.is_v5() { code::PACKET_ID_NOT_FOUND } else { code::SUCCESS };
+        let unknown = if version.is_v5() {
+            code::PACKET_ID_NOT_FOUND
+        } else {
+            code::SUCCESS
+        };
         for id in [1, 65_535] {
             publisher.send(Packet::Pubrel(Ack::new(id)));
             let pubcomp = publisher.recv_pubcomp();
@@ -225,8 +233,15 @@ fn a_message_is_sent_and_released_with_one_identifier() {
         publisher.publish_numbers("a", 0..10, 2);
         let messages: Vec<Publish> = (0..10).map(|_| subscriber.recv_publish()).collect();
         for (number, message) in messages.iter().enumerate() {
-            assert_eq!((message.qos, message.dup, message.text()), (2, false, &*number.to_string()));
-            assert!(messages[..number].iter().all(|other| other.id != message.id), "{} is in use", message.id);
+            assert_eq!(
+                (message.qos, message.dup, message.text()),
+                (2, false, &*number.to_string())
+            );
+            assert!(
+                messages[..number].iter().all(|other| other.id != message.id),
+                "{} is in use",
+                message.id
+            );
         }
         for message in messages.iter().rev() {
             subscriber.send(Packet::Pubrec(Ack::new(message.id)));
@@ -330,7 +345,11 @@ fn every_state_is_resumed_at_once() {
         subscriber.subscribe("a", 2);
         publisher.publish_numbers("a", 0..7, 2);
         let first = subscriber.recv_publish();
-        let mut sent = vec![subscriber.recv_publish(), subscriber.recv_publish(), subscriber.recv_publish()];
+        let mut sent = vec![
+            subscriber.recv_publish(),
+            subscriber.recv_publish(),
+            subscriber.recv_publish(),
+        ];
         subscriber.ack(&first);
         sent.push(subscriber.recv_publish());
         for released in [sent[1].id, sent[2].id] {
@@ -342,8 +361,17 @@ fn every_state_is_resumed_at_once() {
         let mut subscriber = broker.resume(connect);
         let packets: Vec<Packet> = (0..4).map(|_| subscriber.recv()).collect();
         let (publishes, pubrels): (Vec<_>, Vec<_>) = packets.into_iter().partition(|p| matches!(p, Packet::Publish(_)));
-        assert_eq!(publishes, [sent[0].clone().dup().into(), Packet::from(sent[3].clone().dup())]);
-        assert_eq!(pubrels, [Packet::Pubrel(Ack::new(sent[1].id)), Packet::Pubrel(Ack::new(sent[2].id))]);
+        assert_eq!(
+            publishes,
+            [sent[0].clone().dup().into(), Packet::from(sent[3].clone().dup())]
+        );
+        assert_eq!(
+            pubrels,
+            [
+                Packet::Pubrel(Ack::new(sent[1].id)),
+                Packet::Pubrel(Ack::new(sent[2].id))
+            ]
+        );
         // The window is full again: one PUBCOMP makes room for one message.
         subscriber.send(Packet::Pubcomp(Ack::new(sent[1].id)));
         let five = subscriber.recv_publish();
@@ -368,7 +396,10 @@ fn a_pubrec_with_an_error_ends_the_exchange() {
     let mut publisher = broker.v5("publisher");
     subscriber.subscribe("a", 2);
     publisher.publish_numbers("a", 0..3, 2);
-    for (number, reason) in [code::UNSPECIFIED, code::PACKET_ID_IN_USE, code::QUOTA_EXCEEDED].into_iter().enumerate() {
+    for (number, reason) in [code::UNSPECIFIED, code::PACKET_ID_IN_USE, code::QUOTA_EXCEEDED]
+        .into_iter()
+        .enumerate()
+    {
         let message = subscriber.recv_publish();
         assert_eq!(message.text(), number.to_string());
         subscriber.send(Packet::Pubrec(Ack::with(message.id, reason)));
@@ -408,7 +439,10 @@ fn acks_for_nothing_change_nothing() {
         publisher.publish("a", "x", 2);
         let message = subscriber.recv_publish();
         // What a broker answers to a client that breaks the order of acks is not specified; it may cut it.
-        for ack in [Packet::Pubcomp(Ack::new(message.id)), Packet::Puback(Ack::new(message.id))] {
+        for ack in [
+            Packet::Pubcomp(Ack::new(message.id)),
+            Packet::Puback(Ack::new(message.id)),
+        ] {
             let _ = subscriber.try_send_bytes(&ack.encode(version));
         }
         subscriber.kill();
@@ -444,7 +478,10 @@ fn a_message_that_was_sent_does_not_expire() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((publishes, pubrels), (vec![(two.id, true, "two".to_owned())], vec![released.id]));
+    assert_eq!(
+        (publishes, pubrels),
+        (vec![(two.id, true, "two".to_owned())], vec![released.id])
+    );
     subscriber.ack(&two);
     subscriber.send(Packet::Pubcomp(Ack::new(released.id)));
     subscriber.assert_nothing_from(&mut publisher);

@@ -24,7 +24,10 @@ fn retained_for(broker: &Broker, version: Version, filter: &str) -> Vec<Publish>
 
 fn topics_and_payloads(mut messages: Vec<Publish>) -> Vec<(String, String)> {
     messages.sort_by(|one, other| one.topic.cmp(&other.topic));
-    messages.into_iter().map(|message| (message.topic.clone(), message.text().to_owned())).collect()
+    messages
+        .into_iter()
+        .map(|message| (message.topic.clone(), message.text().to_owned()))
+        .collect()
 }
 
 /// A message with RETAIN 1 is stored with its QoS and sent to whom subscribes later, with RETAIN 1 [MQTT-3.3.1-5]
@@ -40,7 +43,10 @@ fn a_later_subscriber_gets_the_retained_message() {
                 let messages = retained_for(&broker, version, filter);
                 assert_eq!(messages.len(), 1, "{filter}");
                 let message = &messages[0];
-                assert_eq!((message.text(), message.qos, message.retain, message.dup), ("x", qos, true, false));
+                assert_eq!(
+                    (message.text(), message.qos, message.retain, message.dup),
+                    ("x", qos, true, false)
+                );
             }
         }
     }
@@ -277,7 +283,9 @@ fn retained_messages_outlive_their_publisher() {
         let mut publisher = broker.connect(Connect::persistent(version, "publisher"));
         retain(&mut publisher, "a", "x", 1);
         publisher.disconnect();
-        broker.connect(Connect::new(version, "publisher").clean(true)).disconnect();
+        broker
+            .connect(Connect::new(version, "publisher").clean(true))
+            .disconnect();
         assert_eq!(retained_for(&broker, version, "a").len(), 1);
     }
 }
@@ -321,10 +329,23 @@ fn retained_publications_are_queued_like_others() {
 fn retained_messages_expire() {
     let broker = Broker::start(&[]);
     let mut publisher = broker.v5("publisher");
-    publisher.publish_packet(Publish::new("a/short", "x").qos(1, 0).retain().prop(Prop::MessageExpiry(1)));
-    publisher.publish_packet(Publish::new("a/long", "x").qos(1, 0).retain().prop(Prop::MessageExpiry(100)));
+    publisher.publish_packet(
+        Publish::new("a/short", "x")
+            .qos(1, 0)
+            .retain()
+            .prop(Prop::MessageExpiry(1)),
+    );
+    publisher.publish_packet(
+        Publish::new("a/long", "x")
+            .qos(1, 0)
+            .retain()
+            .prop(Prop::MessageExpiry(100)),
+    );
     publisher.publish_packet(Publish::new("a/ever", "x").qos(1, 0).retain());
-    assert_eq!(retained_for(&broker, Version::V5, "a/long")[0].props.message_expiry(), Some(100));
+    assert_eq!(
+        retained_for(&broker, Version::V5, "a/long")[0].props.message_expiry(),
+        Some(100)
+    );
     std::thread::sleep(Duration::from_millis(2_200));
     for filter in ["a/+", "#"] {
         let mut messages = retained_for(&broker, Version::V5, filter);
@@ -373,7 +394,11 @@ fn retained_messages_cross_between_versions() {
     for from in Version::ALL {
         let mut publisher = broker.connect(Connect::new(from, "publisher"));
         let publish = Publish::new("a", format!("{from:?}")).qos(1, 0).retain();
-        publisher.publish_packet(if from.is_v5() { publish.prop(Prop::user("a", "b")) } else { publish });
+        publisher.publish_packet(if from.is_v5() {
+            publish.prop(Prop::user("a", "b"))
+        } else {
+            publish
+        });
         for to in Version::ALL {
             let messages = retained_for(&broker, to, "a");
             assert_eq!(messages.len(), 1);
@@ -393,7 +418,9 @@ fn a_will_is_retained_if_it_says_so() {
         let mut witness = broker.connect(Connect::new(version, "witness"));
         witness.subscribe("w", 0);
         let mut die_with = |will: Will| {
-            broker.connect(Connect::new(version, "mortal").will(will.clone())).kill();
+            broker
+                .connect(Connect::new(version, "mortal").will(will.clone()))
+                .kill();
             let message = witness.recv_publish();
             assert_eq!((&message.payload, message.retain), (&will.payload, false));
         };
@@ -402,7 +429,10 @@ fn a_will_is_retained_if_it_says_so() {
         die_with(Will::new("w", "retained").qos(1).retain());
         let messages = retained_for(&broker, version, "w");
         assert_eq!(messages.len(), 1);
-        assert_eq!((messages[0].text(), messages[0].qos, messages[0].retain), ("retained", 1, true));
+        assert_eq!(
+            (messages[0].text(), messages[0].qos, messages[0].retain),
+            ("retained", 1, true)
+        );
         die_with(Will::new("w", "not retained"));
         assert_eq!(retained_for(&broker, version, "w")[0].text(), "retained");
         die_with(Will::new("w", "").retain());
@@ -417,7 +447,9 @@ fn many_retained_messages_come_through_a_small_window() {
         let broker = Broker::start(&["--max-inflight", "3"]);
         let mut publisher = broker.connect(Connect::new(version, "publisher"));
         let topics: Vec<String> = (100..400).map(|number| format!("a/{number}")).collect();
-        topics.iter().for_each(|topic| publisher.publish_packet(Publish::new(topic, "x").qos(1, 0).retain()));
+        topics
+            .iter()
+            .for_each(|topic| publisher.publish_packet(Publish::new(topic, "x").qos(1, 0).retain()));
         let mut subscriber = broker.connect(Connect::new(version, "subscriber"));
         subscriber.subscribe("a/+", 1);
         let mut found: Vec<String> = topics.iter().map(|_| subscriber.message().topic).collect();

@@ -13,14 +13,21 @@ fn member(broker: &Broker, version: Version, id: &str) -> Client {
 
 /// A session that ends with the connection or, if it is `lasting`, when a client connects with a clean start.
 fn mortal_member(broker: &Broker, version: Version, id: &str, lasting: bool) -> Client {
-    let connect = if lasting { Connect::persistent(version, id) } else { Connect::new(version, id) };
+    let connect = if lasting {
+        Connect::persistent(version, id)
+    } else {
+        Connect::new(version, id)
+    };
     let mut client = broker.connect(connect);
     client.subscribe(GROUP, 2);
     client
 }
 
 fn numbers(messages: &[Publish]) -> Vec<u32> {
-    messages.iter().map(|message| message.text().parse().expect("a number")).collect()
+    messages
+        .iter()
+        .map(|message| message.text().parse().expect("a number"))
+        .collect()
 }
 
 fn publisher(broker: &Broker, version: Version) -> Client {
@@ -39,7 +46,10 @@ fn members_take_turns() {
             let mut seen = Vec::new();
             for client in &mut members {
                 let mine = numbers(&client.take(4));
-                assert!(mine.windows(2).all(|pair| pair[1] == pair[0] + 3), "not in turns: {mine:?}");
+                assert!(
+                    mine.windows(2).all(|pair| pair[1] == pair[0] + 3),
+                    "not in turns: {mine:?}"
+                );
                 seen.extend(mine);
             }
             seen.sort_unstable();
@@ -72,11 +82,14 @@ fn every_group_and_every_ordinary_subscription_gets_a_copy() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
         let filters = ["$share/g/a/+", "$share/h/a/+", "$share/g/a/b", "$share/g/#", "a/b", "#"];
-        let mut clients: Vec<Client> = (0..).zip(filters).map(|(number, filter): (u8, &str)| {
-            let mut client = broker.connect(Connect::new(version, &format!("client{number}")));
-            client.subscribe(filter, 1);
-            client
-        }).collect();
+        let mut clients: Vec<Client> = (0..)
+            .zip(filters)
+            .map(|(number, filter): (u8, &str)| {
+                let mut client = broker.connect(Connect::new(version, &format!("client{number}")));
+                client.subscribe(filter, 1);
+                client
+            })
+            .collect();
         let mut publisher = publisher(&broker, version);
         publisher.publish_numbers("a/b", 0..3, 1);
         for client in &mut clients {
@@ -91,10 +104,19 @@ fn every_group_and_every_ordinary_subscription_gets_a_copy() {
 fn ill_formed_shared_filters_cut_the_connection() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        for filter in
-            ["$share/", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/g+/a", "$share/#", "$share/#/a",
-             "$share/g/a#", "$share/g/#/a", "$share/g/a+"]
-        {
+        for filter in [
+            "$share/",
+            "$share//a",
+            "$share/g",
+            "$share/g/",
+            "$share/+/a",
+            "$share/g+/a",
+            "$share/#",
+            "$share/#/a",
+            "$share/g/a#",
+            "$share/g/#/a",
+            "$share/g/a+",
+        ] {
             let mut client = broker.connect(Connect::new(version, "client"));
             client.send(Subscribe::new(1).filter(filter, 0));
             client.expect_cut(code::TOPIC_FILTER_INVALID);
@@ -243,8 +265,10 @@ fn messages_wait_when_all_members_are_offline() {
         let mut publisher = publisher(&broker, version);
         publisher.publish_numbers("a/b", 0..6, 1);
         let mut clients = ["one", "two"].map(|id| broker.resume(Connect::persistent(version, id)));
-        let mut seen: Vec<u32> =
-            clients.iter_mut().flat_map(|client| numbers(&client.all_messages_from(&mut publisher))).collect();
+        let mut seen: Vec<u32> = clients
+            .iter_mut()
+            .flat_map(|client| numbers(&client.all_messages_from(&mut publisher)))
+            .collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..6).collect::<Vec<_>>());
     }
@@ -264,7 +288,10 @@ fn a_full_member_is_passed_over() {
             publisher.publish("a/b", number.to_string(), 1);
             seen.extend(numbers(&quick.all_messages_from(&mut publisher)));
         }
-        assert!(seen.len() >= 20 - 4, "the stuck member has room for no more than four: {seen:?}");
+        assert!(
+            seen.len() >= 20 - 4,
+            "the stuck member has room for no more than four: {seen:?}"
+        );
         seen.extend(numbers(&stuck.all_messages_from(&mut publisher)));
         seen.sort_unstable();
         assert_eq!(seen, (0..20).collect::<Vec<_>>());

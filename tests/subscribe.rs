@@ -25,7 +25,11 @@ fn suback_has_a_code_for_each_filter_in_order() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
         let (mut subscriber, mut publisher) = broker.pair(version);
-        let subscribe = Subscribe::new(9).filter("a", 2).filter("b/+", 0).filter("c/#", 1).filter("d", 2);
+        let subscribe = Subscribe::new(9)
+            .filter("a", 2)
+            .filter("b/+", 0)
+            .filter("c/#", 1)
+            .filter("d", 2);
         subscriber.send(subscribe);
         assert_eq!(subscriber.recv_suback().codes, [2, 0, 1, 2]);
         for (topic, qos) in [("a", 2), ("b/x", 0), ("c/x/y", 1), ("d", 2)] {
@@ -39,10 +43,19 @@ fn suback_has_a_code_for_each_filter_in_order() {
 /// [MQTT-3.8.4-7] [MQTT-3.9.3-2]; the only error code of MQTT 3.1.1 is 0x80 [MQTT3-3.8.4-5] [MQTT3-3.9.3-2].
 #[test]
 fn a_refused_filter_has_an_error_code_at_its_place() {
-    for (version, refused) in [(Version::V311, code::v3::SUBACK_FAILURE), (Version::V5, code::QUOTA_EXCEEDED)] {
+    for (version, refused) in [
+        (Version::V311, code::v3::SUBACK_FAILURE),
+        (Version::V5, code::QUOTA_EXCEEDED),
+    ] {
         let broker = Broker::start(&["--max-subscriptions", "2"]);
         let (mut subscriber, mut publisher) = broker.pair(version);
-        subscriber.send(Subscribe::new(1).filter("a", 1).filter("b", 2).filter("c", 0).filter("b", 0));
+        subscriber.send(
+            Subscribe::new(1)
+                .filter("a", 1)
+                .filter("b", 2)
+                .filter("c", 0)
+                .filter("b", 0),
+        );
         assert_eq!(subscriber.recv_suback().codes, [1, 2, refused, 0]);
         publisher.publish("c", "not subscribed", 1);
         publisher.publish("a", "subscribed", 1);
@@ -207,7 +220,11 @@ fn own_messages_come_without_no_local() {
 fn no_local_concerns_its_own_subscription_only() {
     let broker = Broker::start(&[]);
     let mut client = broker.v5("client");
-    client.send(Subscribe::new(1).filter("a/#", 2 | Subscribe::NO_LOCAL).prop(Prop::subscription_id(1)));
+    client.send(
+        Subscribe::new(1)
+            .filter("a/#", 2 | Subscribe::NO_LOCAL)
+            .prop(Prop::subscription_id(1)),
+    );
     assert_eq!(client.recv_suback().codes, [2]);
     client.send(Subscribe::new(2).filter("a/b", 0).prop(Prop::subscription_id(2)));
     assert_eq!(client.recv_suback().codes, [0]);
@@ -227,9 +244,14 @@ fn overlapping_subscriptions_bring_one_copy_at_the_highest_qos() {
         for (filter, qos) in [("a/+", 0), ("a/b", 2), ("#", 1), ("a/#", 0)] {
             subscriber.subscribe(filter, qos);
         }
-        for (topic, published, expected) in
-            [("a/b", 2, 2), ("a/b", 1, 1), ("a/b", 0, 0), ("a/c", 2, 1), ("b", 2, 1), ("a/b/c", 1, 1)]
-        {
+        for (topic, published, expected) in [
+            ("a/b", 2, 2),
+            ("a/b", 1, 1),
+            ("a/b", 0, 0),
+            ("a/c", 2, 1),
+            ("b", 2, 1),
+            ("a/b/c", 1, 1),
+        ] {
             publisher.publish(topic, "x", published);
             assert_eq!(subscriber.expect_message(topic, "x").qos, expected, "{topic}");
             publisher.publish("sentinel", "only one copy came before", 0);
@@ -244,8 +266,14 @@ fn overlapping_subscriptions_bring_one_copy_at_the_highest_qos() {
 fn one_copy_carries_all_subscription_identifiers() {
     let broker = Broker::start(&[]);
     let (mut subscriber, mut publisher) = broker.pair(Version::V5);
-    let subscriptions =
-        [("a/+", Some(1)), ("a/b", Some(268_435_455)), ("#", Some(128)), ("a/#", None), ("b", Some(4)), ("+/b", Some(1))];
+    let subscriptions = [
+        ("a/+", Some(1)),
+        ("a/b", Some(268_435_455)),
+        ("#", Some(128)),
+        ("a/#", None),
+        ("b", Some(4)),
+        ("+/b", Some(1)),
+    ];
     for (filter, id) in subscriptions {
         let mut subscribe = Subscribe::new(1).filter(filter, 1);
         subscribe.props.0.extend(id.map(Prop::subscription_id));
@@ -253,10 +281,19 @@ fn one_copy_carries_all_subscription_identifiers() {
         subscriber.recv_suback();
     }
     // The same identifier stands there once for each subscription that has it (section 3.3.4).
-    for (topic, ids) in [("a/b", &[1, 1, 128, 268_435_455][..]), ("b", &[4, 128]), ("a/c", &[1, 128]), ("x", &[128])] {
+    for (topic, ids) in [
+        ("a/b", &[1, 1, 128, 268_435_455][..]),
+        ("b", &[4, 128]),
+        ("a/c", &[1, 128]),
+        ("x", &[128]),
+    ] {
         for qos in 0..=1 {
             publisher.publish(topic, "x", qos);
-            assert_eq!(subscriber.expect_message(topic, "x").props.subscription_ids(), ids, "{topic}");
+            assert_eq!(
+                subscriber.expect_message(topic, "x").props.subscription_ids(),
+                ids,
+                "{topic}"
+            );
         }
     }
 }
@@ -266,7 +303,12 @@ fn one_copy_carries_all_subscription_identifiers() {
 fn a_subscription_identifier_goes_for_all_filters_of_its_packet() {
     let broker = Broker::start(&[]);
     let (mut subscriber, mut publisher) = broker.pair(Version::V5);
-    subscriber.send(Subscribe::new(1).filter("a", 0).filter("b/+", 0).prop(Prop::subscription_id(16_384)));
+    subscriber.send(
+        Subscribe::new(1)
+            .filter("a", 0)
+            .filter("b/+", 0)
+            .prop(Prop::subscription_id(16_384)),
+    );
     assert_eq!(subscriber.recv_suback().codes, [0, 0]);
     for topic in ["a", "b/c"] {
         publisher.publish(topic, "x", 0);
@@ -289,9 +331,15 @@ fn subscription_identifiers_outlive_the_connection() {
     let mut publisher = broker.v5("publisher");
     publisher.publish("a/b", "queued", 1);
     let mut subscriber = broker.resume(connect);
-    assert_eq!(subscriber.expect_message("a/b", "queued").props.subscription_ids(), [5, 6]);
+    assert_eq!(
+        subscriber.expect_message("a/b", "queued").props.subscription_ids(),
+        [5, 6]
+    );
     publisher.publish("a/b", "live", 1);
-    assert_eq!(subscriber.expect_message("a/b", "live").props.subscription_ids(), [5, 6]);
+    assert_eq!(
+        subscriber.expect_message("a/b", "live").props.subscription_ids(),
+        [5, 6]
+    );
 }
 
 /// `#` stands alone or after a `/` and is last; `+` takes a whole level [MQTT-4.7.1-1] [MQTT-4.7.1-2]
@@ -301,7 +349,9 @@ fn subscription_identifiers_outlive_the_connection() {
 fn misplaced_wildcards_cut_the_connection() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        for filter in ["a/#/b", "#/", "#/b", "a#", "#a", "a/b#", "##", "a+", "+a", "a/+b", "a/b+/c", "++", "+#"] {
+        for filter in [
+            "a/#/b", "#/", "#/b", "a#", "#a", "a/b#", "##", "a+", "+a", "a/+b", "a/b+/c", "++", "+#",
+        ] {
             let mut client = broker.connect(Connect::new(version, "client"));
             client.send(Subscribe::new(1).filter(filter, 0));
             client.expect_cut(code::TOPIC_FILTER_INVALID);
@@ -351,7 +401,11 @@ fn filters_match_as_specified() {
     const CASES: &[(&str, &[&str], &[&str])] = &[
         ("a/b", &["a/b"], &["a", "a/", "a/b/", "/a/b", "a//b", "a/b/c", "b"]),
         ("/", &["/"], &["a", "//", "/a"]),
-        ("s/t/#", &["s/t", "s/t/", "s/t/p", "s/t/p/r/w"], &["s", "s/", "s/u", "s/tt", "x/s/t"]),
+        (
+            "s/t/#",
+            &["s/t", "s/t/", "s/t/p", "s/t/p/r/w"],
+            &["s", "s/", "s/u", "s/tt", "x/s/t"],
+        ),
         ("#", &["a", "/", "a/b/c", "//"], &[]),
         ("/#", &["/", "/a", "/a/b", "//"], &["a", "a/b"]),
         ("s/t/+", &["s/t/p", "s/t/"], &["s/t", "s/t/p/r", "s/u/p"]),
@@ -408,8 +462,20 @@ fn leading_wildcards_do_not_match_dollar_topics() {
 #[test]
 fn topics_are_compared_byte_for_byte() {
     const TOPICS: [&str; 14] = [
-        "k\u{f6}ln", "ko\u{308}ln", "K\u{d6}LN", "\u{feff}k\u{f6}ln", "k\u{f6}ln ", " k\u{f6}ln", "k\u{f6}ln/",
-        "/k\u{f6}ln", "k\u{f6}ln/.", "./k\u{f6}ln", "x/../k\u{f6}ln", "k%C3%B6ln", "k\u{200b}\u{f6}ln", "\u{1f600}",
+        "k\u{f6}ln",
+        "ko\u{308}ln",
+        "K\u{d6}LN",
+        "\u{feff}k\u{f6}ln",
+        "k\u{f6}ln ",
+        " k\u{f6}ln",
+        "k\u{f6}ln/",
+        "/k\u{f6}ln",
+        "k\u{f6}ln/.",
+        "./k\u{f6}ln",
+        "x/../k\u{f6}ln",
+        "k%C3%B6ln",
+        "k\u{200b}\u{f6}ln",
+        "\u{1f600}",
     ];
     for version in Version::ALL {
         let broker = Broker::start(&[]);

@@ -165,11 +165,17 @@ struct Aliases {
 impl Aliases {
     /// The topic of this message; panics when the alias is out of range or stands for nothing.
     fn resolve(&mut self, message: &Publish, maximum: u16) -> String {
-        let Some(alias) = message.props.topic_alias() else { return message.topic.clone() };
+        let Some(alias) = message.props.topic_alias() else {
+            return message.topic.clone();
+        };
         assert!((1..=maximum).contains(&alias), "alias {alias} of {maximum}");
         if message.topic.is_empty() {
             self.used += 1;
-            return self.topics.get(&alias).unwrap_or_else(|| panic!("alias {alias} stands for nothing")).clone();
+            return self
+                .topics
+                .get(&alias)
+                .unwrap_or_else(|| panic!("alias {alias} stands for nothing"))
+                .clone();
         }
         self.topics.insert(alias, message.topic.clone());
         message.topic.clone()
@@ -180,7 +186,10 @@ impl Aliases {
 #[test]
 fn no_aliases_for_clients_that_want_none() {
     let broker = Broker::start(&[]);
-    for connect in [Connect::v5("client"), Connect::v5("client").prop(Prop::TopicAliasMaximum(0))] {
+    for connect in [
+        Connect::v5("client"),
+        Connect::v5("client").prop(Prop::TopicAliasMaximum(0)),
+    ] {
         let mut client = broker.connect(connect);
         let mut publisher = broker.v5("publisher");
         client.subscribe("#", 0);
@@ -252,7 +261,10 @@ fn aliases_of_the_broker_end_with_the_connection() {
     let mut aliases = Aliases::default();
     for number in 0..5 {
         let message = client.recv_publish();
-        assert_eq!((aliases.resolve(&message, 1), message.text()), (TOPIC.to_owned(), &*number.to_string()));
+        assert_eq!(
+            (aliases.resolve(&message, 1), message.text()),
+            (TOPIC.to_owned(), &*number.to_string())
+        );
     }
     client.kill();
     let mut client = broker.resume(connect);
@@ -278,7 +290,10 @@ fn each_client_has_aliases_of_its_own() {
         publisher.publish(&topic, number.to_string(), 1);
         for (client, aliases, maximum) in &mut clients {
             let message = client.message();
-            assert_eq!((aliases.resolve(&message, *maximum), message.text()), (topic.clone(), &*number.to_string()));
+            assert_eq!(
+                (aliases.resolve(&message, *maximum), message.text()),
+                (topic.clone(), &*number.to_string())
+            );
         }
     }
 }

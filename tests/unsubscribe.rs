@@ -25,7 +25,11 @@ fn an_unknown_filter_is_answered() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
         let mut client = broker.connect(Connect::new(version, "client"));
-        let expected: &[u8] = if version.is_v5() { &[code::NO_SUBSCRIPTION_EXISTED] } else { &[] };
+        let expected: &[u8] = if version.is_v5() {
+            &[code::NO_SUBSCRIPTION_EXISTED]
+        } else {
+            &[]
+        };
         assert_eq!(client.unsubscribe("a/b").codes, expected);
         client.subscribe("a/b", 0);
         client.unsubscribe("a/b");
@@ -40,9 +44,22 @@ fn one_unsuback_answers_all_filters_in_order() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
         let (mut subscriber, mut publisher) = broker.pair(version);
-        subscriber.send(Subscribe::new(1).filter("a", 1).filter("b/#", 1).filter("c", 1).filter("d/+", 1));
+        subscriber.send(
+            Subscribe::new(1)
+                .filter("a", 1)
+                .filter("b/#", 1)
+                .filter("c", 1)
+                .filter("d/+", 1),
+        );
         assert_eq!(subscriber.recv_suback().codes, [1, 1, 1, 1]);
-        subscriber.send(Unsubscribe::new(2).filter("a").filter("x").filter("d/+").filter("a").filter("b/#"));
+        subscriber.send(
+            Unsubscribe::new(2)
+                .filter("a")
+                .filter("x")
+                .filter("d/+")
+                .filter("a")
+                .filter("b/#"),
+        );
         let expected: &[u8] = if version.is_v5() { &[0, 0x11, 0, 0x11, 0] } else { &[] };
         assert_eq!(subscriber.recv_unsuback().codes, expected);
         for topic in ["a", "b/x", "d/x", "c"] {
@@ -66,7 +83,10 @@ fn filters_are_compared_and_not_matched() {
             subscriber.subscribe(filter, 1);
             for other in others {
                 let unsuback = subscriber.unsubscribe(other);
-                assert!(unsuback.codes.iter().all(|code| *code == code::NO_SUBSCRIPTION_EXISTED), "{other}");
+                assert!(
+                    unsuback.codes.iter().all(|code| *code == code::NO_SUBSCRIPTION_EXISTED),
+                    "{other}"
+                );
             }
             publisher.publish("a/b", "x", 1);
             subscriber.expect_message("a/b", "x");
@@ -123,9 +143,15 @@ fn deliveries_that_have_begun_are_completed() {
         subscriber.disconnect();
 
         let mut subscriber = broker.resume(connect);
-        let again = Packet::from(Publish { dup: true, ..one.clone() });
+        let again = Packet::from(Publish {
+            dup: true,
+            ..one.clone()
+        });
         let packets = [subscriber.recv(), subscriber.recv()];
-        assert!(packets.contains(&again) && packets.contains(&Packet::Pubrel(Ack::new(two.id))), "{packets:?}");
+        assert!(
+            packets.contains(&again) && packets.contains(&Packet::Pubrel(Ack::new(two.id))),
+            "{packets:?}"
+        );
         subscriber.ack(&one);
         subscriber.send(Packet::Pubcomp(Ack::new(two.id)));
         subscriber.assert_nothing_from(&mut publisher);

@@ -47,7 +47,10 @@ fn message_properties_are_passed_on_unaltered() {
         for subscriber in &mut subscribers {
             let message = subscriber.expect_message("a/b", "x");
             assert_eq!(sorted_by_id(&message.props), sorted_by_id(&Props(every_property())));
-            assert_eq!(message.props.users(), [("z", "1"), ("a", "2"), ("z", ""), ("", "4"), ("z", "1")]);
+            assert_eq!(
+                message.props.users(),
+                [("z", "1"), ("a", "2"), ("z", ""), ("", "4"), ("z", "1")]
+            );
         }
     }
 }
@@ -107,7 +110,10 @@ fn will_properties_are_passed_on() {
     broker.connect(Connect::v5("mortal").will(will)).kill();
     let message = witness.expect_message("w", "gone");
     assert_eq!(sorted_by_id(&message.props), sorted_by_id(&Props(every_property())));
-    assert_eq!(message.props.users(), [("z", "1"), ("a", "2"), ("z", ""), ("", "4"), ("z", "1")]);
+    assert_eq!(
+        message.props.users(),
+        [("z", "1"), ("a", "2"), ("z", ""), ("", "4"), ("z", "1")]
+    );
 }
 
 /// Subscribers of MQTT 3 get the message without properties, and a message from MQTT 3 has an empty set of them
@@ -133,9 +139,17 @@ fn texts_are_passed_on_byte_for_byte() {
     let broker = Broker::start(&[]);
     let (mut subscriber, mut publisher) = broker.pair(Version::V5);
     subscriber.subscribe("#", 0);
-    for text in ["\u{feff}x", "x\u{feff}", "e\u{301}\u{e9}", "\u{10ffff}", "\u{1}\u{7f}\u{85}"] {
+    for text in [
+        "\u{feff}x",
+        "x\u{feff}",
+        "e\u{301}\u{e9}",
+        "\u{10ffff}",
+        "\u{1}\u{7f}\u{85}",
+    ] {
         publisher.publish_packet(
-            Publish::new(text, text).prop(Prop::user(text, text)).prop(Prop::ContentType(text.into())),
+            Publish::new(text, text)
+                .prop(Prop::user(text, text))
+                .prop(Prop::ContentType(text.into())),
         );
         let message = subscriber.expect_message(text, text);
         assert_eq!(message.props.users(), [(text, text)]);
@@ -170,7 +184,10 @@ fn ill_formed_message_properties_cut_the_connection() {
     ] {
         let mut client = broker.v5("client");
         let length = u8::try_from(block.len()).expect("short");
-        client.send_bytes(&wire::packet(0x30, &[&[0, 1, b'a', length], block.as_slice(), b"x"].concat()));
+        client.send_bytes(&wire::packet(
+            0x30,
+            &[&[0, 1, b'a', length], block.as_slice(), b"x"].concat(),
+        ));
         let allowed = [code::MALFORMED, code::PROTOCOL_ERROR, code::TOPIC_NAME_INVALID];
         client.expect_cut_with_any(&allowed);
     }
@@ -200,7 +217,10 @@ fn misplaced_message_properties_are_protocol_errors() {
         Prop::MaximumPacketSize(100),
         Prop::ServerKeepAlive(1),
     ];
-    let blocks = twice.map(|prop| vec![prop.clone(), prop]).into_iter().chain(foreign.map(|prop| vec![prop]));
+    let blocks = twice
+        .map(|prop| vec![prop.clone(), prop])
+        .into_iter()
+        .chain(foreign.map(|prop| vec![prop]));
     for block in blocks {
         let mut client = broker.v5("client");
         client.send(with_props(Publish::new("a", "x"), block));
@@ -220,7 +240,11 @@ fn message_expiry_is_passed_on() {
     for qos in 0..=2 {
         for interval in [60, 1_000_000, u32::MAX] {
             publisher.publish_packet(Publish::new("a", "x").qos(qos, 0).prop(Prop::MessageExpiry(interval)));
-            let left = subscriber.expect_message("a", "x").props.message_expiry().expect("still there");
+            let left = subscriber
+                .expect_message("a", "x")
+                .props
+                .message_expiry()
+                .expect("still there");
             assert!(left == interval || left == interval - 1, "{left} of {interval}");
         }
     }
@@ -248,14 +272,21 @@ fn message_expiry_runs_in_the_queue() {
     let mut offline = broker.resume(Connect::persistent(Version::V5, "offline"));
     offline.expect_message("a", "first");
     for client in [&mut busy, &mut offline] {
-        let left = client.expect_message("a", "long").props.message_expiry().expect("still there");
+        let left = client
+            .expect_message("a", "long")
+            .props
+            .message_expiry()
+            .expect("still there");
         assert!((80..=97).contains(&left), "{left}");
         assert_eq!(client.expect_message("a", "ever").props.message_expiry(), None);
         client.assert_nothing_from(&mut publisher);
     }
     let mut offline3 = broker.resume(Connect::persistent(Version::V311, "offline3"));
     let messages = offline3.all_messages_from(&mut publisher);
-    assert_eq!(messages.iter().map(Publish::text).collect::<Vec<_>>(), ["first", "long", "ever"]);
+    assert_eq!(
+        messages.iter().map(Publish::text).collect::<Vec<_>>(),
+        ["first", "long", "ever"]
+    );
 }
 
 /// The Message Expiry Interval of a will runs from its publication [MQTT-3.3.2-6].
@@ -280,7 +311,9 @@ fn messages_above_the_maximum_packet_size_of_the_client_are_dropped() {
     const LIMIT: u32 = 100;
     let broker = Broker::start(&[]);
     let mut small = broker.connect(
-        Connect::v5("small").prop(Prop::MaximumPacketSize(LIMIT)).prop(Prop::ReceiveMaximum(1)),
+        Connect::v5("small")
+            .prop(Prop::MaximumPacketSize(LIMIT))
+            .prop(Prop::ReceiveMaximum(1)),
     );
     let mut large = broker.v5("large");
     small.subscribe("a", 2);
@@ -309,7 +342,11 @@ fn properties_count_for_the_maximum_packet_size() {
     let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(60)));
     let mut three = broker.v311("three");
     let mut publisher = broker.v5("publisher");
-    client.send(Subscribe::new(1).filter("a", 1).prop(Prop::subscription_id(268_435_455)));
+    client.send(
+        Subscribe::new(1)
+            .filter("a", 1)
+            .prop(Prop::subscription_id(268_435_455)),
+    );
     client.recv_suback();
     three.subscribe("a", 1);
     // Fixed header 2, topic 3, Packet Identifier 2, Property Length 1, Subscription Identifier 5, and the name.
@@ -320,7 +357,11 @@ fn properties_count_for_the_maximum_packet_size() {
     }
     client.expect_message("a", vec![b'x'; room]);
     for length in [room - 7, room - 6] {
-        publisher.publish_packet(Publish::new("a", "").qos(1, 0).prop(Prop::user(&"n".repeat(length), "vv")));
+        publisher.publish_packet(
+            Publish::new("a", "")
+                .qos(1, 0)
+                .prop(Prop::user(&"n".repeat(length), "vv")),
+        );
         three.message();
     }
     assert_eq!(client.expect_message("a", "").props.users().len(), 1);
@@ -333,7 +374,9 @@ fn properties_count_for_the_maximum_packet_size() {
 fn topic_aliases_count_for_the_maximum_packet_size() {
     const LIMIT: u32 = 100;
     let broker = Broker::start(&[]);
-    let connect = Connect::v5("subscriber").prop(Prop::MaximumPacketSize(LIMIT)).prop(Prop::TopicAliasMaximum(10));
+    let connect = Connect::v5("subscriber")
+        .prop(Prop::MaximumPacketSize(LIMIT))
+        .prop(Prop::TopicAliasMaximum(10));
     let mut subscriber = broker.connect(connect);
     let mut publisher = broker.v5("publisher");
     subscriber.subscribe("#", 1);
@@ -426,13 +469,18 @@ fn assert_provoked(acks: &[Packet]) {
     let codes: Vec<(u16, u8)> = acks
         .iter()
         .map(|packet| match packet {
-            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => (ack.id, ack.reason),
+            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+                (ack.id, ack.reason)
+            }
             Packet::Suback(suback) => (suback.id, *suback.codes.last().expect("a code")),
             Packet::Unsuback(unsuback) => (unsuback.id, unsuback.codes[0]),
             other => panic!("not an ack: {other:?}"),
         })
         .collect();
-    assert_eq!(codes, [(1, 0x87), (2, 0x87), (3, 0x92), (4, 0x92), (5, 0x97), (6, 0x11)]);
+    assert_eq!(
+        codes,
+        [(1, 0x87), (2, 0x87), (3, 0x92), (4, 0x92), (5, 0x97), (6, 0x11)]
+    );
 }
 
 /// With Request Problem Information 0 no ack has a Reason String or a User Property [MQTT-3.1.2-29].
@@ -452,11 +500,17 @@ fn reason_strings_come_only_when_asked_for() {
 #[test]
 fn reason_strings_come_by_default() {
     let broker = Broker::start(&["--max-subscriptions", "1"]);
-    for connect in [Connect::v5("client"), Connect::v5("client").prop(Prop::RequestProblemInfo(1))] {
+    for connect in [
+        Connect::v5("client"),
+        Connect::v5("client").prop(Prop::RequestProblemInfo(1)),
+    ] {
         let mut client = broker.connect(connect);
         let acks = provoke_acks(&mut client);
         assert_provoked(&acks);
-        assert!(acks.iter().any(|ack| props_of(ack).reason_string().is_some()), "not a word: {acks:?}");
+        assert!(
+            acks.iter().any(|ack| props_of(ack).reason_string().is_some()),
+            "not a word: {acks:?}"
+        );
         client.disconnect();
     }
 }
@@ -482,7 +536,10 @@ fn the_words_of_a_disconnect_do_not_exceed_the_maximum_packet_size() {
     let mut client = broker.connect(Connect::v5("client").prop(Prop::MaximumPacketSize(SMALL)));
     client.send(Subscribe::new(1).filter("#a", 0));
     let disconnect = client.recv_disconnect();
-    assert_eq!((disconnect.reason, disconnect.props), (code::TOPIC_FILTER_INVALID, Props::default()));
+    assert_eq!(
+        (disconnect.reason, disconnect.props),
+        (code::TOPIC_FILTER_INVALID, Props::default())
+    );
 }
 
 /// A client that takes no packet as large as the smallest CONNACK can't be served; it is not left waiting either
@@ -502,7 +559,10 @@ fn a_client_that_cannot_take_the_connack_is_cut() {
 #[test]
 fn no_response_information_without_request() {
     let broker = Broker::start(&[]);
-    for connect in [Connect::v5("client"), Connect::v5("client").prop(Prop::RequestResponseInfo(0))] {
+    for connect in [
+        Connect::v5("client"),
+        Connect::v5("client").prop(Prop::RequestResponseInfo(0)),
+    ] {
         let mut client = broker.connect(connect);
         assert_eq!(client.connack.props.response_info(), None);
         client.disconnect();
