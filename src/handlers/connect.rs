@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Agreed, Client};
-use super::subscribe;
+use super::{publish, subscribe};
 use crate::broker::{Claimed, Core};
 use crate::codec::decode::ConnectError;
 use crate::codec::encode::{self, Connack};
@@ -159,7 +159,7 @@ fn check(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'st
         if will.retain && !config.retain {
             return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
         }
-        if will.topic.starts_with("$SYS") {
+        if publish::is_reserved(will.topic) {
             return Err((ReasonCode::NotAuthorized, "$SYS belongs to the broker"));
         }
         if crate::topic::levels(will.topic) > config.max_topic_levels || will.topic.len() > config.max_topic_length {

@@ -109,7 +109,7 @@ fn is_known(client: &Client, identifier: u16) -> Result<bool, Closing> {
 }
 
 /// Topics that the broker alone publishes to.
-fn is_reserved(topic: &str) -> bool {
+pub(super) fn is_reserved(topic: &str) -> bool {
     topic
         .strip_prefix("$SYS")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
