@@ -454,7 +454,7 @@ fn v5_subscribe_and_unsubscribe() {
 }
 
 /// DISCONNECT and AUTH from a client of MQTT 5.0: codes that are not among those that it may send [MQTT-3.14.2-1]
-/// [MQTT-3.15.2-1], a Session Expiry Interval where CONNECT had none, a Server Reference, AUTH without an
+/// [MQTT-3.15.2-1], a Session Expiry Interval where CONNECT had none, AUTH without an
 /// Authentication Method in the CONNECT [MQTT-4.12.0-7].
 #[test]
 fn v5_disconnect_and_auth() {
@@ -475,9 +475,6 @@ fn v5_disconnect_and_auth() {
                 packet(0xE0, b"\0\x05\x11\0\0\0\x01"),
                 PROTOCOL_ERROR,
             ),
-            (
-                "DISCONNECT with a Server Reference",
-                packet(0xE0, b"\0\x04\x1c\0\x01a"),
                 PROTOCOL_ERROR,
             ),
             (
