@@ -140,8 +140,11 @@ fn announce(listeners: &[TcpListener], config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// File descriptors that are not for connections.
-const RESERVED_FILES: u64 = 64;
+/// File descriptors that are not for connections in service: the broker's own, and those of connections that are told
+/// that there are too many.
+fn reserved_files(limit: u64) -> u64 {
+    (limit / 4).clamp(16, 320)
+}
 
 /// Raises the limit of open files as far as it goes, and keeps the connections within it: a connection is refused in
 /// words rather than by a failing system call.
@@ -157,9 +160,9 @@ fn connections_that_fit(wanted: Option<usize>) -> usize {
             limit = getrlimit(Resource::Nofile);
         }
     }
-    let fit = limit
-        .current
-        .map_or(usize::MAX, |files| files.saturating_sub(RESERVED_FILES).max(1) as usize);
+    let fit = limit.current.map_or(usize::MAX, |files| {
+        files.saturating_sub(reserved_files(files)).max(1) as usize
+    });
     match wanted {
         Some(wanted) if wanted > fit => {
             tracing::warn!(

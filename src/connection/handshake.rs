@@ -45,11 +45,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-const TIMED_OUT: Refusal = Refusal {
-    version: None,
-    reason: ReasonCode::ServerUnavailable,
-    detail: "the session could not be had in time",
-};
+const TIMED_OUT: Refusal = Refusal::silent(ReasonCode::ServerUnavailable, "the session could not be had in time");
 
 /// The bytes read, the size of the first packet, and where they end. `None` if the connection ends or what arrives is
 /// no packet.
@@ -90,22 +86,12 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) -> Result<Client, Refusal> {
-    let malformed = Refusal {
-        version: None,
-        reason: ReasonCode::MalformedPacket,
-        detail: "no CONNECT",
-    };
+    let malformed = Refusal::silent(ReasonCode::MalformedPacket, "no CONNECT");
     let Ok(Some(frame)) = frame::parse(input, core.config.max_packet_size) else {
         return Err(malformed);
     };
     let connect = decode::connect(&frame)?;
-    let refuse = |reason, detail| {
-        Err(Refusal {
-            version: Some(connect.version),
-            reason,
-            detail,
-        })
-    };
+    let refuse = |reason, detail| Err(Refusal::of(&connect, reason, detail));
     if *core.stopping.borrow() {
         return refuse(ReasonCode::ServerShuttingDown, "the broker is shutting down");
     }
@@ -123,6 +109,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, core: &Co
         version,
         reason,
         detail,
+        ..
     } = refusal;
     let version = version.map_or_else(String::new, |version: Version| version.to_string());
     tracing::debug!(%peer, version, %reason, detail, "connection refused");

@@ -259,6 +259,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.client.core.timers.cancel(alarm);
         }
         self.log(&closing);
+        if closing == Closing::Disconnected {
+            // Answers to what came before the DISCONNECT in the same batch.
+            let mut batch = buffers::lend();
+            self.client.deliver(&mut batch.taken).await;
+            buffers::give_back(batch);
+            self.link.finish(&mut self.client.output, FAREWELL_TIME).await;
+        }
         if let Closing::Told { reason, detail } = &closing {
             if *reason == ReasonCode::ServerShuttingDown {
                 self.flush().await;
@@ -314,5 +321,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 }
 
-/// Time that a client has to take the DISCONNECT.
+/// Time that a client has to take the last that it is sent.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Agreed, Client};
-use super::subscribe;
+use super::{publish, subscribe};
 use crate::broker::{Claimed, Core};
 use crate::codec::decode::ConnectError;
 use crate::codec::encode::{self, Connack};
@@ -25,16 +25,14 @@ pub(crate) struct Refusal {
     pub(crate) version: Option<Version>,
     pub(crate) reason: ReasonCode,
     pub(crate) detail: &'static str,
+    /// The client's Maximum Packet Size.
+    pub(crate) limit: Option<u32>,
 }
 
 impl From<ConnectError> for Refusal {
     fn from(error: ConnectError) -> Refusal {
         match error {
-            ConnectError::Close(detail) => Refusal {
-                version: None,
-                reason: ReasonCode::ProtocolError,
-                detail,
-            },
+            ConnectError::Close(detail) => Refusal::silent(ReasonCode::ProtocolError, detail),
             ConnectError::Refuse {
                 version,
                 reason,
@@ -43,12 +41,33 @@ impl From<ConnectError> for Refusal {
                 version: Some(version),
                 reason,
                 detail,
+                limit: None,
             },
         }
     }
 }
 
 impl Refusal {
+    /// Without a word to the client.
+    pub(crate) const fn silent(reason: ReasonCode, detail: &'static str) -> Refusal {
+        Refusal {
+            version: None,
+            reason,
+            detail,
+            limit: None,
+        }
+    }
+
+    /// In the words that this client understands.
+    pub(crate) fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Refusal {
+        Refusal {
+            version: Some(connect.version),
+            reason,
+            detail,
+            limit: connect.properties.maximum_packet_size,
+        }
+    }
+
     /// The CONNACK that says so; empty if there is none for it. Session Present is 0 [MQTT-3.2.2-6].
     pub(crate) fn connack(&self) -> Vec<u8> {
         let mut output = Vec::new();
@@ -58,7 +77,7 @@ impl Refusal {
                 reason_string: Some(self.detail),
                 ..Connack::new(self.reason, false)
             };
-            encode::connack(&mut output, version, &connack, None);
+            encode::connack(&mut output, version, &connack, self.limit);
         }
         output
     }
@@ -66,11 +85,7 @@ impl Refusal {
 
 /// Accepts a client: checks, hooks, session, CONNACK. The CONNACK is in the output of the client that is returned.
 pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) -> Result<Client, Refusal> {
-    let refuse = |reason, detail| Refusal {
-        version: Some(connect.version),
-        reason,
-        detail,
-    };
+    let refuse = |reason, detail| Refusal::of(connect, reason, detail);
     check(&core.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
     let info = Arc::new(ClientInfo {
         client_id: if connect.client_id.is_empty() {
@@ -85,11 +100,9 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     ask_hooks(core, connect, &info)
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
-    let Claimed { mut session, present } = core.claim(&info.client_id, connect.clean_start).await.ok_or(Refusal {
-        version: None,
-        reason: ReasonCode::SessionTakenOver,
-        detail: "session claimed again",
-    })?;
+    let claimed = core.claim(&info.client_id, connect.clean_start).await;
+    let Claimed { mut session, present } =
+        claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
     session.expiry_interval = expiry_interval(&core.config, connect);
     session.will = connect
         .will
@@ -114,7 +127,10 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
     }
-    welcome(&mut client, connect, present);
+    if !welcome(&mut client, connect, present) {
+        let detail = "CONNACK above the client's Maximum Packet Size";
+        return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
+    }
     client.session.outbox.attach(Wire {
         version: connect.version,
         maximum_packet_size: agreed.maximum_packet_size.map_or(usize::MAX, |limit| limit as usize),
@@ -143,7 +159,7 @@ fn check(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'st
         if will.retain && !config.retain {
             return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
         }
-        if will.topic.starts_with("$SYS") {
+        if publish::is_reserved(will.topic) {
             return Err((ReasonCode::NotAuthorized, "$SYS belongs to the broker"));
         }
         if crate::topic::levels(will.topic) > config.max_topic_levels || will.topic.len() > config.max_topic_length {
@@ -243,8 +259,9 @@ fn exceeds(keep_alive: u16, most: u16) -> bool {
 }
 
 /// CONNACK with Reason Code 0 [MQTT-3.1.4-5], Session Present as the session is [MQTT-3.2.2-3], and what the broker
-/// does otherwise than the specification's defaults say.
-fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) {
+/// does otherwise than the specification's defaults say. What the client can do without is left out for a client with a
+/// very small Maximum Packet Size; `false` if even the rest is too large for it.
+fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) -> bool {
     let config = &client.core.config;
     let expiry = client.session.expiry_interval;
     // MQTT 3.1 has no Session Present: the bit is reserved there.
@@ -262,9 +279,18 @@ fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) {
         server_keep_alive: server_keep_alive(config, connect),
         ..Connack::new(ReasonCode::Success, session_present)
     };
+    let essential = Connack {
+        maximum_packet_size: None,
+        topic_alias_maximum: None,
+        ..connack
+    };
     let limit = client.agreed.maximum_packet_size;
-    encode::connack(&mut client.output, connect.version, &connack, limit);
+    let mut fits = |connack| encode::connack(&mut client.output, connect.version, connack, limit);
+    if !fits(&connack) && !fits(&essential) {
+        return false;
+    }
     client.stats.packets_sent += 1;
     client.core.stats.connections.fetch_add(1, Ordering::Relaxed);
     client.core.events.emit(|| Event::Connected(Arc::clone(&client.info)));
+    true
 }

@@ -97,8 +97,9 @@ fn is_known(client: &Client, identifier: u16) -> Result<bool, Closing> {
     if inbound.contains(identifier) {
         return Ok(true);
     }
-    // [MQTT-3.3.4-7]: QoS 1 is acknowledged at once, so only QoS 2 messages can add up.
-    if inbound.len() >= usize::from(client.core.config.receive_maximum) {
+    // [MQTT-3.3.4-7]: QoS 1 is acknowledged at once, so only QoS 2 messages can add up. MQTT 3 clients have not been
+    // told, and are bounded by their Packet Identifiers.
+    if client.version().is_v5() && inbound.len() >= usize::from(client.core.config.receive_maximum) {
         return Err(Closing::told(
             ReasonCode::ReceiveMaximumExceeded,
             "more messages in flight than Receive Maximum",
@@ -108,7 +109,7 @@ fn is_known(client: &Client, identifier: u16) -> Result<bool, Closing> {
 }
 
 /// Topics that the broker alone publishes to.
-fn is_reserved(topic: &str) -> bool {
+pub(super) fn is_reserved(topic: &str) -> bool {
     topic
         .strip_prefix("$SYS")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

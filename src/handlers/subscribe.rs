@@ -28,9 +28,7 @@ pub(super) async fn handle(
 ) -> Result<(), Closing> {
     let mut codes = Vec::new();
     let mut granted = Vec::new();
-    for (text, options) in subscribe.filters {
-        let filter = TopicFilter::parse(text)
-            .map_err(|error| Closing::told(ReasonCode::TopicFilterInvalid, error.to_string()))?;
+    for (filter, options) in parse_all(subscribe)? {
         let subscription = Subscription {
             options,
             identifier: subscribe.subscription_identifier,
@@ -57,6 +55,13 @@ pub(super) async fn handle(
         filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
     });
     Ok(())
+}
+
+/// All filters, before anything is done for one of them: a packet with an ill-formed filter has no effect.
+fn parse_all(subscribe: &Subscribe<'_>) -> Result<Vec<(TopicFilter, SubscriptionOptions)>, Closing> {
+    let parse = |(text, options)| TopicFilter::parse(text).map(|filter| (filter, options));
+    let parsed = subscribe.filters.map(parse).collect::<Result<_, _>>();
+    parsed.map_err(|error| Closing::told(ReasonCode::TopicFilterInvalid, error.to_string()))
 }
 
 async fn ask_and_grant(

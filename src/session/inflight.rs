@@ -16,9 +16,9 @@ use std::collections::VecDeque;
 use super::delivery::Delivery;
 use crate::packet::QoS;
 
-/// Slots that may be in the ring at once: fewer than there are identifiers, so that none is used twice
+/// Slots that may be in the ring at once: as many as there are identifiers, so that none is used twice
 /// [MQTT-2.2.1-4].
-const MAX_SPAN: usize = 65_534;
+const MAX_SPAN: usize = IDENTIFIERS as usize;
 
 #[derive(Debug)]
 enum Slot {

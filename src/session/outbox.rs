@@ -510,6 +510,9 @@ impl Inner {
     }
 
     fn drop_oldest(&mut self, limits: &OutboxLimits, charge: usize) {
+        if charge > limits.bytes {
+            return;
+        }
         while !self.fits(limits, charge) {
             let Some(oldest) = self.queue.pop_front() else { return };
             self.queue_len -= 1;
