@@ -952,9 +952,7 @@ fn odd_but_valid() {
     client.subscribe("t", 1);
     let tails: [&[u8]; 4] = [b"", b"\x10", b"\0\0", b"\x80\x0b\x1f\0\x01a\x26\0\x01n\0\x01v"];
     for tail in tails {
-        client.send(Publish::new("t", "x"));
         client.send(Publish::new("t", "x").qos(1, 7));
-        assert_eq!(client.recv_publish().qos, 0);
         let (mut ack, mut id) = (None, None);
         for _ in 0..2 {
             match client.recv() {
