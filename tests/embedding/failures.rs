@@ -100,6 +100,7 @@ fn a_panic_costs_one_connection() {
             }
             embedded.publish("t", "still subscribed", 1);
             victim.expect_message("t", "still subscribed");
+            victim.ping();
         }
         victim.disconnect();
         for fault in [&connect, &authenticate] {

@@ -12,7 +12,11 @@ fn ends_everything() {
     let mut embedded = Embedded::start();
     let (_, other_listener) = embedded.serve_another();
     let mut subscription = embedded.subscribe("#", 1);
-    let mut clients: Vec<Client> = Version::ALL.map(|version| embedded.connect(Connect::new(version, ""))).into();
+    let mut clients: Vec<Client> = ["a", "b", "c"]
+        .iter()
+        .zip(Version::ALL)
+        .map(|(name, version)| embedded.connect(Connect::new(version, name)))
+        .collect();
     let mut pipe = embedded.pipe(Connect::v5("pipe").will(Will::new("will", "of the pipe").qos(1)), 1024);
     let mut events = embedded.broker.events();
     let broker = embedded.broker.clone();
