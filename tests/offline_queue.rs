@@ -234,10 +234,11 @@ fn the_limits_are_per_session() {
             publisher.publish("a", number.to_string(), 1);
             online.expect_message("a", number.to_string());
         }
-        publisher.publish_numbers("b", 0..10, 1);
-        online.expect_numbers(0..10);
+        // Two fewer than the limit, since the last acknowledgements may still be on their way.
+        publisher.publish_numbers("b", 0..8, 1);
+        online.expect_numbers(0..8);
         let mut part = broker.resume(Connect::persistent(version, "part"));
-        part.expect_numbers(0..10);
+        part.expect_numbers(0..8);
         let mut full = broker.resume(Connect::persistent(version, "full"));
         full.expect_numbers(0..10);
         full.assert_nothing_from(&mut publisher);
