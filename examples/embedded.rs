@@ -35,7 +35,9 @@ pub(crate) async fn run(listener: TcpListener, stop: impl Future<Output = ()>) -
     });
 
     // A retained message, for every client that comes later.
-    broker.publish(NewMessage::new("status", "ready")?.qos(QoS::AtLeastOnce).retain(true)).await?;
+    broker
+        .publish(NewMessage::new("status", "ready")?.qos(QoS::AtLeastOnce).retain(true))
+        .await?;
 
     // A subscription of the program is a bounded stream.
     let mut measurements = broker.subscribe("celsius/+", QoS::AtLeastOnce)?;

@@ -55,15 +55,28 @@ pub(crate) async fn run(
 
 fn line(event: &Event) -> String {
     match event {
-        Event::Connected(client) => format!("{} connected from {} with {}", client.client_id, client.peer, client.version),
+        Event::Connected(client) => format!(
+            "{} connected from {} with {}",
+            client.client_id, client.peer, client.version
+        ),
         Event::Ready(client) => format!("{} is ready", client.client_id),
         Event::Disconnected { client, reason } => format!("{} disconnected: {reason}", client.client_id),
-        Event::Error { client: Some(client), detail, .. } => format!("{} is closed: {detail}", client.client_id),
-        Event::Error { client: None, detail, .. } => format!("a connection is refused: {detail}"),
+        Event::Error {
+            client: Some(client),
+            detail,
+            ..
+        } => format!("{} is closed: {detail}", client.client_id),
+        Event::Error {
+            client: None, detail, ..
+        } => format!("a connection is refused: {detail}"),
         Event::KeepAliveTimeout(client) => format!("{} has been silent for too long", client.client_id),
         Event::Published { client, message } => {
             let publisher = client.as_ref().map_or("the program", |client| &*client.client_id);
-            format!("{publisher} published {} bytes to {}", message.payload().len(), message.topic())
+            format!(
+                "{publisher} published {} bytes to {}",
+                message.payload().len(),
+                message.topic()
+            )
         }
         Event::Acknowledged { client, message } => format!("{} acknowledged {}", client.client_id, message.topic()),
         Event::Ping(client) => format!("{} pings", client.client_id),
@@ -71,7 +84,9 @@ fn line(event: &Event) -> String {
             let filters: Vec<&str> = filters.iter().map(|filter| filter.as_str()).collect();
             format!("{} subscribed to {}", client.client_id, filters.join(", "))
         }
-        Event::Unsubscribed { client, filters } => format!("{} unsubscribed from {}", client.client_id, filters.join(", ")),
+        Event::Unsubscribed { client, filters } => {
+            format!("{} unsubscribed from {}", client.client_id, filters.join(", "))
+        }
         // Later versions of the broker may have more.
         other => format!("{other:?}"),
     }

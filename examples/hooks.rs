@@ -57,7 +57,11 @@ impl Hooks for Rules {
     async fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<(), ReasonCode> {
         let name = request.client.username.as_deref().ok_or(ReasonCode::NotAuthorized)?;
         let password = request.password.unwrap_or_default();
-        match self.users.iter().any(|(user, secret)| *user == name && secret.as_bytes() == password) {
+        match self
+            .users
+            .iter()
+            .any(|(user, secret)| *user == name && secret.as_bytes() == password)
+        {
             true => Ok(()),
             false => Err(ReasonCode::BadUserNameOrPassword),
         }

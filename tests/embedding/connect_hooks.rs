@@ -28,8 +28,15 @@ fn refusals() {
     ];
     let answer = move |username: Option<&str>, hook: &str| {
         let (which, code) = username.and_then(|name| name.split_once(' ')).expect("hook and code");
-        let found = table.iter().find(|(reason, ..)| reason.name() == code).map(|(reason, ..)| *reason);
-        if which == hook { Err(found.expect("a code of the table")) } else { Ok(()) }
+        let found = table
+            .iter()
+            .find(|(reason, ..)| reason.name() == code)
+            .map(|(reason, ..)| *reason);
+        if which == hook {
+            Err(found.expect("a code of the table"))
+        } else {
+            Ok(())
+        }
     };
     let script = Script::new()
         .on_connect(move |request| answer(request.client.username.as_deref(), "on_connect"))
@@ -74,17 +81,31 @@ fn requests() {
             }
         }
     };
-    let script = Script::new().on_connect(note("on_connect")).authenticate(note("authenticate"));
+    let script = Script::new()
+        .on_connect(note("on_connect"))
+        .authenticate(note("authenticate"));
     let embedded = Embedded::with_hooks(script);
-    let connect = Connect::v5("ann").username("user").password(b"secret").keep_alive(7).prop(Prop::user("a", "b"));
+    let connect = Connect::v5("ann")
+        .username("user")
+        .password(b"secret")
+        .keep_alive(7)
+        .prop(Prop::user("a", "b"));
     embedded.connect(connect.clone());
     let facts = r#"ann Some("user") Some("secret") true 7 [("a", "b")] true"#;
-    assert_eq!(notes.take(), [format!("on_connect {facts}"), format!("authenticate {facts}")]);
+    assert_eq!(
+        notes.take(),
+        [format!("on_connect {facts}"), format!("authenticate {facts}")]
+    );
     embedded.expect_refused(connect.password(b"wrong"), code::BAD_USER_NAME_OR_PASSWORD);
     assert!(matches!(&notes.take()[..], [only] if only.starts_with("on_connect")));
     embedded.connect(Connect::persistent(Version::V311, "bob").keep_alive(0));
     assert_eq!(notes.take()[1], "authenticate bob None None false 0 [] false");
-    let assigned = embedded.connect(Connect::v5("")).connack.props.assigned_client_id().expect("an identifier");
+    let assigned = embedded
+        .connect(Connect::v5(""))
+        .connack
+        .props
+        .assigned_client_id()
+        .expect("an identifier");
     assert!(notes.take()[1].starts_with(&format!("authenticate {assigned} ")));
 }
 
@@ -136,7 +157,12 @@ fn slow_hooks() {
     gate.wait_for_arrival(&embedded);
     late.expect_closed();
     gate.open();
-    assert!(!embedded.connect(Connect::v5("late").clean(false)).connack.session_present);
+    assert!(
+        !embedded
+            .connect(Connect::v5("late").clean(false))
+            .connack
+            .session_present
+    );
     embedded.publish("will", "sentinel", 1);
     embedded.expect_next(&mut subscription, "will", "sentinel");
 }

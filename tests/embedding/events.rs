@@ -21,10 +21,19 @@ fn short(event: &Event) -> String {
         Event::KeepAliveTimeout(client) => format!("{} silent", client.client_id),
         Event::Published { client, message } => {
             let payload = String::from_utf8_lossy(message.payload());
-            format!("{} published {}={payload} at {}", name(client), message.topic(), message.qos() as u8)
+            format!(
+                "{} published {}={payload} at {}",
+                name(client),
+                message.topic(),
+                message.qos() as u8
+            )
         }
         Event::Acknowledged { client, message } => {
-            format!("{} acknowledged {}", client.client_id, String::from_utf8_lossy(message.payload()))
+            format!(
+                "{} acknowledged {}",
+                client.client_id,
+                String::from_utf8_lossy(message.payload())
+            )
         }
         Event::Ping(client) => format!("{} ping", client.client_id),
         Event::Subscribed { client, filters } => {
@@ -51,7 +60,9 @@ fn life_of_a_client() {
     let mut events = embedded.broker.events();
     for version in Version::ALL {
         let mut client = embedded.connect(Connect::new(version, "ann").username("user"));
-        let Event::Connected(info) = embedded.event(&mut events) else { panic!("not Connected") };
+        let Event::Connected(info) = embedded.event(&mut events) else {
+            panic!("not Connected")
+        };
         assert_eq!((&*info.client_id, info.username.as_deref()), ("ann", Some("user")));
         assert_eq!(info.peer.address.map(|address| address.ip().is_loopback()), Some(true));
         assert_eq!(info.version == ClientVersion::V5, version.is_v5());
@@ -59,6 +70,7 @@ fn life_of_a_client() {
         client.recv_suback();
         client.publish("t/a", "one", 1);
         client.expect_message("t/a", "one");
+        client.ping();
         embedded.publish("t/a", "two", 2);
         client.expect_message("t/a", "two");
         client.ping();
@@ -73,6 +85,7 @@ fn life_of_a_client() {
                 "ann subscribed t/a b/#",
                 "ann published t/a=one at 1",
                 "ann acknowledged one",
+                "ann ping",
                 "- published t/a=two at 2",
                 "ann acknowledged two",
                 "ann ping",
@@ -97,7 +110,11 @@ fn publications() {
     client.send(Publish::new("no", "x").qos(1, 1));
     assert_eq!(client.recv_puback().reason, code::NOT_AUTHORIZED);
     client.publish("yes", "x", 1);
-    expect(&embedded, &mut events, &["- published t=x at 2", "ann published yes=rewritten at 1"]);
+    expect(
+        &embedded,
+        &mut events,
+        &["- published t=x at 2", "ann published yes=rewritten at 1"],
+    );
 }
 
 /// Without a word from the client the connection is lost; its will is published behind that, in its name.
@@ -108,7 +125,11 @@ fn lost_connections() {
         let client = embedded.connect(Connect::new(version, "ann").will(Will::new("will", "x").qos(2)));
         let mut events = embedded.broker.events();
         client.kill();
-        expect(&embedded, &mut events, &["ann disconnected 0x80", "ann published will=x at 2"]);
+        expect(
+            &embedded,
+            &mut events,
+            &["ann disconnected 0x80", "ann published will=x at 2"],
+        );
     }
 }
 
@@ -123,13 +144,21 @@ fn errors() {
     let mut events = embedded.broker.events();
     for version in Version::ALL {
         let connect = Connect::new(version, "ann");
-        let code = if version.is_v5() { code::BAD_USER_NAME_OR_PASSWORD } else { 4 };
+        let code = if version.is_v5() {
+            code::BAD_USER_NAME_OR_PASSWORD
+        } else {
+            4
+        };
         embedded.expect_refused(connect.clone().username("mallory"), code);
         expect(&embedded, &mut events, &["- error 0x86"]);
         let mut client = embedded.connect(connect);
         client.send_bytes(&[0x36, 0]);
         client.expect_cut(code::MALFORMED);
-        expect(&embedded, &mut events, &["ann connected", "ann ready", "ann error 0x81", "ann disconnected 0x81"]);
+        expect(
+            &embedded,
+            &mut events,
+            &["ann connected", "ann ready", "ann error 0x81", "ann disconnected 0x81"],
+        );
     }
 }
 
@@ -140,7 +169,11 @@ fn keep_alive_timeout() {
     let mut client = embedded.connect(Connect::v5("ann").keep_alive(1));
     let mut events = embedded.broker.events();
     client.expect_disconnect(code::KEEP_ALIVE_TIMEOUT);
-    expect(&embedded, &mut events, &["ann silent", "ann error 0x8d", "ann disconnected 0x8d"]);
+    expect(
+        &embedded,
+        &mut events,
+        &["ann silent", "ann error 0x8d", "ann disconnected 0x8d"],
+    );
 }
 
 /// On a takeover the old connection ends before the new one begins.
@@ -168,7 +201,12 @@ fn shutdown() {
     expect(
         &embedded,
         &mut events,
-        &["ann published will=x at 0", "ann error 0x8b", "ann disconnected 0x8b", "closed"],
+        &[
+            "ann published will=x at 0",
+            "ann error 0x8b",
+            "ann disconnected 0x8b",
+            "closed",
+        ],
     );
 }
 
@@ -181,16 +219,18 @@ fn lagging_listeners() {
     let mut lagging = embedded.broker.events();
     let mut attentive = embedded.broker.events();
     let number_of = |event| match event {
-        Some(NextEvent::Event(Event::Published { message, .. })) => {
-            String::from_utf8_lossy(message.payload()).parse::<u64>().expect("a number")
-        }
+        Some(NextEvent::Event(Event::Published { message, .. })) => String::from_utf8_lossy(message.payload())
+            .parse::<u64>()
+            .expect("a number"),
         other => panic!("not Published: {other:?}"),
     };
     for number in 0..MESSAGES {
         embedded.publish("t", number.to_string(), 0);
         assert_eq!(number_of(embedded.wait(attentive.next())), number);
     }
-    let Some(NextEvent::Missed(missed)) = embedded.wait(lagging.next()) else { panic!("not told") };
+    let Some(NextEvent::Missed(missed)) = embedded.wait(lagging.next()) else {
+        panic!("not told")
+    };
     assert!(missed > 0 && missed < MESSAGES, "{missed}");
     (missed..MESSAGES).for_each(|number| assert_eq!(number_of(embedded.wait(lagging.next())), number));
 }

@@ -37,7 +37,12 @@ impl Example {
         let addr = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let running = Some(runtime.spawn(run(listener, stopped)));
-        Example { addr, stop: Some(stop), running, runtime }
+        Example {
+            addr,
+            stop: Some(stop),
+            running,
+            runtime,
+        }
     }
 
     fn connect(&self, connect: Connect) -> Client {
@@ -52,7 +57,9 @@ impl Example {
     fn stop(mut self) {
         drop(self.stop.take());
         let running = self.running.take().expect("stopped once");
-        let outcome = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, running).await });
+        let outcome = self
+            .runtime
+            .block_on(async { tokio::time::timeout(DEADLINE, running).await });
         outcome.expect("ends in time").expect("ends well");
     }
 }
@@ -61,7 +68,9 @@ impl Example {
 #[test]
 fn embedded_example() {
     let example = Example::start(|listener, stop| async {
-        embedded::run(listener, async { drop(stop.await) }).await.expect("no error");
+        embedded::run(listener, async { drop(stop.await) })
+            .await
+            .expect("no error");
     });
     let mut client = example.connect(Connect::v5("client"));
     client.subscribe("fahrenheit/#", 1);
@@ -80,13 +89,17 @@ fn embedded_example() {
 #[test]
 fn hooks_example() {
     let example = Example::start(|listener, stop| async {
-        hooks::run(listener, async { drop(stop.await) }).await.expect("no error");
+        hooks::run(listener, async { drop(stop.await) })
+            .await
+            .expect("no error");
     });
-    let connect = |name: &str, password: &str| {
-        example.connect(Connect::v5(name).username(name).password(password.as_bytes()))
-    };
+    let connect =
+        |name: &str, password: &str| example.connect(Connect::v5(name).username(name).password(password.as_bytes()));
     assert_eq!(connect("ann", "banana").connack.code, code::BAD_USER_NAME_OR_PASSWORD);
-    assert_eq!(example.connect(Connect::v5("nobody")).connack.code, code::NOT_AUTHORIZED);
+    assert_eq!(
+        example.connect(Connect::v5("nobody")).connack.code,
+        code::NOT_AUTHORIZED
+    );
     let (mut ann, mut bob) = (connect("ann", "apple"), connect("bob", "banana"));
     let mut admin = connect("admin", "secret");
     ann.subscribe("~/#", 1);
@@ -105,7 +118,10 @@ fn hooks_example() {
     bob.send(Publish::new("~/note", "mine").qos(1, 3));
     let mut seen = [bob.recv(), bob.recv()];
     seen.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
-    assert!(matches!(&seen[1], Packet::Publish(note) if note.topic == "home/bob/note"), "{seen:?}");
+    assert!(
+        matches!(&seen[1], Packet::Publish(note) if note.topic == "home/bob/note"),
+        "{seen:?}"
+    );
     example.stop();
 }
 
@@ -115,7 +131,9 @@ fn events_example() {
     let (sender, lines) = mpsc::channel();
     let example = Example::start(|listener, stop| async {
         let print = move |line| drop(sender.send(line));
-        events::run(listener, async { drop(stop.await) }, print).await.expect("no error");
+        events::run(listener, async { drop(stop.await) }, print)
+            .await
+            .expect("no error");
     });
     let mut client = example.connect(Connect::v5("ann"));
     client.subscribe("t", 1);

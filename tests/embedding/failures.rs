@@ -19,7 +19,10 @@ impl Fault {
 
     /// For the hook: panics if the switch is on and this is about `victim`.
     fn strike(&self, client_id: &str) {
-        assert!(client_id != "victim" || !self.0.load(Ordering::SeqCst), "the hook panics, as the test wants it");
+        assert!(
+            client_id != "victim" || !self.0.load(Ordering::SeqCst),
+            "the hook panics, as the test wants it"
+        );
     }
 }
 
@@ -145,7 +148,9 @@ fn a_panic_publishes_the_will() {
 #[test]
 fn takeover_waits_for_the_hook() {
     let gate = Gate::default();
-    let script = Script::new().authorize_publish(|_, _| PublishVerdict::Allow).gate("authorize_publish", &gate);
+    let script = Script::new()
+        .authorize_publish(|_, _| PublishVerdict::Allow)
+        .gate("authorize_publish", &gate);
     let embedded = Embedded::with_hooks(script);
     for version in Version::ALL {
         let connect = Connect::persistent(version, "client");
@@ -169,7 +174,9 @@ fn takeover_waits_for_the_hook() {
 #[test]
 fn an_abandoned_claim() {
     let gate = Gate::default();
-    let script = Script::new().authorize_publish(|_, _| PublishVerdict::Allow).gate("authorize_publish", &gate);
+    let script = Script::new()
+        .authorize_publish(|_, _| PublishVerdict::Allow)
+        .gate("authorize_publish", &gate);
     let embedded = Embedded::with_hooks(script);
     let connect = Connect::persistent(Version::V5, "client");
     let mut older = embedded.connect(connect.clone());

@@ -65,7 +65,10 @@ fn retained_messages() {
                 })
                 .collect();
             seen.sort();
-            let expected: Vec<_> = expected.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .collect();
             assert_eq!(seen, expected);
             embedded.assert_nothing_for(&mut client);
             client.disconnect();
@@ -86,11 +89,16 @@ fn rewrite_everything() {
     let embedded = Embedded::with_hooks(script);
     let mut client = embedded.v5("client");
     client.subscribe("t", 1);
-    let sent = Publish::new("t", "original").prop(Prop::user("a", "b")).prop(Prop::MessageExpiry(60));
+    let sent = Publish::new("t", "original")
+        .prop(Prop::user("a", "b"))
+        .prop(Prop::MessageExpiry(60));
     for qos in 0..3 {
         embedded.v5("publisher").publish_packet(sent.clone().qos(qos, 0));
         let received = client.expect_message("other", "payload");
-        assert_eq!((received.qos, received.retain, received.props), (qos.min(1), false, Props::default()));
+        assert_eq!(
+            (received.qos, received.retain, received.props),
+            (qos.min(1), false, Props::default())
+        );
     }
 }
 
@@ -106,8 +114,11 @@ fn discards_leave_nothing_behind() {
     let embedded = Embedded::launch(config, Some(script));
     for version in Version::ALL {
         let connect = Connect::new(version, "client");
-        let mut client =
-            embedded.connect(if version.is_v5() { connect.prop(Prop::ReceiveMaximum(1)) } else { connect });
+        let mut client = embedded.connect(if version.is_v5() {
+            connect.prop(Prop::ReceiveMaximum(1))
+        } else {
+            connect
+        });
         client.subscribe("t", 2);
         for round in 0..10 {
             for _ in 0..10 {
@@ -151,7 +162,11 @@ fn nothing_is_lost_while_the_hook_is_asked() {
                 let mut client = embedded.connect(connect.clean(false));
                 let messages = client.take(5);
                 let texts: Vec<&str> = messages.iter().map(Publish::text).collect();
-                assert_eq!(texts, ["0", "1", "2", "3", "4"], "QoS {qos} {version:?} cancelled: {cancel}");
+                assert_eq!(
+                    texts,
+                    ["0", "1", "2", "3", "4"],
+                    "QoS {qos} {version:?} cancelled: {cancel}"
+                );
                 embedded.assert_nothing_for(&mut client);
             }
         }

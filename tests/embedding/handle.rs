@@ -59,7 +59,10 @@ fn several_listeners() {
     assert_eq!(second.recv_connack().code, 0);
     serving.abort();
     assert!(embedded.wait(serving).is_err_and(|error| error.is_cancelled()));
-    assert!(std::net::TcpStream::connect(addr).is_err(), "nobody listens there any more");
+    assert!(
+        std::net::TcpStream::connect(addr).is_err(),
+        "nobody listens there any more"
+    );
     second.publish("t", "still there", 1);
     first.expect_message("t", "still there");
 }
@@ -183,7 +186,10 @@ fn disconnect_a_client() {
         assert!(disconnect(ReasonCode::AdministrativeAction));
         client.expect_cut(ADMINISTRATIVE_ACTION);
         watcher.expect_message("will", "gone");
-        assert!(!disconnect(ReasonCode::AdministrativeAction), "only its session is there");
+        assert!(
+            !disconnect(ReasonCode::AdministrativeAction),
+            "only its session is there"
+        );
         embedded.publish("t", "kept", 1);
         embedded.connect(connect.clean(false)).expect_message("t", "kept");
     }

@@ -52,7 +52,10 @@ impl Embedded {
     }
 
     pub fn launch(config: Config, hooks: Option<impl Hooks>) -> Embedded {
-        let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         Embedded::on(runtime.expect("a runtime"), config, hooks)
     }
 
@@ -66,7 +69,12 @@ impl Embedded {
         };
         drop(guard);
         let (addr, serving) = serve(&runtime, &broker);
-        Embedded { broker, addr, serving: Some(serving), runtime }
+        Embedded {
+            broker,
+            addr,
+            serving: Some(serving),
+            runtime,
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -94,14 +102,20 @@ impl Embedded {
     }
 
     pub fn wait_within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> T {
-        let outcome = self.runtime.block_on(async { tokio::time::timeout(limit, future).await });
+        let outcome = self
+            .runtime
+            .block_on(async { tokio::time::timeout(limit, future).await });
         outcome.unwrap_or_else(|_| panic!("not finished within {limit:?}"))
     }
 
     /// Connects and expects to be accepted.
     pub fn connect(&self, connect: Connect) -> Client {
         let client = self.try_connect(connect);
-        assert_eq!(client.connack.code, 0, "{} is not accepted: {:?}", client.name, client.connack);
+        assert_eq!(
+            client.connack.code, 0,
+            "{} is not accepted: {:?}",
+            client.name, client.connack
+        );
         client
     }
 
@@ -123,7 +137,11 @@ impl Embedded {
     /// Expects to be refused with this code and cut.
     pub fn expect_refused(&self, connect: Connect, code: u8) -> Connack {
         let mut client = self.try_connect(connect);
-        assert_eq!(client.connack.code, code, "refused, but not as expected: {:?}", client.connack);
+        assert_eq!(
+            client.connack.code, code,
+            "refused, but not as expected: {:?}",
+            client.connack
+        );
         client.expect_closed();
         client.connack
     }
@@ -151,7 +169,13 @@ impl Embedded {
         let (near, far) = tokio::io::duplex(size);
         let broker = self.broker.clone();
         let handling = self.runtime.spawn(async move { broker.handle(far, peer).await });
-        Pipe { embedded: self, io: near, handling, version, received: Vec::new() }
+        Pipe {
+            embedded: self,
+            io: near,
+            handling,
+            version,
+            received: Vec::new(),
+        }
     }
 
     /// Publishes from the program.
@@ -170,7 +194,8 @@ impl Embedded {
 
     /// The next message of a subscription of the program.
     pub fn next(&self, subscription: &mut Subscription) -> ReceivedMessage {
-        self.wait(subscription.next()).expect("the broker has not been shut down")
+        self.wait(subscription.next())
+            .expect("the broker has not been shut down")
     }
 
     /// Expects this message next.
@@ -214,7 +239,9 @@ fn serve(runtime: &Runtime, broker: &Broker) -> (SocketAddr, JoinHandle<io::Resu
 }
 
 pub fn message(topic: &str, payload: impl Into<Vec<u8>>, qos: u8) -> NewMessage {
-    NewMessage::new(topic, payload).expect("a valid Topic Name").qos(level(qos))
+    NewMessage::new(topic, payload)
+        .expect("a valid Topic Name")
+        .qos(level(qos))
 }
 
 pub fn level(qos: u8) -> QoS {
@@ -269,7 +296,10 @@ impl Pipe<'_> {
     pub fn cancel(self) -> DuplexStream {
         self.handling.abort();
         let ended = self.embedded.wait(self.handling);
-        assert!(ended.is_err_and(|error| error.is_cancelled()), "the connection was still there");
+        assert!(
+            ended.is_err_and(|error| error.is_cancelled()),
+            "the connection was still there"
+        );
         self.io
     }
 
@@ -312,7 +342,10 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Gate {
-        Gate { arrived: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
+        Gate {
+            arrived: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+        }
     }
 }
 
@@ -340,17 +373,22 @@ impl Gate {
 }
 
 type Verdict = Result<(), ReasonCode>;
+type ConnectHook = Box<dyn Fn(&ConnectRequest<'_>) -> Verdict + Send + Sync>;
+type PublishHook = Box<dyn Fn(&ClientInfo, &PublishRequest<'_>) -> PublishVerdict + Send + Sync>;
+type SubscribeHook = Box<dyn Fn(&ClientInfo, &TopicFilter, SubscriptionOptions) -> SubscribeVerdict + Send + Sync>;
+type ForwardHook = Box<dyn Fn(&ClientInfo, &Message) -> ForwardVerdict + Send + Sync>;
+type PublishedHook = Box<dyn Fn(Option<&ClientInfo>, &PublishRequest<'_>) + Send + Sync>;
 
 /// Hooks made of closures: those without one are not among the interests.
 #[derive(Default)]
 pub struct Script {
     interests: Option<Interests>,
-    on_connect: Option<Box<dyn Fn(&ConnectRequest<'_>) -> Verdict + Send + Sync>>,
-    authenticate: Option<Box<dyn Fn(&ConnectRequest<'_>) -> Verdict + Send + Sync>>,
-    publish: Option<Box<dyn Fn(&ClientInfo, &PublishRequest<'_>) -> PublishVerdict + Send + Sync>>,
-    subscribe: Option<Box<dyn Fn(&ClientInfo, &TopicFilter, SubscriptionOptions) -> SubscribeVerdict + Send + Sync>>,
-    forward: Option<Box<dyn Fn(&ClientInfo, &Message) -> ForwardVerdict + Send + Sync>>,
-    published: Option<Box<dyn Fn(Option<&ClientInfo>, &PublishRequest<'_>) + Send + Sync>>,
+    on_connect: Option<ConnectHook>,
+    authenticate: Option<ConnectHook>,
+    publish: Option<PublishHook>,
+    subscribe: Option<SubscribeHook>,
+    forward: Option<ForwardHook>,
+    published: Option<PublishedHook>,
     gates: Vec<(&'static str, Gate)>,
 }
 
@@ -361,43 +399,61 @@ impl Script {
 
     /// Whatever hooks there are.
     pub fn interests(self, interests: Interests) -> Script {
-        Script { interests: Some(interests), ..self }
+        Script {
+            interests: Some(interests),
+            ..self
+        }
     }
 
     pub fn on_connect(self, hook: impl Fn(&ConnectRequest<'_>) -> Verdict + Send + Sync + 'static) -> Script {
-        Script { on_connect: Some(Box::new(hook)), ..self }
+        Script {
+            on_connect: Some(Box::new(hook)),
+            ..self
+        }
     }
 
     pub fn authenticate(self, hook: impl Fn(&ConnectRequest<'_>) -> Verdict + Send + Sync + 'static) -> Script {
-        Script { authenticate: Some(Box::new(hook)), ..self }
+        Script {
+            authenticate: Some(Box::new(hook)),
+            ..self
+        }
     }
 
     pub fn authorize_publish(
         self,
         hook: impl Fn(&ClientInfo, &PublishRequest<'_>) -> PublishVerdict + Send + Sync + 'static,
     ) -> Script {
-        Script { publish: Some(Box::new(hook)), ..self }
+        Script {
+            publish: Some(Box::new(hook)),
+            ..self
+        }
     }
 
     pub fn authorize_subscribe(
         self,
         hook: impl Fn(&ClientInfo, &TopicFilter, SubscriptionOptions) -> SubscribeVerdict + Send + Sync + 'static,
     ) -> Script {
-        Script { subscribe: Some(Box::new(hook)), ..self }
+        Script {
+            subscribe: Some(Box::new(hook)),
+            ..self
+        }
     }
 
     pub fn authorize_forward(
         self,
         hook: impl Fn(&ClientInfo, &Message) -> ForwardVerdict + Send + Sync + 'static,
     ) -> Script {
-        Script { forward: Some(Box::new(hook)), ..self }
+        Script {
+            forward: Some(Box::new(hook)),
+            ..self
+        }
     }
 
-    pub fn published(
-        self,
-        hook: impl Fn(Option<&ClientInfo>, &PublishRequest<'_>) + Send + Sync + 'static,
-    ) -> Script {
-        Script { published: Some(Box::new(hook)), ..self }
+    pub fn published(self, hook: impl Fn(Option<&ClientInfo>, &PublishRequest<'_>) + Send + Sync + 'static) -> Script {
+        Script {
+            published: Some(Box::new(hook)),
+            ..self
+        }
     }
 
     /// The hook of this name waits at the gate before its closure is called.
@@ -438,7 +494,9 @@ impl Hooks for Script {
 
     async fn authorize_publish(&self, client: &ClientInfo, request: &PublishRequest<'_>) -> PublishVerdict {
         self.pass("authorize_publish").await;
-        self.publish.as_ref().map_or(PublishVerdict::Allow, |hook| hook(client, request))
+        self.publish
+            .as_ref()
+            .map_or(PublishVerdict::Allow, |hook| hook(client, request))
     }
 
     async fn authorize_subscribe(
@@ -448,12 +506,16 @@ impl Hooks for Script {
         options: SubscriptionOptions,
     ) -> SubscribeVerdict {
         self.pass("authorize_subscribe").await;
-        self.subscribe.as_ref().map_or(SubscribeVerdict::Allow, |hook| hook(client, filter, options))
+        self.subscribe
+            .as_ref()
+            .map_or(SubscribeVerdict::Allow, |hook| hook(client, filter, options))
     }
 
     async fn authorize_forward(&self, client: &ClientInfo, message: &Message) -> ForwardVerdict {
         self.pass("authorize_forward").await;
-        self.forward.as_ref().map_or(ForwardVerdict::Allow, |hook| hook(client, message))
+        self.forward
+            .as_ref()
+            .map_or(ForwardVerdict::Allow, |hook| hook(client, message))
     }
 
     async fn published(&self, client: Option<&ClientInfo>, request: &PublishRequest<'_>) {

@@ -18,8 +18,14 @@ fn refused_messages() {
     });
     let publish = |message| embedded.wait(embedded.broker.publish(message));
     assert_eq!(publish(message("t", "x", 2)), Err(PublishError::QoSNotSupported));
-    assert_eq!(publish(message("t", "x", 0).retain(true)), Err(PublishError::RetainNotSupported));
-    assert_eq!(publish(message("t", vec![0; 268_435_455], 0)), Err(PublishError::TooLarge));
+    assert_eq!(
+        publish(message("t", "x", 0).retain(true)),
+        Err(PublishError::RetainNotSupported)
+    );
+    assert_eq!(
+        publish(message("t", vec![0; 268_435_455], 0)),
+        Err(PublishError::TooLarge)
+    );
     assert_eq!(publish(message("t", "x", 1)), Ok(()));
     for topic in ["", "a/+", "#", "a\0b"] {
         let refused: Result<NewMessage, TopicError> = NewMessage::new(topic, "x");
@@ -46,10 +52,16 @@ fn whole_messages() {
     };
     let properties = properties().expect("valid properties");
     for qos in 0..3 {
-        let message = message("a/b", "text", qos).retain(true).expiry(60).properties(properties.clone());
+        let message = message("a/b", "text", qos)
+            .retain(true)
+            .expiry(60)
+            .properties(properties.clone());
         embedded.publish_message(message);
         let received = subscriber.expect_message("a/b", "text");
-        assert_eq!((received.qos, received.retain, received.props.message_expiry()), (qos, true, Some(60)));
+        assert_eq!(
+            (received.qos, received.retain, received.props.message_expiry()),
+            (qos, true, Some(60))
+        );
         assert_eq!(received.props.users(), [("z", "1"), ("a", "2")]);
         assert_eq!(received.props.payload_format(), Some(1));
         assert_eq!(received.props.content_type().as_deref(), Some("text/plain"));
@@ -96,7 +108,9 @@ fn numbered(number: u32) -> Vec<u8> {
 fn publish_until_it_waits(embedded: &Embedded, relieve: impl FnOnce()) -> u32 {
     for number in 0..10_000 {
         let mut publishing = pin!(embedded.broker.publish(message("t", numbered(number), 1)));
-        let done = embedded.wait(std::future::poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx).is_ready())));
+        let done = embedded.wait(std::future::poll_fn(|cx| {
+            Poll::Ready(publishing.as_mut().poll(cx).is_ready())
+        }));
         if !done {
             relieve();
             embedded.wait_within(3 * DEADLINE, publishing).expect("published");
@@ -131,7 +145,10 @@ fn waits_for_a_slow_client() {
     let broker = embedded.broker.clone();
     let publishing = embedded.runtime().spawn(async move {
         for number in sent..sent + MORE {
-            broker.publish(message("t", numbered(number), 1)).await.expect("published");
+            broker
+                .publish(message("t", numbered(number), 1))
+                .await
+                .expect("published");
         }
     });
     read_until(&mut slow, sent + MORE);
@@ -174,10 +191,16 @@ fn waits_for_the_program_itself() {
     });
     let mut subscription = embedded.subscribe("t", 1);
     let sent = publish_until_it_waits(&embedded, || {
-        assert_eq!(embedded.next(&mut subscription).message.payload()[..4], 0_u32.to_be_bytes());
+        assert_eq!(
+            embedded.next(&mut subscription).message.payload()[..4],
+            0_u32.to_be_bytes()
+        );
     });
     for number in 1..sent {
-        assert_eq!(embedded.next(&mut subscription).message.payload()[..4], number.to_be_bytes());
+        assert_eq!(
+            embedded.next(&mut subscription).message.payload()[..4],
+            number.to_be_bytes()
+        );
     }
     publish_until_it_waits(&embedded, || drop(subscription));
     embedded.publish("t", numbered(0), 1);

@@ -67,8 +67,14 @@ fn refused_identifiers_are_free() {
     client.send(Publish::new("yes/a", "new").qos(2, 7));
     let mut seen = [client.recv(), client.recv()];
     seen.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
-    assert!(matches!(&seen[0], Packet::Pubrec(ack) if *ack == Ack::new(7)), "{seen:?}");
-    assert!(matches!(&seen[1], Packet::Publish(publish) if publish.text() == "new"), "{seen:?}");
+    assert!(
+        matches!(&seen[0], Packet::Pubrec(ack) if *ack == Ack::new(7)),
+        "{seen:?}"
+    );
+    assert!(
+        matches!(&seen[1], Packet::Publish(publish) if publish.text() == "new"),
+        "{seen:?}"
+    );
 }
 
 /// The code of the hook is sent if the packet may carry it, and an error in any case [MQTT-3.4.2-1].
@@ -80,10 +86,21 @@ fn codes_of_a_refusal() {
     });
     let embedded = Embedded::with_hooks(script);
     let mut client = embedded.v5("client");
-    for (answer, sent) in [(0x97, 0x97), (0x90, 0x90), (0x99, 0x99), (0x80, 0x80), (0x8A, 0x80), (0x10, 0x87)] {
+    for (answer, sent) in [
+        (0x97, 0x97),
+        (0x90, 0x90),
+        (0x99, 0x99),
+        (0x80, 0x80),
+        (0x8A, 0x80),
+        (0x10, 0x87),
+    ] {
         for qos in 1..3 {
             client.send(Publish::new("t", [answer]).qos(qos, 1));
-            let ack = if qos == 1 { client.recv_puback() } else { client.recv_pubrec() };
+            let ack = if qos == 1 {
+                client.recv_puback()
+            } else {
+                client.recv_pubrec()
+            };
             assert_eq!(ack.reason, sent);
         }
     }
@@ -127,7 +144,12 @@ fn rewrite() {
     assert_eq!((received.qos, received.retain), (2, true));
     assert_eq!(received.props.users(), [("b", "1"), ("a", "2")]);
     assert_eq!(received.props.content_type().as_deref(), Some("c"));
-    assert!(received.props.message_expiry().is_some_and(|seconds| (90..=100).contains(&seconds)));
+    assert!(
+        received
+            .props
+            .message_expiry()
+            .is_some_and(|seconds| (90..=100).contains(&seconds))
+    );
 }
 
 /// Wills are asked about when they are due: allowed, rewritten or refused [MQTT-3.1.2-8] [MQTT3-3.1.2-8]; also when
@@ -146,7 +168,9 @@ fn wills() {
     let mut subscription = embedded.subscribe("will/#", 2);
     for version in Version::ALL {
         for (payload, published) in [("no", None), ("rewrite", Some("rewritten")), ("yes", Some("yes"))] {
-            embedded.connect(Connect::new(version, "mortal").will(Will::new("will/a", payload).qos(1))).kill();
+            embedded
+                .connect(Connect::new(version, "mortal").will(Will::new("will/a", payload).qos(1)))
+                .kill();
             if let Some(published) = published {
                 embedded.expect_next(&mut subscription, "will/a", published);
             }
@@ -244,9 +268,7 @@ fn published() {
         embedded.publish("t/3", "no", 1);
         client.kill();
         while embedded.next(&mut subscription).message.topic() != "will" {}
-        eventually("the hook is told of the will", || {
-            notes.len() >= 5
-        });
+        eventually("the hook is told of the will", || notes.len() >= 5);
         let expected = [
             "ann t/0=zero (0, false, false)",
             "ann t/1=rewritten (1, false, false)",

@@ -21,31 +21,44 @@ fn ends_everything() {
     let mut events = embedded.broker.events();
     let broker = embedded.broker.clone();
     embedded.wait(async { tokio::join!(broker.shutdown(), broker.shutdown()) });
-    clients.iter_mut().for_each(|client| client.expect_cut(code::SERVER_SHUTTING_DOWN));
+    clients
+        .iter_mut()
+        .for_each(|client| client.expect_cut(code::SERVER_SHUTTING_DOWN));
     assert!(matches!(pipe.recv(), Packet::Disconnect(disconnect) if disconnect.reason == code::SERVER_SHUTTING_DOWN));
     pipe.ended();
     assert_eq!(embedded.broker.connected_clients(), 0);
     embedded.served().expect("no error");
     embedded.wait(other_listener).expect("no panic").expect("no error");
-    assert!(std::net::TcpStream::connect(embedded.addr()).is_err(), "nobody listens any more");
+    assert!(
+        std::net::TcpStream::connect(embedded.addr()).is_err(),
+        "nobody listens any more"
+    );
     embedded.expect_next(&mut subscription, "will", "of the pipe");
     assert!(embedded.wait(subscription.next()).is_none());
     assert!(embedded.wait(subscription.next()).is_none(), "the end stays");
     embedded.wait(embedded.broker.shutdown());
-    drop(embedded.broker);
+    drop((embedded.broker, broker, subscription));
     let mut closed = 0;
     let mut last = None;
-    while let Some(NextEvent::Event(event)) = embedded_wait(events.next()) {
+    while let Some(NextEvent::Event(event)) = wait_for_the_end(events.next()) {
         closed += u32::from(matches!(event, Event::Closed));
         last = Some(event);
     }
-    assert!(closed == 1 && matches!(last, Some(Event::Closed)), "{closed} times, at last {last:?}");
+    assert!(
+        closed == 1 && matches!(last, Some(Event::Closed)),
+        "{closed} times, at last {last:?}"
+    );
 }
 
-/// Without the broker that has been dropped.
-fn embedded_wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, future).await }).expect("in time")
+/// Waits without the runtime of a broker that has been dropped.
+fn wait_for_the_end<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(async { tokio::time::timeout(DEADLINE, future).await })
+        .expect("in time")
 }
 
 /// After the shutdown nobody gets in: `serve` returns at once, a connection of the program is refused
@@ -56,7 +69,10 @@ fn nothing_afterwards() {
     embedded.wait(embedded.broker.shutdown());
     let (_, serving) = embedded.serve_another();
     embedded.wait(serving).expect("no panic").expect("no error");
-    for (version, refusal) in [(Version::V5, code::SERVER_UNAVAILABLE), (Version::V311, code::v3::SERVER_UNAVAILABLE)] {
+    for (version, refusal) in [
+        (Version::V5, code::SERVER_UNAVAILABLE),
+        (Version::V311, code::v3::SERVER_UNAVAILABLE),
+    ] {
         let mut pipe = embedded.open_pipe(version, 1024, Peer::default());
         pipe.send(Connect::new(version, "late"));
         assert!(matches!(pipe.recv(), Packet::Connack(connack) if connack.code == refusal));
@@ -74,7 +90,7 @@ fn dropped_without_shutdown() {
         embedded.broker.events()
     };
     let mut events = events;
-    assert!(embedded_wait(events.next()).is_none());
+    assert!(wait_for_the_end(events.next()).is_none());
 }
 
 /// Wills that a hook has to allow are published by a shutdown while their receivers are still there [MQTT-3.1.2-8]

@@ -45,9 +45,17 @@ fn allow_rewrite_refuse() {
     }
     for version in [Version::V311, Version::V5] {
         let mut client = embedded.connect(Connect::new(version, "client"));
-        let subscribe = Subscribe::new(1).filter("yes/+", 2).filter("no/+", 1).filter("mine/+", 1).filter("low/+", 2);
+        let subscribe = Subscribe::new(1)
+            .filter("yes/+", 2)
+            .filter("no/+", 1)
+            .filter("mine/+", 1)
+            .filter("low/+", 2);
         client.send(subscribe);
-        let refused = if version.is_v5() { code::NOT_AUTHORIZED } else { code::v3::SUBACK_FAILURE };
+        let refused = if version.is_v5() {
+            code::NOT_AUTHORIZED
+        } else {
+            code::v3::SUBACK_FAILURE
+        };
         assert_eq!(client.recv_suback().codes, [2, refused, 1, 0]);
         for payload in ["retained", "live"] {
             if payload == "live" {
@@ -96,7 +104,14 @@ fn codes_of_a_refusal() {
     });
     let embedded = Embedded::with_hooks(script);
     let mut client = embedded.v5("client");
-    for (answer, sent) in [(0x87, 0x87), (0x8F, 0x8F), (0x97, 0x97), (0x9E, 0x9E), (0x8A, 0x80), (0, 0x87)] {
+    for (answer, sent) in [
+        (0x87, 0x87),
+        (0x8F, 0x8F),
+        (0x97, 0x97),
+        (0x9E, 0x9E),
+        (0x8A, 0x80),
+        (0, 0x87),
+    ] {
         assert_eq!(client.try_subscribe(&answer.to_string(), 1), sent);
     }
 }
@@ -107,8 +122,18 @@ fn requests() {
     let notes = Notes::default();
     let told = notes.clone();
     let script = Script::new().authorize_subscribe(move |client, filter, options| {
-        let facts = (options.qos as u8, options.no_local, options.retain_as_published, options.retain_handling);
-        told.add(format!("{} {} {:?} {facts:?}", client.client_id, filter.filter(), filter.share_name()));
+        let facts = (
+            options.qos as u8,
+            options.no_local,
+            options.retain_as_published,
+            options.retain_handling,
+        );
+        told.add(format!(
+            "{} {} {:?} {facts:?}",
+            client.client_id,
+            filter.filter(),
+            filter.share_name()
+        ));
         SubscribeVerdict::Allow
     });
     let embedded = Embedded::with_hooks(script);
@@ -117,7 +142,10 @@ fn requests() {
     client.subscribe("$share/group/b", 2 | Subscribe::RETAIN_AS_PUBLISHED);
     assert_eq!(
         notes.take(),
-        [r#"ann a/# None (1, true, false, SendNever)"#, r#"ann b Some("group") (2, false, true, SendAlways)"#]
+        [
+            r#"ann a/# None (1, true, false, SendNever)"#,
+            r#"ann b Some("group") (2, false, true, SendAlways)"#
+        ]
     );
 }
 
@@ -158,11 +186,17 @@ fn asked_again_for_a_resumed_session() {
         published.iter().for_each(|topic| embedded.publish(topic, "x", 2));
         let mut seen = client.take_as_it_comes(3, "x");
         seen.sort();
-        assert_eq!(seen, [("elsewhere", 2), ("kept", 2), ("lowered", 0)].map(|(topic, qos)| (topic.to_owned(), qos)));
+        assert_eq!(
+            seen,
+            [("elsewhere", 2), ("kept", 2), ("lowered", 0)].map(|(topic, qos)| (topic.to_owned(), qos))
+        );
         embedded.assert_nothing_for(&mut client);
         client.kill();
         embedded.connect(Connect::new(version, "client")).disconnect();
-        assert!(notes.take().iter().all(|asked| !filters.contains(&asked.as_str())), "a new session is not asked about");
+        assert!(
+            notes.take().iter().all(|asked| !filters.contains(&asked.as_str())),
+            "a new session is not asked about"
+        );
     }
 }
 
@@ -174,5 +208,7 @@ fn offline_sessions_keep_their_subscriptions() {
     client.subscribe("mine/a", 1);
     client.disconnect();
     embedded.publish("of/client/a", "x", 1);
-    embedded.connect(Connect::v5("client").clean(false)).expect_message("of/client/a", "x");
+    embedded
+        .connect(Connect::v5("client").clean(false))
+        .expect_message("of/client/a", "x");
 }

@@ -19,7 +19,10 @@ fn every_qos() {
         for published in 0..3 {
             embedded.publish("t/a", "program", published);
             let received = embedded.expect_next(&mut subscription, "t/a", "program");
-            assert_eq!((received.qos, received.message.qos()), (level(granted.min(published)), level(published)));
+            assert_eq!(
+                (received.qos, received.message.qos()),
+                (level(granted.min(published)), level(published))
+            );
             let with_property = Publish::new("t/a", "client").prop(Prop::user("name", "value"));
             client.publish_packet(with_property.qos(published, 0));
             let received = embedded.expect_next(&mut subscription, "t/a", "client");
@@ -50,7 +53,10 @@ fn wildcards() {
     assert_no_more(&embedded, &mut all, "sentinel");
     assert_no_more(&embedded, &mut some, "sentinel/b");
     for filter in ["", "a/#/b", "a+", "$share//a", "a\0"] {
-        assert!(embedded.broker.subscribe(filter, level(0)).is_err(), "{filter:?} is no Topic Filter");
+        assert!(
+            embedded.broker.subscribe(filter, level(0)).is_err(),
+            "{filter:?} is no Topic Filter"
+        );
     }
 }
 
@@ -93,8 +99,15 @@ fn shared_with_a_client() {
     client.subscribe("$share/group/t/#", 1);
     let mut subscription = embedded.subscribe("$share/group/t/#", 1);
     (0..10).for_each(|number| embedded.publish("t/a", number.to_string(), 1));
-    let at_client: Vec<u32> = (0..5).map(|_| client.message().text().parse().expect("a number")).collect();
-    let number = |payload: &[u8]| std::str::from_utf8(payload).expect("text").parse::<u32>().expect("a number");
+    let at_client: Vec<u32> = (0..5)
+        .map(|_| client.message().text().parse().expect("a number"))
+        .collect();
+    let number = |payload: &[u8]| {
+        std::str::from_utf8(payload)
+            .expect("text")
+            .parse::<u32>()
+            .expect("a number")
+    };
     let first = number(embedded.next(&mut subscription).message.payload());
     let mut seen: Vec<u32> = at_client.into_iter().chain([first]).collect();
     drop(subscription);
@@ -131,7 +144,9 @@ fn next_can_be_cancelled() {
     for number in 0..10 {
         {
             let mut next = pin!(subscription.next());
-            let ready = embedded.wait(std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx).is_ready())));
+            let ready = embedded.wait(std::future::poll_fn(|cx| {
+                Poll::Ready(next.as_mut().poll(cx).is_ready())
+            }));
             assert!(!ready);
         }
         embedded.publish("t", number.to_string(), 1);
@@ -166,12 +181,23 @@ fn republish() {
     let mut subscription = embedded.subscribe("in", 2);
     let mut client = embedded.v5("client");
     client.subscribe("out", 2 | Subscribe::RETAIN_AS_PUBLISHED);
-    let sent = Publish::new("in", "payload").retain().prop(Prop::MessageExpiry(60)).prop(Prop::user("a", "b"));
+    let sent = Publish::new("in", "payload")
+        .retain()
+        .prop(Prop::MessageExpiry(60))
+        .prop(Prop::user("a", "b"));
     let mut publisher = embedded.v5("publisher");
     publisher.publish_packet(sent.qos(2, 0));
     let received = embedded.next(&mut subscription);
     embedded.publish_message(NewMessage::from(&*received.message).topic("out").expect("a Topic Name"));
     let again = client.expect_message("out", "payload");
-    assert_eq!((again.qos, again.retain, again.props.users()), (2, true, vec![("a", "b")]));
-    assert!(again.props.message_expiry().is_some_and(|seconds| (50..=60).contains(&seconds)));
+    assert_eq!(
+        (again.qos, again.retain, again.props.users()),
+        (2, true, vec![("a", "b")])
+    );
+    assert!(
+        again
+            .props
+            .message_expiry()
+            .is_some_and(|seconds| (50..=60).contains(&seconds))
+    );
 }
