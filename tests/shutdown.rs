@@ -5,7 +5,9 @@ use common::*;
 use std::net::TcpStream;
 use std::time::Instant;
 
-/// Clients of MQTT 5.0 are told 0x8B, others are closed [MQTT-4.13.2-1]; the exit status is 0, soon.
+/// Clients of MQTT 5.0 are told 0x8B, without a Session Expiry Interval [MQTT-3.14.2-2], and then closed
+/// [MQTT-3.14.4-2] [MQTT-4.13.2-1] with nothing in between [MQTT-3.14.4-1]; others are closed. The exit status is 0,
+/// soon.
 #[test]
 fn drains_and_exits() {
     for signal in ["TERM", "INT"] {

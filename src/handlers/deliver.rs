@@ -128,8 +128,15 @@ impl Client {
                 }
             }
             Naming::Alias(alias) => {
-                frame.topic_alias = Some(alias);
-                frame.topic = "";
+                let aliased = PublishFrame {
+                    topic_alias: Some(alias),
+                    topic: "",
+                    ..frame
+                };
+                // An alias takes more bytes than a very short topic.
+                if self.accepts(&aliased) {
+                    frame = aliased;
+                }
             }
         }
         encode::publish(&mut self.output, self.agreed.version, &frame);

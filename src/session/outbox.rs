@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! * `queue_bytes` and `queue_len` count the messages in `queue` **and** those that the owner has in flight, so that
-//!   a client that never acknowledges is bounded too; the owner reports finished ones with [`Outbox::settle`].
+//!   a client that never acknowledges is bounded too; the owner reports finished ones with [`Outbox::settle`]. The
+//!   limit of messages is for `queue` alone: how many are in flight is for Receive Maximum to say.
 //! * `qos0_bytes + queue_bytes` stays within the limit. QoS 0 makes room for QoS 1/2, never the reverse.
 //! * A waker is there only while the owner sleeps and has asked for what is now there: one wake-up per batch.
 
@@ -37,7 +38,7 @@ pub enum QueueOverflow {
 /// Bounds of each outbox.
 #[derive(Debug)]
 pub(crate) struct OutboxLimits {
-    /// QoS 1/2 messages, queued and in flight.
+    /// QoS 1/2 messages that wait to be sent.
     pub(crate) messages: usize,
     /// Bytes, QoS 0 included.
     pub(crate) bytes: usize,
@@ -490,12 +491,12 @@ impl Inner {
     }
 
     fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
-        self.queue_len < limits.messages && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes
+        self.queue.len() < limits.messages && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes
     }
 
     /// QoS 0 makes room for QoS 1/2, if that is enough.
     fn shed_qos0(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue_len >= limits.messages || self.queue_bytes + charge > limits.bytes {
+        if self.queue.len() >= limits.messages || self.queue_bytes + charge > limits.bytes {
             return;
         }
         while !self.fits(limits, charge) {
