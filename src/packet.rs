@@ -321,7 +321,9 @@ impl SubscriptionOptions {
             2 => RetainHandling::SendNever,
             _ => return None,
         };
-        let Some(qos) = QoS::from_u8(byte & 0b11) else { return None };
+        let Some(qos) = QoS::from_u8(byte & 0b11) else {
+            return None;
+        };
         Some(SubscriptionOptions {
             qos,
             no_local: byte & 0b100 != 0,

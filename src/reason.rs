@@ -174,6 +174,9 @@ mod tests {
                 assert_eq!(code as u8, value);
             }
         }
-        assert_eq!(ReasonCode::ALL.len(), (0..=u8::MAX).filter(|v| ReasonCode::from_u8(*v).is_some()).count());
+        assert_eq!(
+            ReasonCode::ALL.len(),
+            (0..=u8::MAX).filter(|v| ReasonCode::from_u8(*v).is_some()).count()
+        );
     }
 }
