@@ -14,8 +14,8 @@ use crate::codec::frame::MAX_PACKET_SIZE;
 use crate::message::{Message, NewMessage, Publication};
 use crate::packet::{QoS, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
-use crate::router::Route;
-use crate::session::{Appetite, Delivery, Outbox, Qos0, SubscriptionIds, Taken, Terms, Wire};
+use crate::router::{Found, Route};
+use crate::session::{Appetite, Delivery, Outbox, Qos0, Replay, SubscriptionIds, Taken, Terms, Wire};
 use crate::stats::Discard;
 use crate::topic::{TopicError, TopicFilter};
 
@@ -156,6 +156,8 @@ pub struct Subscription {
     all: Arc<Subscriptions>,
     filter: TopicFilter,
     outbox: Arc<Outbox>,
+    /// Retained messages that have not been received yet.
+    replay: Option<Replay>,
     /// Taken out of the outbox, and not yet asked for by the program.
     received: VecDeque<Delivery>,
     taken: Taken,
@@ -188,18 +190,22 @@ impl Subscription {
                 ..SubscriptionOptions::default()
             },
             identifier: None,
+            replay: 0,
         };
         core.router
             .subscribe(&filter, Route::new(Arc::clone(&outbox), &subscription));
-        if filter.share_name().is_none() {
-            core.replay_retained(&outbox, &filter, &subscription);
-        }
+        let until = core.router.retained.changes();
+        let replay = filter
+            .share_name()
+            .is_none()
+            .then(|| Replay::new(filter.clone(), subscription, until));
         all.insert(&outbox);
         Ok(Subscription {
             core: Arc::clone(core),
             all: Arc::clone(all),
             filter,
             outbox,
+            replay,
             received: VecDeque::new(),
             taken: Taken::default(),
             ended: false,
@@ -219,6 +225,10 @@ impl Subscription {
             if let Some(delivery) = self.received.pop_front() {
                 return Poll::Ready(Some(received(delivery)));
             }
+            if self.replay.is_some() {
+                self.receive_retained();
+                continue;
+            }
             if self.ended && !self.outbox.has_for(BATCH) {
                 return Poll::Ready(None);
             }
@@ -226,6 +236,26 @@ impl Subscription {
                 return Poll::Pending;
             }
             self.receive();
+        }
+    }
+
+    fn receive_retained(&mut self) {
+        let Some(mut replay) = self.replay.take() else { return };
+        let Found { messages, next } = self.core.router.retained.find(&replay, self.core.clock.now());
+        let qos = replay.subscription.options.qos;
+        let delivery = |message: Arc<Message>| {
+            let terms = Terms {
+                qos: qos.min(message.qos()),
+                retain: true,
+                subscription_ids: SubscriptionIds::None,
+                share: None,
+            };
+            Delivery::new(message, terms)
+        };
+        self.received.extend(messages.into_iter().map(delivery));
+        if let Some(next) = next {
+            replay.cursor = next;
+            self.replay = Some(replay);
         }
     }
 
@@ -276,27 +306,6 @@ impl Drop for Subscription {
 }
 
 impl Core {
-    /// Queues the retained messages that a new subscription matches [MQTT-3.3.1-9].
-    pub(crate) fn replay_retained(
-        &self,
-        outbox: &Outbox,
-        filter: &TopicFilter,
-        subscription: &crate::session::Subscription,
-    ) {
-        let now = self.clock.now();
-        outbox.replay(|found| {
-            self.router.retained.for_each_match(filter.filter(), now, |message| {
-                let terms = Terms {
-                    qos: subscription.options.qos.min(message.qos()),
-                    retain: true,
-                    subscription_ids: SubscriptionIds::one(subscription.identifier),
-                    share: None,
-                };
-                found(Delivery::retained(Arc::clone(message), terms));
-            });
-        });
-    }
-
     /// The connected subscribers of this topic that have much to catch up on.
     fn congested(&self, topic: &str, scratch: &mut RouteScratch) -> Vec<Arc<Outbox>> {
         let mark = self.config.max_queued_bytes / 2;
