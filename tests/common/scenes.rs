@@ -5,7 +5,10 @@ use super::{Ack, Broker, Client, Connect, Packet, Publish, Suback, Subscribe, Ve
 impl Broker {
     /// A subscriber and a publisher, both with a clean session.
     pub fn pair(&self, version: Version) -> (Client, Client) {
-        (self.connect(Connect::new(version, "subscriber")), self.connect(Connect::new(version, "publisher")))
+        (
+            self.connect(Connect::new(version, "subscriber")),
+            self.connect(Connect::new(version, "publisher")),
+        )
     }
 
     /// Leaves a session with one subscription behind, whose client is not connected.
@@ -29,7 +32,11 @@ impl Client {
     pub fn expect_cut_with_any(&mut self, reasons: &[u8]) {
         if self.version.is_v5() {
             let disconnect = self.recv_disconnect();
-            assert!(reasons.contains(&disconnect.reason), "{}: {disconnect:?}, not one of {reasons:02x?}", self.name);
+            assert!(
+                reasons.contains(&disconnect.reason),
+                "{}: {disconnect:?}, not one of {reasons:02x?}",
+                self.name
+            );
         } else {
             self.expect_closed();
         }
@@ -49,8 +56,14 @@ impl Client {
         }
         let (topic, id) = (format!("end/{}", self.name), self.next_id());
         self.send(Subscribe::new(id).filter(&topic, 1));
-        messages.extend(self.messages(|message| message.topic == topic, |_| publisher.publish(&topic, "end", 1)));
-        let end = messages.iter().position(|message| message.topic == topic).expect("it was seen");
+        messages.extend(self.messages(
+            |message| message.topic == topic,
+            |_| publisher.publish(&topic, "end", 1),
+        ));
+        let end = messages
+            .iter()
+            .position(|message| message.topic == topic)
+            .expect("it was seen");
         messages.remove(end);
         self.unsubscribe(&topic);
         messages
@@ -136,7 +149,12 @@ impl Client {
     pub fn expect_numbers(&mut self, numbers: std::ops::Range<u32>) {
         let messages = self.take(numbers.len());
         let texts: Vec<&str> = messages.iter().map(Publish::text).collect();
-        assert_eq!(texts, numbers.map(|number| number.to_string()).collect::<Vec<_>>(), "{}", self.name);
+        assert_eq!(
+            texts,
+            numbers.map(|number| number.to_string()).collect::<Vec<_>>(),
+            "{}",
+            self.name
+        );
     }
 
     /// Everything that the broker has sent before it answers a PINGREQ. It may answer before it sends a message that
