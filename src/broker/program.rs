@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 use super::core::{Core, RouteScratch};
 use crate::message::{Message, NewMessage};
-use crate::packet::{QoS, RetainHandling, SubscriptionOptions, Version};
-use crate::router::Route;
-use crate::session::{Appetite, Delivery, Outbox, Qos0, SubscriptionIds, Taken, Terms, Wire};
+use crate::packet::{QoS, SubscriptionOptions, Version};
+use crate::router::{Found, Route};
+use crate::session::{Appetite, Delivery, Outbox, Qos0, Replay, Taken, Wire};
 use crate::topic::{TopicError, TopicFilter};
 
 /// Why a message of the program was not published.
@@ -84,6 +84,8 @@ pub struct Subscription {
     core: Arc<Core>,
     filter: TopicFilter,
     outbox: Arc<Outbox>,
+    /// Retained messages that have not been received yet.
+    replay: Option<Replay>,
     received: VecDeque<ReceivedMessage>,
     taken: Taken,
 }
@@ -110,17 +112,21 @@ impl Subscription {
         let subscription = crate::session::Subscription {
             options,
             identifier: None,
+            replay: 0,
         };
         core.router
             .subscribe(&filter, Route::new(Arc::clone(&outbox), &subscription));
-        if filter.share_name().is_none() && options.retain_handling == RetainHandling::SendAlways {
-            core.replay_retained(&outbox, &filter, &subscription);
-        }
+        let until = core.router.retained.changes();
+        let replay = filter
+            .share_name()
+            .is_none()
+            .then(|| Replay::new(filter.clone(), subscription, until));
         let (received, taken) = (VecDeque::new(), Taken::default());
         Ok(Subscription {
             core: Arc::clone(core),
             filter,
             outbox,
+            replay,
             received,
             taken,
         })
@@ -137,10 +143,30 @@ impl Subscription {
             if let Some(message) = self.received.pop_front() {
                 return Poll::Ready(message);
             }
+            if self.replay.is_some() {
+                self.receive_retained();
+                continue;
+            }
             if !self.outbox.poll_ready(cx, Some(BATCH)) {
                 return Poll::Pending;
             }
             self.receive();
+        }
+    }
+
+    fn receive_retained(&mut self) {
+        let Some(mut replay) = self.replay.take() else { return };
+        let Found { messages, next } = self.core.router.retained.find(&replay, self.core.clock.now());
+        let qos = replay.subscription.options.qos;
+        self.received
+            .extend(messages.into_iter().map(|message| ReceivedMessage {
+                qos: qos.min(message.qos()),
+                retained: true,
+                message,
+            }));
+        if let Some(next) = next {
+            replay.cursor = next;
+            self.replay = Some(replay);
         }
     }
 
@@ -185,27 +211,6 @@ impl Drop for Subscription {
 }
 
 impl Core {
-    /// Queues the retained messages that a new subscription matches [MQTT-3.3.1-9].
-    pub(crate) fn replay_retained(
-        &self,
-        outbox: &Outbox,
-        filter: &TopicFilter,
-        subscription: &crate::session::Subscription,
-    ) {
-        let now = self.clock.now();
-        outbox.replay(|found| {
-            self.router.retained.for_each_match(filter.filter(), now, |message| {
-                let terms = Terms {
-                    qos: subscription.options.qos.min(message.qos()),
-                    retain: true,
-                    subscription_ids: SubscriptionIds::one(subscription.identifier),
-                    share: None,
-                };
-                found(Delivery::retained(Arc::clone(message), terms));
-            });
-        });
-    }
-
     /// The connected subscribers of this topic that have much to catch up on.
     fn congested(&self, topic: &str, scratch: &mut RouteScratch) -> Vec<Arc<Outbox>> {
         let mark = self.config.max_queued_bytes / 2;

@@ -28,6 +28,11 @@ impl Matches {
         self.groups.extend(groups.iter().cloned());
     }
 
+    /// Deliveries at the most.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len() + self.groups.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.groups.is_empty()
     }
