@@ -1,9 +1,41 @@
-//! An MQTT broker: MQTT 3.1, 3.1.1 and 5.0.
+//! An MQTT broker for MQTT 3.1, 3.1.1 and 5.0: the `broker` binary as a library.
+//!
+//! A program embeds a broker with [`Broker`], sets its limits with [`Config`], decides who may do what with
+//! [`Hooks`], and follows what happens with [`Events`].
 
+mod broker;
+mod config;
+mod connection;
+mod events;
+mod handlers;
+mod hooks;
+mod identity;
+mod message;
+mod server;
+mod session;
+mod stats;
+mod time;
+mod wire;
+
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod codec;
 pub mod packet;
 pub mod properties;
 pub mod reason;
 pub mod router;
 pub mod topic;
-mod wire;
+
+pub use broker::{Broker, Builder, PublishError, ReceivedMessage, SubscribeError, Subscription};
+pub use config::Config;
+pub use events::{Event, Events, NextEvent};
+pub use hooks::{ConnectRequest, ForwardVerdict, Hooks, Interests, PublishRequest, PublishVerdict, SubscribeVerdict};
+pub use identity::{ClientInfo, Peer};
+pub use message::{Message, NewMessage};
+pub use packet::{QoS, SubscriptionOptions, Version};
+pub use properties::{Properties, PropertiesBuilder, Property};
+pub use reason::ReasonCode;
+pub use session::QueueOverflow;
+pub use stats::Discard;
+pub use time::Millis;
+pub use topic::{TopicError, TopicFilter};

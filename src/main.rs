@@ -1,2 +1,7 @@
 //! The `broker` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mqtt_broker::cli::run(std::env::args_os())
+}

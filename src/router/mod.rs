@@ -1,1 +1,216 @@
 //! From a Topic Name to its subscribers.
+//!
+//! Literal filters are spread over shards by hash, so that subscribing locks one of them; wildcard filters are in a
+//! trie of their own. A publisher holds a read lock while it collects the matches, and none while it delivers.
+
+pub mod filters;
+mod matches;
+pub mod retained;
+mod retained_store;
+mod shared;
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::packet::QoS;
+use crate::session::{Outbox, Subscription};
+use crate::topic::TopicFilter;
+use filters::FilterIndex;
+pub(crate) use matches::Matches;
+pub(crate) use retained_store::RetainedStore;
+pub(crate) use shared::Group;
+
+/// A subscriber of one Topic Filter.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) identifier: Option<u32>,
+    pub(crate) qos: QoS,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+}
+
+impl Route {
+    pub(crate) fn new(outbox: Arc<Outbox>, subscription: &Subscription) -> Route {
+        let options = &subscription.options;
+        Route {
+            outbox,
+            identifier: subscription.identifier,
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+        }
+    }
+}
+
+/// Who subscribes to one Topic Filter.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    /// Sorted by [`Outbox::key`].
+    routes: Vec<Route>,
+    groups: Vec<Arc<Group>>,
+}
+
+/// All subscriptions of all sessions, and the retained messages.
+#[derive(Debug)]
+pub(crate) struct Router {
+    literals: [RwLock<FilterIndex<Subscribers>>; SHARDS],
+    wildcards: RwLock<FilterIndex<Subscribers>>,
+    hasher: foldhash::fast::RandomState,
+    subscriptions: AtomicUsize,
+    shared_subscriptions: AtomicUsize,
+    pub(crate) retained: RetainedStore,
+}
+
+const SHARDS: usize = 16;
+
+impl Router {
+    pub(crate) fn new(retained: RetainedStore) -> Router {
+        Router {
+            literals: std::array::from_fn(|_| RwLock::new(FilterIndex::new())),
+            wildcards: RwLock::new(FilterIndex::new()),
+            hasher: foldhash::fast::RandomState::default(),
+            subscriptions: AtomicUsize::new(0),
+            shared_subscriptions: AtomicUsize::new(0),
+            retained,
+        }
+    }
+
+    /// Adds a subscription, or replaces the one that the session has for this filter [MQTT-3.8.4-3]: in one step, so
+    /// that no message is lost or delivered twice meanwhile [MQTT-3.8.4-4].
+    pub(crate) fn subscribe(&self, filter: &TopicFilter, route: Route) {
+        let mut index = self.index(filter).write();
+        let subscribers = index.entry(filter.filter());
+        let added = match filter.share_name() {
+            None => insert_route(&mut subscribers.routes, route),
+            Some(_) => subscribers.group(filter).join(route),
+        };
+        if added {
+            self.counter(filter).fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the subscription that the session `key` has for this filter; whether there was one.
+    pub(crate) fn unsubscribe(&self, filter: &TopicFilter, key: u64) -> bool {
+        let mut index = self.index(filter).write();
+        let Some(subscribers) = index.get_mut(filter.filter()) else {
+            return false;
+        };
+        let removed = match filter.share_name() {
+            None => remove_route(&mut subscribers.routes, key),
+            Some(_) => subscribers.leave_group(filter, key),
+        };
+        if subscribers.routes.is_empty() && subscribers.groups.is_empty() {
+            index.remove(filter.filter());
+        }
+        if removed {
+            self.counter(filter).fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// Collects the subscribers of this Topic Name.
+    pub(crate) fn matching(&self, topic: &str, into: &mut Matches) {
+        into.clear();
+        let mut collect = |subscribers: &Subscribers| into.add(&subscribers.routes, &subscribers.groups);
+        self.literal_shard(topic).read().for_each_match(topic, &mut collect);
+        let wildcards = self.wildcards.read();
+        if !wildcards.is_empty() {
+            wildcards.for_each_match(topic, &mut collect);
+        }
+    }
+
+    /// The members of a Shared Subscription.
+    pub(crate) fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
+        let index = self.index(filter).read();
+        index
+            .get(filter.filter())?
+            .groups
+            .iter()
+            .find(|group| group.filter() == filter)
+            .cloned()
+    }
+
+    /// Subscriptions, shared ones included.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed) + self.shared_subscriptions()
+    }
+
+    /// Shared Subscriptions, one for each member.
+    pub(crate) fn shared_subscriptions(&self) -> usize {
+        self.shared_subscriptions.load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, filter: &TopicFilter) -> &AtomicUsize {
+        if filter.share_name().is_some() {
+            &self.shared_subscriptions
+        } else {
+            &self.subscriptions
+        }
+    }
+
+    fn index(&self, filter: &TopicFilter) -> &RwLock<FilterIndex<Subscribers>> {
+        if filter.has_wildcard() {
+            &self.wildcards
+        } else {
+            self.literal_shard(filter.filter())
+        }
+    }
+
+    fn literal_shard(&self, topic: &str) -> &RwLock<FilterIndex<Subscribers>> {
+        &self.literals[self.hasher.hash_one(topic) as usize % SHARDS]
+    }
+}
+
+impl Subscribers {
+    fn group(&mut self, filter: &TopicFilter) -> &Arc<Group> {
+        let index = self
+            .groups
+            .iter()
+            .position(|group| group.filter() == filter)
+            .unwrap_or_else(|| {
+                self.groups.push(Arc::new(Group::new(filter.clone())));
+                self.groups.len() - 1
+            });
+        &self.groups[index]
+    }
+
+    fn leave_group(&mut self, filter: &TopicFilter, key: u64) -> bool {
+        let Some(index) = self.groups.iter().position(|group| group.filter() == filter) else {
+            return false;
+        };
+        let removed = self.groups[index].leave(key);
+        if self.groups[index].is_empty() {
+            self.groups.swap_remove(index);
+        }
+        removed
+    }
+}
+
+/// Whether the route is new, and not a replacement.
+fn insert_route(routes: &mut Vec<Route>, route: Route) -> bool {
+    match routes.binary_search_by_key(&route.outbox.key, |route| route.outbox.key) {
+        Ok(index) => {
+            routes[index] = route;
+            false
+        }
+        Err(index) => {
+            routes.insert(index, route);
+            true
+        }
+    }
+}
+
+fn remove_route(routes: &mut Vec<Route>, key: u64) -> bool {
+    let Ok(index) = routes.binary_search_by_key(&key, |route| route.outbox.key) else {
+        return false;
+    };
+    routes.remove(index);
+    if routes.capacity() > 4 * routes.len().max(4) {
+        routes.shrink_to(2 * routes.len());
+    }
+    true
+}

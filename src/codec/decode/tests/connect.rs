@@ -201,14 +201,16 @@ fn names_and_levels() {
             let result = with_connect(&format!("10 | s'{name}' {level:02X}"), |result| result.map(drop));
             match (name, level) {
                 ("MQTT", 4) | ("MQIsdp", 3) => assert!(matches!(result, Err(ConnectError::Close(_)))),
-                ("MQTT", 5) => assert!(matches!(
-                    result,
-                    Err(ConnectError::Refuse {
-                        version: V5,
-                        reason: MalformedPacket,
-                        ..
-                    })
-                )),
+                ("MQTT", 5) => {
+                    assert!(matches!(
+                        result,
+                        Err(ConnectError::Refuse {
+                            version: V5,
+                            reason: MalformedPacket,
+                            ..
+                        })
+                    ))
+                }
                 ("MQTT", 6..=0x7F | 0x85..) => assert_eq!(result, Err(unsupported(V5))),
                 _ => assert_eq!(result, Err(unsupported(V311)), "{name} {level}"),
             }

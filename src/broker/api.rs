@@ -1,0 +1,217 @@
+//! The broker as a program sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::core::Core;
+use super::program::{self, PublishError, SubscribeError, Subscription};
+use super::sys;
+use super::timers::Due;
+use crate::config::Config;
+use crate::connection;
+use crate::events::{Event, Events};
+use crate::hooks::Hooks;
+use crate::identity::Peer;
+use crate::message::NewMessage;
+use crate::packet::QoS;
+use crate::reason::ReasonCode;
+use crate::server;
+
+/// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
+///
+/// The broker runs on the tokio runtime in which it was started. When the last handle is dropped its timers stop;
+/// connections that are still open should have been ended with [`Broker::shutdown`] before.
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use mqtt_broker::{Broker, Config};
+///
+/// let broker = Broker::start(Config::default());
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:1883").await?;
+/// broker.serve(listener).await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub(crate) core: Arc<Core>,
+    _background: Arc<Background>,
+}
+
+/// Tasks that end with the last handle.
+#[derive(Debug)]
+struct Background(Vec<AbortHandle>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Settings of a broker that is about to start.
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    hooks: Option<Arc<dyn Hooks>>,
+}
+
+impl Builder {
+    /// Sets limits and behaviour.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Sets the hooks that decide who may do what.
+    #[must_use]
+    pub fn hooks(mut self, hooks: impl Hooks) -> Builder {
+        self.hooks = Some(Arc::new(hooks));
+        self
+    }
+
+    /// Starts the broker in the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(self) -> Broker {
+        let sys_interval = self.config.sys_interval;
+        let core = Arc::new(Core::new(self.config, self.hooks));
+        let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
+        if let Some(interval) = sys_interval {
+            tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
+        }
+        Broker {
+            core,
+            _background: Arc::new(Background(tasks)),
+        }
+    }
+}
+
+impl Broker {
+    /// Starts a broker without hooks in the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(config: Config) -> Broker {
+        Broker::builder().config(config).start()
+    }
+
+    /// A broker with more than a [`Config`].
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Accepts connections until the broker is shut down.
+    ///
+    /// # Errors
+    /// If the listener fails for good. Errors of single connections and a shortage of file descriptors do not end it.
+    pub async fn serve(&self, listener: TcpListener) -> std::io::Result<()> {
+        server::accept(Arc::clone(&self.core), listener).await
+    }
+
+    /// Serves one connection that the program has accepted, over any transport, until it ends.
+    ///
+    /// Dropping the future closes the connection as if the network had failed.
+    pub async fn handle(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin, peer: impl Into<Peer>) {
+        connection::serve(io, peer.into(), Arc::clone(&self.core)).await;
+    }
+
+    /// Publishes a message. It is on its way to all subscribers when this returns.
+    ///
+    /// Waits while a connected subscriber has more than half of what its queue may hold waiting, for at most the write
+    /// time-out, so that a program that publishes without pause does not overrun its subscribers.
+    ///
+    /// # Errors
+    /// If the broker's settings do not allow the message.
+    pub async fn publish(&self, message: NewMessage) -> Result<(), PublishError> {
+        program::publish(&self.core, message).await
+    }
+
+    /// Subscribes to messages from within the program. The stream is bounded like a client's queue.
+    ///
+    /// # Errors
+    /// If `filter` is no valid Topic Filter.
+    pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscription, SubscribeError> {
+        Subscription::new(&self.core, filter, qos)
+    }
+
+    /// Events from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.core.events.subscribe()
+    }
+
+    /// Closes the connection of a client with this Reason Code; whether it was connected.
+    pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
+        self.core.disconnect(client_id, reason)
+    }
+
+    /// Connected clients.
+    #[must_use]
+    pub fn connected_clients(&self) -> usize {
+        self.core.registry.online()
+    }
+
+    /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
+    /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
+    /// flushed for at most [`Config::drain_timeout`].
+    pub async fn shutdown(&self) {
+        let core = &self.core;
+        core.stopping.send_replace(true);
+        let _ = tokio::time::timeout(core.config.drain_timeout, publish_wills(core)).await;
+        for outbox in core.registry.online_outboxes() {
+            outbox.signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
+        }
+        let _ = tokio::time::timeout(core.config.drain_timeout, all_closed(core)).await;
+        core.events.emit(|| Event::Closed);
+    }
+}
+
+/// Asks every connection to publish its will, and waits until they have.
+async fn publish_wills(core: &Core) {
+    let (done, mut all_done) = mpsc::channel(1);
+    for outbox in core.registry.online_outboxes() {
+        outbox.signal(|signals| signals.drain = Some(done.clone()));
+    }
+    drop(done);
+    // Nobody sends anything: the channel closes when the last connection has dropped its end.
+    let _ = all_done.recv().await;
+}
+
+async fn all_closed(core: &Core) {
+    while core.connections.load(Ordering::Acquire) > 0 {
+        core.connection_closed.notified().await;
+    }
+}
+
+/// Sets off what is due.
+async fn run_timers(core: Arc<Core>) {
+    loop {
+        while let Some(due) = core.timers.pop_due(core.clock.now()) {
+            match due {
+                Due::Alarm(outbox) => outbox.signal(|signals| signals.alarm = true),
+                Due::Session(client_id) => core.session_due(&client_id),
+            }
+        }
+        let earlier = core.timers.earlier.notified();
+        match core.timers.next_due() {
+            // A little late, so that what is due at almost the same time shares a wake-up.
+            Some(at) => {
+                let at = core.clock.instant(at) + TIMER_SLACK;
+                let _ = tokio::time::timeout_at(at, earlier).await;
+            }
+            None => earlier.await,
+        }
+    }
+}
+
+const TIMER_SLACK: Duration = Duration::from_millis(2);

@@ -1,0 +1,275 @@
+//! What all connections of one broker share, and the way of a publication through it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use tokio::sync::{Notify, watch};
+
+use super::registry::Registry;
+use super::timers::Timers;
+use crate::config::Config;
+use crate::events::{Event, EventSender};
+use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
+use crate::identity::{ClientInfo, IdentifierSource};
+use crate::message::Publication;
+use crate::packet::QoS;
+use crate::router::{Matches, RetainedStore, Router};
+use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WillMessage};
+use crate::stats::{Discard, Stats};
+use crate::time::Clock;
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) router: Router,
+    pub(crate) registry: Registry,
+    pub(crate) timers: Timers,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) events: EventSender,
+    pub(crate) hooks: Option<Arc<dyn Hooks>>,
+    pub(crate) interests: Interests,
+    /// Open connections, refused ones that are being told so included.
+    pub(crate) connections: AtomicUsize,
+    /// Told when a connection has closed.
+    pub(crate) connection_closed: Notify,
+    /// Becomes true when the broker shuts down.
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(super) outbox_limits: Arc<OutboxLimits>,
+    /// Distinguishes this broker from others, also after a restart.
+    pub(crate) id: Arc<str>,
+    pub(crate) identifiers: IdentifierSource,
+    next_key: AtomicU64,
+}
+
+/// Reusable memory for routing; lent to a connection for a batch.
+#[derive(Debug, Default)]
+pub(crate) struct RouteScratch {
+    matches: Matches,
+    frames: FrameScratch,
+    wakers: Wakers,
+}
+
+/// Subscribers to be woken at the end of the batch. Dropping it wakes them, so that none is forgotten.
+#[derive(Debug, Default)]
+struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+impl RouteScratch {
+    /// Wakes the subscribers of everything that was routed. To be called before the connection waits for anything.
+    pub(crate) fn wake_subscribers(&mut self) {
+        self.wakers.wake();
+    }
+
+    /// The sessions that subscribe to this topic, Shared Subscriptions aside.
+    pub(super) fn subscribers(&mut self, router: &Router, topic: &str) -> impl Iterator<Item = Arc<Outbox>> {
+        router.matching(topic, &mut self.matches);
+        self.matches.outboxes()
+    }
+
+    /// Lets go of subscribers and of unusually large memory.
+    pub(crate) fn trim(&mut self) {
+        self.wakers.wake();
+        self.matches.trim();
+        self.frames.trim();
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, hooks: Option<Arc<dyn Hooks>>) -> Core {
+        let stats = Arc::new(Stats::default());
+        let identifiers = IdentifierSource::default();
+        let outbox_limits = OutboxLimits {
+            messages: config.max_queued_messages,
+            bytes: config.max_queued_bytes,
+            overflow: config.queue_overflow,
+            stats: Arc::clone(&stats),
+        };
+        Core {
+            clock: Clock::start(),
+            router: Router::new(RetainedStore::new(
+                config.max_retained_messages,
+                config.max_retained_bytes,
+            )),
+            registry: Registry::default(),
+            timers: Timers::default(),
+            stats,
+            events: EventSender::new(),
+            interests: hooks.as_ref().map_or(Interests::NONE, |hooks| hooks.interests()),
+            hooks,
+            connections: AtomicUsize::new(0),
+            connection_closed: Notify::new(),
+            stopping: watch::Sender::new(false),
+            outbox_limits: Arc::new(outbox_limits),
+            next_key: AtomicU64::new(1),
+            id: identifiers.broker_id(),
+            identifiers,
+            config,
+        }
+    }
+
+    pub(super) fn new_outbox(&self, client_id: Arc<str>) -> Arc<Outbox> {
+        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Outbox::new(key, client_id, Arc::clone(&self.outbox_limits)))
+    }
+
+    /// Sends a publication to all sessions that subscribe to it [MQTT-4.5.0-1] and retains it if it says so; whether
+    /// there was a subscriber. `origin` is the session of its publisher.
+    pub(crate) fn route(
+        &self,
+        publication: &Publication<'_>,
+        origin: Option<&Origin<'_>>,
+        scratch: &mut RouteScratch,
+    ) -> bool {
+        let RouteScratch {
+            matches,
+            frames,
+            wakers,
+        } = scratch;
+        let mut outgoing = Outgoing::new(publication, frames);
+        if publication.retain {
+            self.retain(&mut outgoing);
+        }
+        self.router.matching(publication.topic, matches);
+        let found = !matches.is_empty();
+        matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
+            route.outbox.offer(&mut outgoing, terms, Placement::Here, &mut wakers.0);
+        });
+        for group in matches.groups() {
+            if !group.deliver(&mut outgoing, &mut wakers.0) {
+                self.stats.discarded(Discard::NoShareMember, 1);
+            }
+        }
+        matches.clear();
+        self.events.emit(|| Event::Published {
+            client: origin.map(|origin| Arc::clone(origin.client)),
+            message: Arc::clone(outgoing.message()),
+        });
+        found
+    }
+
+    /// Gives a message of a Shared Subscription to another member, since its session has ended.
+    pub(super) fn reroute_shared(&self, delivery: &Delivery, scratch: &mut RouteScratch) {
+        let Some(filter) = &delivery.share else { return };
+        let publication = delivery.message.as_publication();
+        let mut outgoing = Outgoing::of_message(Arc::clone(&delivery.message), &publication, &mut scratch.frames);
+        let taken = match self.router.group(filter) {
+            Some(group) => group.deliver(&mut outgoing, &mut scratch.wakers.0),
+            None => false,
+        };
+        if !taken {
+            self.stats.discarded(Discard::NoShareMember, 1);
+        }
+    }
+
+    /// Publishes a will whose time has come. With a hook to ask, in a task of its own. `done` is dropped afterwards.
+    pub(crate) fn publish_will(self: &Arc<Core>, will: Box<WillMessage>, key: u64, done: impl Send + 'static) {
+        if !self.interests.authorize_publish && !self.interests.published {
+            return self.route_will(&will, key, &mut RouteScratch::default());
+        }
+        let core = Arc::clone(self);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                core.publish_authorized_will(will, key).await;
+                drop(done);
+            });
+        }
+    }
+
+    fn route_will(&self, will: &WillMessage, key: u64, scratch: &mut RouteScratch) {
+        let origin = Origin {
+            key,
+            client: &will.client,
+        };
+        self.route(&will.message.as_publication(self.clock.now()), Some(&origin), scratch);
+    }
+
+    async fn publish_authorized_will(self: Arc<Core>, mut will: Box<WillMessage>, key: u64) {
+        let client = Arc::clone(&will.client);
+        if let Some(verdict) = self
+            .ask_publish(&client, &will.message.as_publication(self.clock.now()), true)
+            .await
+        {
+            match verdict {
+                PublishVerdict::Allow => {}
+                PublishVerdict::Rewrite(message) => will.message = message,
+                PublishVerdict::Refuse(reason) => {
+                    tracing::info!(client = &*client.client_id, %reason, "the will was refused");
+                    return;
+                }
+            }
+        }
+        self.route_will(&will, key, &mut RouteScratch::default());
+        self.tell_published(Some(&client), &will.message.as_publication(self.clock.now()), true)
+            .await;
+    }
+
+    /// Asks the hook whether a client may publish; `None` if there is no such hook.
+    pub(crate) async fn ask_publish(
+        &self,
+        client: &ClientInfo,
+        publication: &Publication<'_>,
+        is_will: bool,
+    ) -> Option<PublishVerdict> {
+        let hooks = self.hooks.as_ref().filter(|_| self.interests.authorize_publish)?;
+        Some(
+            hooks
+                .authorize_publish(client, &PublishRequest { publication, is_will })
+                .await,
+        )
+    }
+
+    /// Tells the hook that a message was routed.
+    pub(crate) async fn tell_published(
+        &self,
+        client: Option<&ClientInfo>,
+        publication: &Publication<'_>,
+        is_will: bool,
+    ) {
+        if let Some(hooks) = self.hooks.as_ref().filter(|_| self.interests.published) {
+            hooks.published(client, &PublishRequest { publication, is_will }).await;
+        }
+    }
+
+    fn retain(&self, outgoing: &mut Outgoing<'_>) {
+        let publication = outgoing.publication();
+        if publication.payload.is_empty() {
+            self.router.retained.clear(publication.topic);
+        } else if self.router.retained.set(Arc::clone(outgoing.message())).is_err() {
+            self.stats.discarded(Discard::RetainedFull, 1);
+            if self.stats.discards(Discard::RetainedFull) == 1 {
+                tracing::warn!("too many retained messages: further ones are delivered, but not retained");
+            }
+        }
+    }
+
+    /// Granted or effective QoS under the broker's Maximum QoS.
+    pub(crate) fn cap_qos(&self, qos: QoS) -> QoS {
+        qos.min(self.config.max_qos)
+    }
+}
+
+/// The session that a publication comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    pub(crate) key: u64,
+    pub(crate) client: &'a Arc<ClientInfo>,
+}

@@ -1,0 +1,139 @@
+//! Which sessions there are, and who owns each.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+use super::Owned;
+use super::timers::TimerKey;
+use crate::session::{Outbox, Session};
+use crate::time::Millis;
+
+/// A session by its Client Identifier.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// A connection owns the session.
+    Online {
+        outbox: Arc<Outbox>,
+        /// The connection that waits for the session. A later one replaces it, so that the last CONNECT wins.
+        claimant: Option<oneshot::Sender<Owned>>,
+    },
+    /// The registry owns it.
+    Offline(Offline),
+}
+
+/// A session that waits for its client.
+#[derive(Debug)]
+pub(super) struct Offline {
+    pub(super) session: Box<Session>,
+    /// `None` is never.
+    pub(super) expires_at: Option<Millis>,
+    pub(super) will_at: Option<Millis>,
+    pub(super) timer: Option<TimerKey>,
+}
+
+impl Offline {
+    pub(super) fn next_due(&self) -> Option<Millis> {
+        match (self.expires_at, self.will_at) {
+            (Some(expires), Some(will)) => Some(expires.min(will)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+pub(super) type Shard = HashMap<Arc<str>, Entry, foldhash::fast::RandomState>;
+
+/// All sessions, spread over shards by Client Identifier.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: foldhash::fast::RandomState,
+    online: AtomicUsize,
+    offline: AtomicUsize,
+    most_online: AtomicUsize,
+}
+
+const SHARDS: usize = 64;
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: foldhash::fast::RandomState::default(),
+            online: AtomicUsize::new(0),
+            offline: AtomicUsize::new(0),
+            most_online: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Registry {
+    pub(super) fn shard(&self, client_id: &str) -> MutexGuard<'_, Shard> {
+        self.shards[self.hasher.hash_one(client_id) as usize % SHARDS].lock()
+    }
+
+    /// Clients with a connection.
+    pub(crate) fn online(&self) -> usize {
+        self.online.load(Ordering::Relaxed)
+    }
+
+    /// Sessions without a connection.
+    pub(crate) fn offline(&self) -> usize {
+        self.offline.load(Ordering::Relaxed)
+    }
+
+    /// The most clients that were connected at a time.
+    pub(crate) fn most_online(&self) -> usize {
+        self.most_online.load(Ordering::Relaxed)
+    }
+
+    /// The outboxes of all connected clients.
+    pub(super) fn online_outboxes(&self) -> Vec<Arc<Outbox>> {
+        let mut outboxes = Vec::with_capacity(self.online());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            outboxes.extend(shard.values().filter_map(|entry| match entry {
+                Entry::Online { outbox, .. } => Some(Arc::clone(outbox)),
+                Entry::Offline(_) => None,
+            }));
+        }
+        outboxes
+    }
+
+    /// QoS 1 and 2 messages that wait in all sessions.
+    pub(super) fn queued_messages(&self) -> (usize, usize) {
+        let (mut messages, mut bytes) = (0, 0);
+        for shard in &self.shards {
+            for entry in shard.lock().values() {
+                let outbox = match entry {
+                    Entry::Online { outbox, .. } => outbox,
+                    Entry::Offline(offline) => &offline.session.outbox,
+                };
+                messages += outbox.queue_len();
+                bytes += outbox.backlog();
+            }
+        }
+        (messages, bytes)
+    }
+
+    pub(super) fn went_online(&self) {
+        let online = self.online.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_online.fetch_max(online, Ordering::Relaxed);
+    }
+
+    pub(super) fn went_offline(&self) {
+        self.online.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stored(&self) {
+        self.offline.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn unstored(&self) {
+        self.offline.fetch_sub(1, Ordering::Relaxed);
+    }
+}

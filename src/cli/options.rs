@@ -1,0 +1,354 @@
+//! Options, their environment variables and their defaults.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use super::values::{bytes, qos, seconds, seconds_or_never, switch};
+use crate::{Config, QoS, QueueOverflow};
+
+/// An MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port.
+///
+/// Without options it listens on port 1883 of all interfaces and accepts everybody.
+/// Every option can also be given as an environment variable, whose name stands behind it.
+#[derive(Debug, Parser)]
+#[command(name = "broker", version, max_term_width = 110, after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// TCP port; 0 lets the system choose a free one
+    #[arg(short, long, env = "BROKER_PORT", default_value_t = 1883, help_heading = "Listening")]
+    port: u16,
+    /// Address or name to listen on [default: all interfaces, IPv4 and IPv6]
+    #[arg(long, env = "BROKER_HOST", help_heading = "Listening")]
+    host: Option<String>,
+    /// Connections at a time; further ones are refused [default: what the limit of open files allows]
+    #[arg(long, env = "BROKER_MAX_CONNECTIONS", value_name = "N", help_heading = "Listening")]
+    pub(super) max_connections: Option<usize>,
+    /// Worker threads [default: one for each core]
+    #[arg(long, env = "BROKER_THREADS", value_name = "N", value_parser = at_least_one, help_heading = "Listening")]
+    pub(super) threads: Option<usize>,
+
+    /// Largest packet that a client may send; K, M and G are understood
+    #[arg(long, env = "BROKER_MAX_PACKET_SIZE", value_name = "BYTES", default_value = "1M", value_parser = packet_size, help_heading = "Packets and topics")]
+    max_packet_size: u32,
+    /// Levels of a topic
+    #[arg(
+        long,
+        env = "BROKER_MAX_TOPIC_LEVELS",
+        value_name = "N",
+        default_value_t = 128,
+        help_heading = "Packets and topics"
+    )]
+    max_topic_levels: usize,
+    /// Bytes of a topic
+    #[arg(
+        long,
+        env = "BROKER_MAX_TOPIC_LENGTH",
+        value_name = "BYTES",
+        default_value_t = 65_535,
+        help_heading = "Packets and topics"
+    )]
+    max_topic_length: usize,
+    /// Highest QoS of publications: 0, 1 or 2
+    #[arg(long, env = "BROKER_MAX_QOS", value_name = "QOS", default_value = "2", value_parser = qos, help_heading = "Packets and topics")]
+    max_qos: QoS,
+    /// Topic Aliases that a client may set (MQTT 5.0)
+    #[arg(
+        long,
+        env = "BROKER_TOPIC_ALIAS_MAXIMUM",
+        value_name = "N",
+        default_value_t = 32,
+        help_heading = "Packets and topics"
+    )]
+    topic_alias_maximum: u16,
+    /// Topic Aliases that the broker sets for a client that allows them (MQTT 5.0)
+    #[arg(
+        long,
+        env = "BROKER_TOPIC_ALIAS_MAXIMUM_OUT",
+        value_name = "N",
+        default_value_t = 32,
+        help_heading = "Packets and topics"
+    )]
+    topic_alias_maximum_out: u16,
+
+    /// Bytes of a client identifier
+    #[arg(
+        long,
+        env = "BROKER_MAX_CLIENT_ID_LENGTH",
+        value_name = "BYTES",
+        default_value_t = 65_535,
+        help_heading = "Clients and sessions"
+    )]
+    max_client_id_length: usize,
+    /// Whether clients may leave their client identifier to the broker: on or off
+    #[arg(long, env = "BROKER_EMPTY_CLIENT_ID", value_name = "on|off", default_value = "on", value_parser = switch, action = clap::ArgAction::Set, help_heading = "Clients and sessions")]
+    empty_client_id: bool,
+    /// Time for a new connection to send its CONNECT
+    #[arg(long, env = "BROKER_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Clients and sessions")]
+    connect_timeout: Duration,
+    /// Longest keep alive; MQTT 5.0 clients are told to use it, MQTT 3 clients that want more are refused [default: any]
+    #[arg(
+        long,
+        env = "BROKER_MAX_KEEP_ALIVE",
+        value_name = "SECONDS",
+        help_heading = "Clients and sessions"
+    )]
+    max_keep_alive: Option<u16>,
+    /// Longest time for which a session is kept without its client; also for MQTT 3 without clean session [default: never ends]
+    #[arg(long, env = "BROKER_SESSION_EXPIRY_CAP", value_name = "SECONDS|never", value_parser = seconds_or_never, help_heading = "Clients and sessions")]
+    session_expiry_cap: Option<u32>,
+    /// Subscriptions of a session
+    #[arg(
+        long,
+        env = "BROKER_MAX_SUBSCRIPTIONS",
+        value_name = "N",
+        default_value_t = 1_000_000,
+        help_heading = "Clients and sessions"
+    )]
+    max_subscriptions: usize,
+    /// Time for which a client may take nothing of what it is sent
+    #[arg(long, env = "BROKER_WRITE_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Clients and sessions")]
+    write_timeout: Duration,
+    /// Time that clients have to take what is left when the broker shuts down
+    #[arg(long, env = "BROKER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "5", value_parser = seconds, help_heading = "Clients and sessions")]
+    drain_timeout: Duration,
+
+    /// QoS 1 and 2 messages on their way to a client at a time; its own Receive Maximum may be lower
+    #[arg(long, env = "BROKER_MAX_INFLIGHT", value_name = "N", default_value_t = 65_535, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Queues")]
+    max_inflight: u16,
+    /// QoS 1 and 2 messages on their way from a client at a time (Receive Maximum)
+    #[arg(long, env = "BROKER_RECEIVE_MAXIMUM", value_name = "N", default_value_t = 65_535, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Queues")]
+    receive_maximum: u16,
+    /// QoS 1 and 2 messages that may wait in a session
+    #[arg(
+        long,
+        env = "BROKER_MAX_QUEUED_MESSAGES",
+        value_name = "N",
+        default_value_t = 1_000_000,
+        help_heading = "Queues"
+    )]
+    max_queued_messages: usize,
+    /// Bytes that may wait in a session or for a slow client; K, M and G are understood
+    #[arg(long, env = "BROKER_MAX_QUEUED_BYTES", value_name = "BYTES", default_value = "64M", value_parser = bytes, help_heading = "Queues")]
+    max_queued_bytes: u64,
+    /// What gives way when a session's queue is full
+    #[arg(
+        long,
+        env = "BROKER_QUEUE_OVERFLOW",
+        value_name = "POLICY",
+        default_value = "drop-new",
+        help_heading = "Queues"
+    )]
+    queue_overflow: Overflow,
+
+    /// Whether retained messages are supported: on or off
+    #[arg(long, env = "BROKER_RETAIN", value_name = "on|off", default_value = "on", value_parser = switch, action = clap::ArgAction::Set, help_heading = "Retained messages")]
+    retain: bool,
+    /// Retained messages in total
+    #[arg(
+        long,
+        env = "BROKER_MAX_RETAINED_MESSAGES",
+        value_name = "N",
+        default_value_t = 10_000_000,
+        help_heading = "Retained messages"
+    )]
+    max_retained_messages: usize,
+    /// Bytes of all retained messages; K, M and G are understood
+    #[arg(long, env = "BROKER_MAX_RETAINED_BYTES", value_name = "BYTES", default_value = "1G", value_parser = bytes, help_heading = "Retained messages")]
+    max_retained_bytes: u64,
+
+    /// Time between updates of the $SYS topics; 0 turns them off
+    #[arg(long, env = "BROKER_SYS_INTERVAL", value_name = "SECONDS", default_value = "10", value_parser = seconds, help_heading = "Operation")]
+    sys_interval: Duration,
+    /// Publish $SYS/<broker id>/… with the names of Aedes beside $SYS/broker/…
+    #[arg(long, env = "BROKER_AEDES_SYS_TOPICS", help_heading = "Operation")]
+    aedes_sys_topics: bool,
+    /// Format of the log, which goes to standard error
+    #[arg(
+        long,
+        env = "BROKER_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Operation"
+    )]
+    pub(super) log_format: LogFormat,
+    /// Log more: connections (-v), everything (-vv)
+    #[arg(short, long, env = "BROKER_VERBOSE", action = clap::ArgAction::Count, help_heading = "Operation")]
+    pub(super) verbose: u8,
+    /// Log errors only
+    #[arg(
+        short,
+        long,
+        env = "BROKER_QUIET",
+        conflicts_with = "verbose",
+        help_heading = "Operation"
+    )]
+    pub(super) quiet: bool,
+
+    /// Set if the environment's port was not ours.
+    #[arg(skip)]
+    foreign_port: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  broker                                  all interfaces, port 1883
+  broker --host 127.0.0.1 --port 2883     this machine only
+  BROKER_PORT=2883 broker -v              by environment, logging connections";
+
+/// [`QueueOverflow`] by its name on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Overflow {
+    /// The new message is discarded
+    DropNew,
+    /// The oldest unsent messages are discarded
+    DropOldest,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Options {
+    /// Parses, or prints what is wrong (exit code 2), the help or the version (0), and ends the process.
+    pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Options {
+        let foreign_port = is_foreign_port(std::env::var("BROKER_PORT").ok().as_deref());
+        let mut command = Options::command();
+        if foreign_port {
+            command = command.mut_arg("port", |port| port.env(None::<&'static str>));
+        }
+        let parsed = command
+            .try_get_matches_from(arguments)
+            .and_then(|matches| Options::from_arg_matches(&matches));
+        let mut options = parsed.unwrap_or_else(|error| error.exit());
+        options.foreign_port = foreign_port;
+        options
+    }
+
+    /// To be called when logging has been set up.
+    pub(super) fn warn_about_environment(&self) {
+        if self.foreign_port {
+            tracing::warn!(
+                "BROKER_PORT is ignored: it looks like the one that Kubernetes sets for a Service named broker"
+            );
+        }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        Config {
+            max_packet_size: self.max_packet_size,
+            max_topic_levels: self.max_topic_levels,
+            max_topic_length: self.max_topic_length,
+            max_client_id_length: self.max_client_id_length,
+            max_inflight: self.max_inflight,
+            receive_maximum: self.receive_maximum,
+            max_queued_messages: self.max_queued_messages,
+            max_queued_bytes: usize::try_from(self.max_queued_bytes).unwrap_or(usize::MAX),
+            queue_overflow: match self.queue_overflow {
+                Overflow::DropNew => QueueOverflow::DropNew,
+                Overflow::DropOldest => QueueOverflow::DropOldest,
+            },
+            max_subscriptions: self.max_subscriptions,
+            max_retained_messages: self.max_retained_messages,
+            max_retained_bytes: usize::try_from(self.max_retained_bytes).unwrap_or(usize::MAX),
+            topic_alias_maximum: self.topic_alias_maximum,
+            topic_alias_maximum_out: self.topic_alias_maximum_out,
+            connect_timeout: self.connect_timeout,
+            max_keep_alive: self.max_keep_alive.filter(|seconds| *seconds > 0),
+            session_expiry_cap: self.session_expiry_cap.filter(|seconds| *seconds != u32::MAX),
+            max_qos: self.max_qos,
+            retain: self.retain,
+            empty_client_id: self.empty_client_id,
+            write_timeout: self.write_timeout,
+            sys_interval: Some(self.sys_interval).filter(|interval| !interval.is_zero()),
+            aedes_sys_topics: self.aedes_sys_topics,
+            drain_timeout: self.drain_timeout,
+            ..Config::default()
+        }
+    }
+
+    /// The addresses to listen on: all that the host's name stands for.
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+        let Some(host) = &self.host else {
+            return Ok(vec![self.all_interfaces()]);
+        };
+        let found = (host.trim_matches(['[', ']']), self.port).to_socket_addrs();
+        let mut addresses: Vec<_> = found.map_err(|error| format!("--host {host}: {error}"))?.collect();
+        addresses.sort();
+        addresses.dedup();
+        if self.port == 0 {
+            // Each would get a port of its own.
+            addresses.truncate(1);
+        }
+        if addresses.is_empty() {
+            Err(format!("--host {host}: has no address"))
+        } else {
+            Ok(addresses)
+        }
+    }
+
+    fn all_interfaces(&self) -> SocketAddr {
+        let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+        let ip: IpAddr = if has_ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        SocketAddr::new(ip, self.port)
+    }
+}
+
+/// Kubernetes sets `BROKER_PORT=tcp://10.0.0.1:1883` for a Service named `broker`.
+fn is_foreign_port(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.starts_with("tcp://"))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// The largest packet that the protocol has: 268,435,455 bytes behind a fixed header of 5.
+const LARGEST_PACKET: u64 = 268_435_460;
+/// Below this no client could connect.
+const SMALLEST_PACKET: u64 = 64;
+
+fn packet_size(text: &str) -> Result<u32, String> {
+    match bytes(text)? {
+        size @ SMALLEST_PACKET..=LARGEST_PACKET => Ok(size as u32),
+        _ => Err(format!("must be between {SMALLEST_PACKET} and {LARGEST_PACKET}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let options = Options::parse(["broker".into()]);
+        let (from_options, default) = (format!("{:?}", options.config()), format!("{:?}", Config::default()));
+        assert_eq!(from_options, default);
+    }
+
+    #[test]
+    fn a_port_from_kubernetes_is_recognised() {
+        assert!(is_foreign_port(Some("tcp://10.96.0.12:1883")));
+        assert!(!is_foreign_port(Some("1883")));
+        assert!(!is_foreign_port(None));
+    }
+}

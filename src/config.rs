@@ -1,0 +1,105 @@
+//! The broker's settings, with the defaults that `--help` states.
+
+use std::time::Duration;
+
+use crate::packet::QoS;
+use crate::session::QueueOverflow;
+
+/// Limits and behaviour of a broker.
+///
+/// ```
+/// # async fn example() {
+/// let mut config = mqtt_broker::Config::default();
+/// config.max_packet_size = 64 * 1024;
+/// let broker = mqtt_broker::Broker::start(config);
+/// # drop(broker); }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Bytes of the largest packet that a client may send; announced to MQTT 5.0 clients. At most 268,435,460.
+    pub max_packet_size: u32,
+    /// Connections at a time; further ones are refused (MQTT 5.0: 0x97).
+    pub max_connections: usize,
+    /// Levels of a Topic Name or Topic Filter.
+    pub max_topic_levels: usize,
+    /// Bytes of a Topic Name or Topic Filter.
+    pub max_topic_length: usize,
+    /// Bytes of a Client Identifier.
+    pub max_client_id_length: usize,
+    /// QoS 1 and 2 messages that may be on their way to a client at a time; the client's own Receive Maximum may be
+    /// lower.
+    pub max_inflight: u16,
+    /// QoS 1 and 2 messages that a client may have on their way to the broker; announced as Receive Maximum.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages that may wait in a session.
+    pub max_queued_messages: usize,
+    /// Bytes that may wait in a session, or for a slow client.
+    pub max_queued_bytes: usize,
+    /// What gives way when a session's queue is full.
+    pub queue_overflow: QueueOverflow,
+    /// Subscriptions of one session.
+    pub max_subscriptions: usize,
+    /// Retained messages in total.
+    pub max_retained_messages: usize,
+    /// Bytes of all retained messages.
+    pub max_retained_bytes: usize,
+    /// Topic Aliases that a client may set; 0 turns them off.
+    pub topic_alias_maximum: u16,
+    /// Topic Aliases that the broker sets for a client that allows them; 0 turns them off.
+    pub topic_alias_maximum_out: u16,
+    /// Time from the connection to a complete CONNECT.
+    pub connect_timeout: Duration,
+    /// Seconds; a longer Keep Alive, or none, is replaced by this one (MQTT 5.0: Server Keep Alive). `None` accepts
+    /// every Keep Alive.
+    pub max_keep_alive: Option<u16>,
+    /// Seconds for which a session may outlive its connection; `None` is no bound. Also holds for MQTT 3 clients
+    /// without Clean Session.
+    pub session_expiry_cap: Option<u32>,
+    /// The highest QoS of publications.
+    pub max_qos: QoS,
+    /// Whether retained messages are supported.
+    pub retain: bool,
+    /// Whether clients may leave their Client Identifier to the broker.
+    pub empty_client_id: bool,
+    /// Time for which a client's socket may take nothing before it is closed.
+    pub write_timeout: Duration,
+    /// Time between updates of the `$SYS` topics; `None` turns them off.
+    pub sys_interval: Option<Duration>,
+    /// Publish `$SYS/<broker id>/…` with the names of Aedes beside `$SYS/broker/…`.
+    pub aedes_sys_topics: bool,
+    /// Time that a shutdown may take to flush to the clients.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_packet_size: 1024 * 1024,
+            max_connections: usize::MAX,
+            max_topic_levels: 128,
+            max_topic_length: 65_535,
+            max_client_id_length: 65_535,
+            max_inflight: u16::MAX,
+            receive_maximum: u16::MAX,
+            max_queued_messages: 1_000_000,
+            max_queued_bytes: 64 * 1024 * 1024,
+            queue_overflow: QueueOverflow::DropNew,
+            max_subscriptions: 1_000_000,
+            max_retained_messages: 10_000_000,
+            max_retained_bytes: 1024 * 1024 * 1024,
+            topic_alias_maximum: 32,
+            topic_alias_maximum_out: 32,
+            connect_timeout: Duration::from_secs(10),
+            max_keep_alive: None,
+            session_expiry_cap: None,
+            max_qos: QoS::ExactlyOnce,
+            retain: true,
+            empty_client_id: true,
+            write_timeout: Duration::from_secs(30),
+            sys_interval: Some(Duration::from_secs(10)),
+            aedes_sys_topics: false,
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}

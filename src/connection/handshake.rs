@@ -1,0 +1,124 @@
+//! From the first byte to CONNACK.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::buffers;
+use super::link::Link;
+use crate::broker::Core;
+use crate::codec::{decode, frame};
+use crate::events::Event;
+use crate::handlers::connect::Refusal;
+use crate::handlers::{Client, connect};
+use crate::identity::Peer;
+use crate::packet::Version;
+use crate::reason::ReasonCode;
+
+/// A client whose CONNACK is in its output, and bytes that came behind its CONNECT are in the link.
+pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    peer: Peer,
+    core: &Arc<Core>,
+    connections: usize,
+) -> Option<Client> {
+    let limit = core.config.connect_timeout;
+    let Ok(read) = timeout(limit, read_connect(link, core.config.max_packet_size)).await else {
+        tracing::debug!(%peer, "no CONNECT within the connect time-out");
+        return None;
+    };
+    let (input, size, end) = read?;
+    let outcome = timeout(limit, accept(core, &input[..end], peer.clone(), connections)).await;
+    match outcome.unwrap_or(Err(TIMED_OUT)) {
+        Ok(client) => {
+            link.keep(&mut input[size..end].to_vec(), 0, end - size);
+            tracing::debug!(client = &*client.info.client_id, %peer, version = %client.version(), "connected");
+            Some(client)
+        }
+        Err(refusal) => {
+            refuse(link, core, &peer, &refusal).await;
+            None
+        }
+    }
+}
+
+const TIMED_OUT: Refusal = Refusal::silent(ReasonCode::ServerUnavailable, "the session could not be had in time");
+
+/// The bytes read, the size of the first packet, and where they end. `None` if the connection ends or what arrives is
+/// no packet.
+async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    max_packet_size: u32,
+) -> Option<(Vec<u8>, usize, usize)> {
+    loop {
+        let (mut batch, end) = poll_fn(|cx| {
+            // Lent only while there is something to read: connections that say nothing hold no buffer.
+            let mut batch = buffers::lend();
+            match link.poll_read(cx, &mut batch.input) {
+                std::task::Poll::Ready(read) => std::task::Poll::Ready(read.ok().map(|end| (batch, end))),
+                std::task::Poll::Pending => {
+                    buffers::give_back(batch);
+                    std::task::Poll::Pending
+                }
+            }
+        })
+        .await?;
+        if end == 0 {
+            return None;
+        }
+        // Anything but CONNECT is not worth waiting for the rest of [MQTT-3.1.0-1].
+        let is_connect = batch.input[0] >> 4 == 1;
+        let size = match frame::parse(&batch.input[..end], max_packet_size) {
+            Ok(found) if is_connect => found.map(|frame| frame.size),
+            _ => return None,
+        };
+        if let Some(size) = size {
+            let input = batch.input[..end].to_vec();
+            buffers::give_back(batch);
+            return Some((input, size, end));
+        }
+        link.keep(&mut batch.input, 0, end);
+        buffers::give_back(batch);
+    }
+}
+
+async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) -> Result<Client, Refusal> {
+    let malformed = Refusal::silent(ReasonCode::MalformedPacket, "no CONNECT");
+    let Ok(Some(frame)) = frame::parse(input, core.config.max_packet_size) else {
+        return Err(malformed);
+    };
+    let connect = decode::connect(&frame)?;
+    let refuse = |reason, detail| Err(Refusal::of(&connect, reason, detail));
+    if *core.stopping.borrow() {
+        return refuse(ReasonCode::ServerShuttingDown, "the broker is shutting down");
+    }
+    if connections > core.config.max_connections {
+        return refuse(ReasonCode::QuotaExceeded, "too many connections");
+    }
+    let mut client = connect::accept(core, &connect, peer).await?;
+    client.stats.packets_received += 1;
+    client.stats.bytes_received += frame.size as u64;
+    Ok(client)
+}
+
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, core: &Core, peer: &Peer, refusal: &Refusal) {
+    let Refusal {
+        version,
+        reason,
+        detail,
+        ..
+    } = refusal;
+    let version = version.map_or_else(String::new, |version: Version| version.to_string());
+    tracing::debug!(%peer, version, %reason, detail, "connection refused");
+    core.events.emit(|| Event::Error {
+        client: None,
+        reason: *reason,
+        detail: (*detail).into(),
+    });
+    link.finish(&mut refusal.connack(), REFUSAL_TIME).await;
+}
+
+const REFUSAL_TIME: Duration = Duration::from_secs(1);

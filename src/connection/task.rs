@@ -1,0 +1,325 @@
+//! The life of a connection after its CONNACK.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::buffers::{self, Batch};
+use super::link::Link;
+use crate::broker::{Due, TimerKey};
+use crate::codec::{decode, encode, frame};
+use crate::events::Event;
+use crate::handlers::{self, Client, Closing};
+use crate::reason::ReasonCode;
+use crate::time::Millis;
+
+/// What the task remembers between batches.
+struct Task<'a, S> {
+    link: &'a mut Link<S>,
+    client: Client,
+    /// When the last packet arrived.
+    heard: Millis,
+    /// Since when the socket takes nothing.
+    stalled: Option<Millis>,
+    alarm: Option<TimerKey>,
+}
+
+/// Why the task has woken up.
+enum Wake {
+    /// So many bytes are in the input of the batch.
+    Input(Box<Batch>, usize),
+    /// There is something in the outbox, or the socket takes output again.
+    Work,
+}
+
+/// Output above which nothing more is read from the client: it must take its answers first.
+const OUTPUT_LIMIT: usize = 1024 * 1024;
+/// Missing bytes of a packet that show that the client lives although the packet is not complete.
+const LARGE_PARTIAL: usize = 1000;
+
+/// Serves the client until its connection ends.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Client) {
+    let heard = client.core.clock.now();
+    let mut task = Task {
+        link,
+        client,
+        heard,
+        stalled: None,
+        alarm: None,
+    };
+    task.arm();
+    let closing = task.serve().await;
+    task.close(closing).await;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
+    async fn serve(&mut self) -> Closing {
+        // What came behind the CONNECT is handled before anything is read.
+        let mut batch = buffers::lend();
+        let (mut start, mut end) = (0, self.link.take_kept(&mut batch.input));
+        loop {
+            if let Err(closing) = self.turn(&mut batch, start, end).await {
+                buffers::give_back(batch);
+                return closing;
+            }
+            buffers::give_back(batch);
+            (batch, end) = match poll_fn(|cx| self.poll_wake(cx)).await {
+                Ok(Wake::Input(batch, end)) => (batch, end),
+                Ok(Wake::Work) => (buffers::lend(), 0),
+                Err(closing) => return closing,
+            };
+            start = 0;
+        }
+    }
+
+    /// Handles a batch of input, then moves messages to the client, then writes once.
+    async fn turn(&mut self, batch: &mut Batch, start: usize, end: usize) -> Result<(), Closing> {
+        buffers::borrow_output(batch, &mut self.client.output);
+        let handled = self.handle_input(batch, start, end).await;
+        batch.route.wake_subscribers();
+        if let Err(closing) = handled {
+            self.client.end_batch();
+            return Err(closing);
+        }
+        self.heed_signals()?;
+        loop {
+            self.client.end_batch();
+            self.client.deliver(&mut batch.taken).await;
+            let done = self.write().await?;
+            // Written completely: the outbox may have more for it.
+            if !done || !self.client.can_deliver() {
+                break;
+            }
+        }
+        buffers::return_output(batch, &mut self.client.output);
+        Ok(())
+    }
+
+    async fn handle_input(&mut self, batch: &mut Batch, mut start: usize, end: usize) -> Result<(), Closing> {
+        if start == end {
+            return Ok(());
+        }
+        let Batch { input, route, .. } = batch;
+        let max_packet_size = self.client.core.config.max_packet_size;
+        let before = start;
+        while let Some(frame) = frame::parse(&input[start..end], max_packet_size)? {
+            let packet = decode::packet(self.client.version(), &frame)?;
+            self.client.stats.packets_received += 1;
+            self.client.stats.bytes_received += frame.size as u64;
+            start += frame.size;
+            handlers::handle(&mut self.client, packet, route).await?;
+        }
+        if start > before || end - start > LARGE_PARTIAL {
+            self.heard = self.client.core.clock.now();
+        }
+        self.link.keep(input, start, end);
+        Ok(())
+    }
+
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Result<Wake, Closing>> {
+        let mut progress = false;
+        if self.link.is_writing(&self.client.output) {
+            match self.poll_output(cx, &mut progress) {
+                Poll::Ready(Err(closing)) => return Poll::Ready(Err(closing)),
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(Wake::Work)),
+                Poll::Pending => {}
+            }
+        }
+        if self.client.output.len() < OUTPUT_LIMIT {
+            let mut batch = buffers::lend();
+            match self.link.poll_read(cx, &mut batch.input) {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                    buffers::give_back(batch);
+                    return Poll::Ready(Err(Closing::Lost));
+                }
+                Poll::Ready(Ok(end)) => return Poll::Ready(Ok(Wake::Input(batch, end))),
+                Poll::Pending => buffers::give_back(batch),
+            }
+        }
+        let appetite = if self.link.is_writing(&self.client.output) {
+            None
+        } else {
+            self.client.appetite()
+        };
+        match self.client.session.outbox.poll_ready(cx, appetite) {
+            true => Poll::Ready(Ok(Wake::Work)),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Tries to write the output; whether all of it is written. Does not wait.
+    async fn write(&mut self) -> Result<bool, Closing> {
+        let mut progress = false;
+        poll_fn(|cx| match self.poll_output(cx, &mut progress) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            Poll::Ready(Err(closing)) => Poll::Ready(Err(closing)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        })
+        .await
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<Result<(), Closing>> {
+        let before = self.client.output.len();
+        let result = self.link.poll_write(cx, &mut self.client.output, progress);
+        match result {
+            Poll::Ready(Ok(())) => {
+                self.client.stats.bytes_sent += before as u64;
+                self.stalled = None;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Closing::Lost)),
+            Poll::Pending => {
+                self.client.stats.bytes_sent += self.link.compact(&mut self.client.output) as u64;
+                if *progress || self.stalled.is_none() {
+                    self.stalled = Some(self.client.core.clock.now());
+                    self.arm();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn heed_signals(&mut self) -> Result<(), Closing> {
+        let signals = self.client.session.outbox.take_signals();
+        if signals.alarm {
+            self.alarm = None;
+            self.check_deadlines()?;
+            self.arm();
+        }
+        if let Some(done) = signals.drain {
+            self.client.publish_will(done);
+        }
+        if signals.takeover {
+            return Err(Closing::told(
+                ReasonCode::SessionTakenOver,
+                "another connection uses the Client Identifier",
+            ));
+        }
+        match signals.close {
+            Some(reason) => Err(Closing::told(reason, "closed by the broker")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_deadlines(&mut self) -> Result<(), Closing> {
+        let now = self.client.core.clock.now();
+        if self.write_deadline().is_some_and(|at| at <= now) {
+            return Err(Closing::told(
+                ReasonCode::UnspecifiedError,
+                "the socket took nothing for the write time-out",
+            ));
+        }
+        if self.silence_deadline().is_some_and(|at| at <= now) {
+            self.client
+                .core
+                .events
+                .emit(|| Event::KeepAliveTimeout(Arc::clone(&self.client.info)));
+            // [MQTT-3.1.2-22]
+            return Err(Closing::told(
+                ReasonCode::KeepAliveTimeout,
+                "nothing heard for 1.5 times the Keep Alive",
+            ));
+        }
+        Ok(())
+    }
+
+    /// When the client will have been silent for too long. Never while the broker does not read from it.
+    fn silence_deadline(&self) -> Option<Millis> {
+        let allowed = self.client.agreed.silence_allowed?;
+        (self.client.output.len() < OUTPUT_LIMIT).then(|| self.heard.plus(allowed))
+    }
+
+    fn write_deadline(&self) -> Option<Millis> {
+        self.stalled
+            .map(|since| since.plus(self.client.core.config.write_timeout))
+    }
+
+    /// Sees to it that the task wakes at the next deadline, at the latest.
+    fn arm(&mut self) {
+        let next = [self.silence_deadline(), self.write_deadline()]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(at) = next else { return };
+        let timers = &self.client.core.timers;
+        if let Some(alarm) = self.alarm {
+            if alarm.at() <= at {
+                return;
+            }
+            timers.cancel(alarm);
+        }
+        self.alarm = Some(timers.set(at, Due::Alarm(Arc::clone(&self.client.session.outbox))));
+    }
+
+    async fn close(&mut self, closing: Closing) {
+        if let Some(alarm) = self.alarm.take() {
+            self.client.core.timers.cancel(alarm);
+        }
+        self.log(&closing);
+        if closing == Closing::Disconnected {
+            // Answers to what came before the DISCONNECT in the same batch.
+            let mut batch = buffers::lend();
+            self.client.deliver(&mut batch.taken).await;
+            buffers::give_back(batch);
+            self.link.finish(&mut self.client.output, FAREWELL_TIME).await;
+        }
+        if let Closing::Told { reason, detail } = &closing {
+            if *reason == ReasonCode::ServerShuttingDown {
+                self.flush().await;
+            }
+            if self.client.version().is_v5() {
+                let limit = self.client.agreed.maximum_packet_size;
+                encode::disconnect(&mut self.client.output, *reason, Some(detail), None, limit);
+                self.client.stats.packets_sent += 1;
+            }
+            let patience = match reason {
+                // The next owner waits for the session.
+                ReasonCode::SessionTakenOver => Duration::ZERO,
+                ReasonCode::ServerShuttingDown => self.client.core.config.drain_timeout,
+                _ => FAREWELL_TIME,
+            };
+            self.link.finish(&mut self.client.output, patience).await;
+        }
+        self.client.end_batch();
+        self.client.core.events.emit(|| Event::Disconnected {
+            client: Arc::clone(&self.client.info),
+            reason: closing.reason(),
+        });
+    }
+
+    /// Sends what the client can be sent, for as long as a shutdown may take.
+    async fn flush(&mut self) {
+        let mut batch = buffers::lend();
+        let limit = self.client.core.config.drain_timeout;
+        let all = async {
+            while self.client.can_deliver() {
+                self.client.deliver(&mut batch.taken).await;
+                self.link.finish(&mut self.client.output, limit).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
+        buffers::give_back(batch);
+    }
+
+    fn log(&self, closing: &Closing) {
+        let client = &*self.client.info.client_id;
+        match closing {
+            Closing::Disconnected => tracing::debug!(client, "disconnected"),
+            Closing::Lost => tracing::debug!(client, "connection lost"),
+            Closing::Told { reason, detail } => {
+                tracing::debug!(client, %reason, detail = &**detail, "connection closed");
+                self.client.core.events.emit(|| Event::Error {
+                    client: Some(Arc::clone(&self.client.info)),
+                    reason: *reason,
+                    detail: detail.as_ref().into(),
+                });
+            }
+        }
+    }
+}
+
+/// Time that a client has to take the last that it is sent.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);

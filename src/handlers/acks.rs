@@ -1,0 +1,71 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP from a client (sections 3.4 to 3.7).
+
+use std::sync::Arc;
+
+use super::{Client, Closing};
+use crate::codec::encode::AckKind;
+use crate::events::Event;
+use crate::packet::Ack;
+use crate::reason::ReasonCode;
+use crate::session::{Acked, Delivery};
+
+/// A QoS 1 message has arrived, whatever the Reason Code [MQTT-4.4.0-2].
+pub(super) fn puback(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
+    match client.session.inflight.puback(ack.packet_id) {
+        Acked::Finished(delivery) => finished(client, &delivery),
+        Acked::WrongState => return Err(Closing::protocol_error("PUBACK for a QoS 2 message")),
+        Acked::Unknown | Acked::Release(_) | Acked::Completed => {}
+    }
+    Ok(())
+}
+
+/// A QoS 2 message has arrived: release it [MQTT-4.3.3-4], unless the client refused it [MQTT-4.8.2-6].
+pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
+    match client.session.inflight.pubrec(ack.packet_id, ack.reason.is_error()) {
+        Acked::Finished(delivery) => finished(client, &delivery),
+        Acked::Release(delivery) => {
+            if let Some(delivery) = delivery {
+                finished(client, &delivery);
+            }
+            client.acknowledge(AckKind::Pubrel, ack.packet_id, ReasonCode::Success, None);
+        }
+        Acked::Unknown if ack.reason.is_error() => {}
+        Acked::Unknown => {
+            client.acknowledge(
+                AckKind::Pubrel,
+                ack.packet_id,
+                ReasonCode::PacketIdentifierNotFound,
+                None,
+            );
+        }
+        Acked::WrongState => return Err(Closing::protocol_error("PUBREC for a QoS 1 message")),
+        Acked::Completed => {}
+    }
+    Ok(())
+}
+
+/// The client has the PUBREC of its QoS 2 message: its Packet Identifier is free again [MQTT-4.3.3-11].
+pub(super) fn pubrel(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
+    let reason = match client.session.inbound.release(ack.packet_id) {
+        true => ReasonCode::Success,
+        false => ReasonCode::PacketIdentifierNotFound,
+    };
+    client.acknowledge(AckKind::Pubcomp, ack.packet_id, reason, None);
+    Ok(())
+}
+
+/// A QoS 2 delivery is complete.
+pub(super) fn pubcomp(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
+    match client.session.inflight.pubcomp(ack.packet_id) {
+        Acked::WrongState => Err(Closing::protocol_error("PUBCOMP before PUBREC")),
+        _ => Ok(()),
+    }
+}
+
+fn finished(client: &mut Client, delivery: &Delivery) {
+    client.settle(delivery);
+    client.core.events.emit(|| Event::Acknowledged {
+        client: Arc::clone(&client.info),
+        message: Arc::clone(&delivery.message),
+    });
+}

@@ -1,0 +1,117 @@
+//! The protocol state of one connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{Core, Owned};
+use crate::codec::encode::{self, AckKind};
+use crate::identity::ClientInfo;
+use crate::packet::Version;
+use crate::reason::ReasonCode;
+use crate::session::{AliasesIn, AliasesOut, Appetite, Delivery};
+use crate::stats::LocalStats;
+
+/// What CONNECT and CONNACK have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) version: Version,
+    /// QoS 1 and 2 messages that may be in flight to the client.
+    pub(crate) receive_maximum: u16,
+    /// Bytes of a packet to the client.
+    pub(crate) maximum_packet_size: Option<u32>,
+    /// Whether Reason Strings may be sent on any packet [MQTT-3.1.2-29].
+    pub(crate) problem_information: bool,
+    /// One and a half times the Keep Alive [MQTT-3.1.2-22].
+    pub(crate) silence_allowed: Option<Duration>,
+    /// Whether the Session Expiry Interval of the CONNECT was above 0.
+    pub(crate) session_survives: bool,
+}
+
+/// A connected client: its session, and what belongs to this connection alone. It does no input or output: answers
+/// are appended to `output`, which the connection writes.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) core: Arc<Core>,
+    pub(crate) info: Arc<ClientInfo>,
+    pub(crate) session: Owned,
+    pub(crate) agreed: Agreed,
+    pub(crate) aliases_in: AliasesIn,
+    pub(crate) aliases_out: AliasesOut,
+    pub(crate) output: Vec<u8>,
+    pub(crate) stats: LocalStats,
+    /// Messages and bytes finished since the outbox was told.
+    pub(super) settled: (usize, usize),
+}
+
+/// Output that is collected before it is written: more is left in the outbox, where it is bounded.
+const OUTPUT_TARGET: usize = 64 * 1024;
+
+impl Client {
+    pub(crate) fn version(&self) -> Version {
+        self.agreed.version
+    }
+
+    /// What can be taken out of the outbox now; `None` while the client has not read what is there already.
+    pub(crate) fn appetite(&self) -> Option<Appetite> {
+        let bytes = OUTPUT_TARGET
+            .checked_sub(self.output.len())
+            .filter(|bytes| *bytes > 0)?;
+        let room = self.session.inflight.room(self.window());
+        Some(Appetite {
+            bytes,
+            window: room.saturating_sub(self.session.forwarding.len()),
+        })
+    }
+
+    /// Whether [`deliver`](Client::deliver) would find something to send.
+    pub(crate) fn can_deliver(&self) -> bool {
+        let Some(appetite) = self.appetite() else { return false };
+        let inflight = &self.session.inflight;
+        inflight.can_resend(self.window())
+            || (!self.session.forwarding.is_empty() && inflight.room(self.window()) > 0)
+            || self.session.outbox.has_for(appetite)
+    }
+
+    /// Publishes the will now, since the broker shuts down; `done` is dropped when that is done.
+    pub(crate) fn publish_will(&mut self, done: impl Send + 'static) {
+        if let Some(will) = self.session.will.take() {
+            self.core.publish_will(will, self.session.outbox.key, done);
+        }
+    }
+
+    pub(super) fn window(&self) -> usize {
+        usize::from(self.agreed.receive_maximum)
+    }
+
+    /// Answers a packet of the QoS 1 or 2 flow.
+    pub(super) fn acknowledge(&mut self, kind: AckKind, identifier: u16, reason: ReasonCode, text: Option<&str>) {
+        let text = text.filter(|_| self.agreed.problem_information);
+        let limit = self.agreed.maximum_packet_size;
+        if encode::ack(
+            &mut self.output,
+            self.agreed.version,
+            kind,
+            identifier,
+            reason,
+            text,
+            limit,
+        ) {
+            self.stats.packets_sent += 1;
+        }
+    }
+
+    /// A message is finished: it no longer counts against the session's queue.
+    pub(super) fn settle(&mut self, delivery: &Delivery) {
+        self.settled.0 += 1;
+        self.settled.1 += delivery.charge as usize;
+    }
+
+    /// Reports to the outbox and to the broker's counters what has gathered since the last call.
+    pub(crate) fn end_batch(&mut self) {
+        let (messages, bytes) = std::mem::take(&mut self.settled);
+        if messages > 0 {
+            self.session.outbox.settle(messages, bytes);
+        }
+        self.stats.flush(&self.core.stats);
+    }
+}

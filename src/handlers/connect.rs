@@ -1,0 +1,296 @@
+//! CONNECT (section 3.1) and its answer, CONNACK (section 3.2).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::client::{Agreed, Client};
+use super::{publish, subscribe};
+use crate::broker::{Claimed, Core};
+use crate::codec::decode::ConnectError;
+use crate::codec::encode::{self, Connack};
+use crate::config::Config;
+use crate::events::Event;
+use crate::hooks::ConnectRequest;
+use crate::identity::{ClientInfo, Peer};
+use crate::packet::{Connect, QoS, Version};
+use crate::reason::ReasonCode;
+use crate::session::{AliasesIn, AliasesOut, WillMessage, Wire};
+use crate::stats::LocalStats;
+
+/// A CONNECT that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The version in which to say so; `None` closes without a word.
+    pub(crate) version: Option<Version>,
+    pub(crate) reason: ReasonCode,
+    pub(crate) detail: &'static str,
+    /// The client's Maximum Packet Size.
+    pub(crate) limit: Option<u32>,
+}
+
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Refusal {
+        match error {
+            ConnectError::Close(detail) => Refusal::silent(ReasonCode::ProtocolError, detail),
+            ConnectError::Refuse {
+                version,
+                reason,
+                detail,
+            } => Refusal {
+                version: Some(version),
+                reason,
+                detail,
+                limit: None,
+            },
+        }
+    }
+}
+
+impl Refusal {
+    /// Without a word to the client.
+    pub(crate) const fn silent(reason: ReasonCode, detail: &'static str) -> Refusal {
+        Refusal {
+            version: None,
+            reason,
+            detail,
+            limit: None,
+        }
+    }
+
+    /// In the words that this client understands.
+    pub(crate) fn of(connect: &Connect<'_>, reason: ReasonCode, detail: &'static str) -> Refusal {
+        Refusal {
+            version: Some(connect.version),
+            reason,
+            detail,
+            limit: connect.properties.maximum_packet_size,
+        }
+    }
+
+    /// The CONNACK that says so; empty if there is none for it. Session Present is 0 [MQTT-3.2.2-6].
+    pub(crate) fn connack(&self) -> Vec<u8> {
+        let mut output = Vec::new();
+        let Some(version) = self.version else { return output };
+        if version.is_v5() || self.reason.connect_return_code().is_some() {
+            let connack = Connack {
+                reason_string: Some(self.detail),
+                ..Connack::new(self.reason, false)
+            };
+            encode::connack(&mut output, version, &connack, self.limit);
+        }
+        output
+    }
+}
+
+/// Accepts a client: checks, hooks, session, CONNACK. The CONNACK is in the output of the client that is returned.
+pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) -> Result<Client, Refusal> {
+    let refuse = |reason, detail| Refusal::of(connect, reason, detail);
+    check(&core.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
+    let info = Arc::new(ClientInfo {
+        client_id: if connect.client_id.is_empty() {
+            core.identifiers.next()
+        } else {
+            connect.client_id.into()
+        },
+        username: connect.username.map(Box::from),
+        version: connect.version,
+        peer,
+    });
+    ask_hooks(core, connect, &info)
+        .await
+        .map_err(|reason| refuse(reason, "refused by the program"))?;
+    let claimed = core.claim(&info.client_id, connect.clean_start).await;
+    let Claimed { mut session, present } =
+        claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
+    session.expiry_interval = expiry_interval(&core.config, connect);
+    session.will = connect
+        .will
+        .as_ref()
+        .map(|will| Box::new(WillMessage::new(will, Arc::clone(&info))));
+    let agreed = agree(&core.config, connect);
+    let aliases_out = connect
+        .properties
+        .topic_alias_maximum
+        .min(core.config.topic_alias_maximum_out);
+    let mut client = Client {
+        core: Arc::clone(core),
+        info,
+        session,
+        agreed,
+        aliases_in: AliasesIn::new(core.config.topic_alias_maximum),
+        aliases_out: AliasesOut::new(aliases_out),
+        output: Vec::new(),
+        stats: LocalStats::default(),
+        settled: (0, 0),
+    };
+    if present && core.interests.authorize_subscribe {
+        subscribe::reauthorize(&mut client).await;
+    }
+    if !welcome(&mut client, connect, present) {
+        let detail = "CONNACK above the client's Maximum Packet Size";
+        return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
+    }
+    client.session.outbox.attach(Wire {
+        version: connect.version,
+        maximum_packet_size: agreed.maximum_packet_size.map_or(usize::MAX, |limit| limit as usize),
+        frames: aliases_out == 0 && !core.interests.authorize_forward,
+    });
+    core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
+    Ok(client)
+}
+
+/// What can be refused from the CONNECT and the settings alone.
+fn check(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+    check_client_id(config, connect)?;
+    // [MQTT-4.12.0-1]
+    if connect.properties.authentication_method.is_some() {
+        return Err((
+            ReasonCode::BadAuthenticationMethod,
+            "Authentication Method not supported",
+        ));
+    }
+    if let Some(will) = &connect.will {
+        // [MQTT-3.2.2-12]
+        if will.qos > config.max_qos {
+            return Err((ReasonCode::QoSNotSupported, "Will QoS above the Maximum QoS"));
+        }
+        // [MQTT-3.2.2-13]
+        if will.retain && !config.retain {
+            return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
+        }
+        if publish::is_reserved(will.topic) {
+            return Err((ReasonCode::NotAuthorized, "$SYS belongs to the broker"));
+        }
+        if crate::topic::levels(will.topic) > config.max_topic_levels || will.topic.len() > config.max_topic_length {
+            return Err((ReasonCode::TopicNameInvalid, "Will Topic has too many bytes or levels"));
+        }
+    }
+    if !connect.version.is_v5()
+        && config
+            .max_keep_alive
+            .is_some_and(|most| exceeds(connect.keep_alive, most))
+    {
+        return Err((ReasonCode::ClientIdentifierNotValid, "Keep Alive above the maximum"));
+    }
+    Ok(())
+}
+
+fn check_client_id(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+    let invalid = |detail| Err((ReasonCode::ClientIdentifierNotValid, detail));
+    if connect.client_id.len() > config.max_client_id_length {
+        return invalid("Client Identifier too long");
+    }
+    if !connect.client_id.is_empty() {
+        return Ok(());
+    }
+    match connect.version {
+        Version::V31 => invalid("MQTT 3.1 has no empty Client Identifier"),
+        // [MQTT3-3.1.3-8]
+        Version::V311 if !connect.clean_start => invalid("empty Client Identifier without Clean Session"),
+        _ if !config.empty_client_id => invalid("empty Client Identifiers are turned off"),
+        _ => Ok(()),
+    }
+}
+
+async fn ask_hooks(core: &Core, connect: &Connect<'_>, info: &ClientInfo) -> Result<(), ReasonCode> {
+    let Some(hooks) = &core.hooks else { return Ok(()) };
+    let request = ConnectRequest {
+        client: info,
+        password: connect.password,
+        clean_start: connect.clean_start,
+        keep_alive: connect.keep_alive,
+        properties: connect.properties.all,
+    };
+    let refusal = |reason: ReasonCode| {
+        if reason.is_error() {
+            reason
+        } else {
+            ReasonCode::NotAuthorized
+        }
+    };
+    if core.interests.on_connect {
+        hooks.on_connect(&request).await.map_err(refusal)?;
+    }
+    if core.interests.authenticate {
+        hooks.authenticate(&request).await.map_err(refusal)?;
+    }
+    Ok(())
+}
+
+/// Seconds for which the session outlives the connection. Without Clean Session an MQTT 3 session is kept for as long
+/// as the broker allows [MQTT3-3.1.2-4].
+fn expiry_interval(config: &Config, connect: &Connect<'_>) -> u32 {
+    let wanted = match (connect.version.is_v5(), connect.clean_start) {
+        (true, _) => connect.properties.session_expiry_interval,
+        (false, true) => 0,
+        (false, false) => u32::MAX,
+    };
+    cap_expiry(config, wanted)
+}
+
+/// A Session Expiry Interval within what the broker allows.
+pub(super) fn cap_expiry(config: &Config, seconds: u32) -> u32 {
+    config.session_expiry_cap.map_or(seconds, |cap| seconds.min(cap))
+}
+
+fn agree(config: &Config, connect: &Connect<'_>) -> Agreed {
+    let keep_alive = server_keep_alive(config, connect).unwrap_or(connect.keep_alive);
+    Agreed {
+        version: connect.version,
+        receive_maximum: connect.properties.receive_maximum.min(config.max_inflight),
+        maximum_packet_size: connect.properties.maximum_packet_size,
+        problem_information: connect.properties.request_problem_information,
+        silence_allowed: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
+        session_survives: connect.properties.session_expiry_interval > 0,
+    }
+}
+
+/// The Keep Alive that the broker imposes, if the client's is longer than it allows [MQTT-3.1.2-21].
+fn server_keep_alive(config: &Config, connect: &Connect<'_>) -> Option<u16> {
+    config
+        .max_keep_alive
+        .filter(|most| connect.version.is_v5() && exceeds(connect.keep_alive, *most))
+}
+
+/// Keep Alive 0 is endless.
+fn exceeds(keep_alive: u16, most: u16) -> bool {
+    keep_alive == 0 || keep_alive > most
+}
+
+/// CONNACK with Reason Code 0 [MQTT-3.1.4-5], Session Present as the session is [MQTT-3.2.2-3], and what the broker
+/// does otherwise than the specification's defaults say. What the client can do without is left out for a client with a
+/// very small Maximum Packet Size; `false` if even the rest is too large for it.
+fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) -> bool {
+    let config = &client.core.config;
+    let expiry = client.session.expiry_interval;
+    // MQTT 3.1 has no Session Present: the bit is reserved there.
+    let session_present = present && connect.version != Version::V31;
+    let connack = Connack {
+        session_expiry_interval: (expiry != connect.properties.session_expiry_interval).then_some(expiry),
+        receive_maximum: (config.receive_maximum != u16::MAX).then_some(config.receive_maximum),
+        // [MQTT-3.2.2-9]
+        maximum_qos: (config.max_qos != QoS::ExactlyOnce).then_some(config.max_qos),
+        retain_available: (!config.retain).then_some(false),
+        maximum_packet_size: Some(config.max_packet_size),
+        // [MQTT-3.2.2-16]
+        assigned_client_identifier: connect.client_id.is_empty().then_some(&*client.info.client_id),
+        topic_alias_maximum: (config.topic_alias_maximum > 0).then_some(config.topic_alias_maximum),
+        server_keep_alive: server_keep_alive(config, connect),
+        ..Connack::new(ReasonCode::Success, session_present)
+    };
+    let essential = Connack {
+        maximum_packet_size: None,
+        topic_alias_maximum: None,
+        ..connack
+    };
+    let limit = client.agreed.maximum_packet_size;
+    let mut fits = |connack| encode::connack(&mut client.output, connect.version, connack, limit);
+    if !fits(&connack) && !fits(&essential) {
+        return false;
+    }
+    client.stats.packets_sent += 1;
+    client.core.stats.connections.fetch_add(1, Ordering::Relaxed);
+    client.core.events.emit(|| Event::Connected(Arc::clone(&client.info)));
+    true
+}

@@ -1,0 +1,90 @@
+//! What each Control Packet does: one file per packet, one flat dispatch.
+
+mod acks;
+mod client;
+pub(crate) mod connect;
+mod deliver;
+mod disconnect;
+mod publish;
+mod subscribe;
+mod unsubscribe;
+
+use std::borrow::Cow;
+
+use crate::broker::RouteScratch;
+use crate::codec::{DecodeError, encode};
+use crate::events::Event;
+use crate::packet::Packet;
+use crate::reason::ReasonCode;
+pub(crate) use client::Client;
+
+/// Why a connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The client has sent DISCONNECT.
+    Disconnected,
+    /// The network connection has gone.
+    Lost,
+    /// The broker closes it, and an MQTT 5.0 client is told why [MQTT-4.13.1-1].
+    Told {
+        reason: ReasonCode,
+        detail: Cow<'static, str>,
+    },
+}
+
+impl Closing {
+    pub(crate) fn told(reason: ReasonCode, detail: impl Into<Cow<'static, str>>) -> Closing {
+        Closing::Told {
+            reason,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn protocol_error(detail: &'static str) -> Closing {
+        Closing::told(ReasonCode::ProtocolError, detail)
+    }
+
+    pub(crate) fn reason(&self) -> ReasonCode {
+        match self {
+            Closing::Disconnected => ReasonCode::Success,
+            Closing::Lost => ReasonCode::UnspecifiedError,
+            Closing::Told { reason, .. } => *reason,
+        }
+    }
+}
+
+impl From<DecodeError> for Closing {
+    fn from(error: DecodeError) -> Closing {
+        Closing::told(error.reason, error.detail)
+    }
+}
+
+/// Handles one packet. What it answers is appended to the client's output.
+///
+/// Waits only for hooks: without any, this never yields.
+pub(crate) async fn handle(client: &mut Client, packet: Packet<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    match packet {
+        Packet::Publish(publish) => publish::handle(client, &publish, scratch).await,
+        Packet::Puback(ack) => acks::puback(client, &ack),
+        Packet::Pubrec(ack) => acks::pubrec(client, &ack),
+        Packet::Pubrel(ack) => acks::pubrel(client, &ack),
+        Packet::Pubcomp(ack) => acks::pubcomp(client, &ack),
+        Packet::Subscribe(subscribe) => subscribe::handle(client, &subscribe, scratch).await,
+        Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, &unsubscribe),
+        Packet::Pingreq => {
+            // [MQTT-3.12.4-1]
+            encode::pingresp(&mut client.output);
+            client.stats.packets_sent += 1;
+            client.core.events.emit(|| Event::Ping(client.info.clone()));
+            Ok(())
+        }
+        Packet::Disconnect(disconnect) => Err(disconnect::handle(client, &disconnect)),
+        // Without an Authentication Method in its CONNECT the client must not send AUTH [MQTT-4.12.0-7], and a CONNECT
+        // with one has been refused.
+        Packet::Auth(_) => Err(Closing::protocol_error(
+            "AUTH without an Authentication Method in CONNECT",
+        )),
+        // [MQTT-3.1.0-2]
+        Packet::Connect => Err(Closing::protocol_error("second CONNECT")),
+    }
+}

@@ -1,0 +1,169 @@
+//! PUBLISH from a client (section 3.3).
+
+use std::sync::Arc;
+
+use super::{Client, Closing};
+use crate::broker::{Origin, RouteScratch};
+use crate::codec::encode::AckKind;
+use crate::hooks::PublishVerdict;
+use crate::message::Publication;
+use crate::packet::{Publish, QoS};
+use crate::reason::ReasonCode;
+use crate::topic;
+
+/// Routes the message and acknowledges it, once it is as safe as the broker makes it [MQTT-3.3.4-1].
+pub(super) async fn handle(
+    client: &mut Client,
+    publish: &Publish<'_>,
+    scratch: &mut RouteScratch,
+) -> Result<(), Closing> {
+    client.stats.publish_received += 1;
+    client.stats.publish_bytes_received += publish.payload.len() as u64;
+    let alias = resolve_alias(client, publish)?;
+    let topic = alias.as_deref().unwrap_or(publish.topic);
+    check_support(client, topic, publish)?;
+    if publish.qos == QoS::ExactlyOnce && is_known(client, publish.packet_id)? {
+        client.acknowledge(AckKind::Pubrec, publish.packet_id, ReasonCode::Success, None);
+        return Ok(());
+    }
+    if is_reserved(topic) {
+        acknowledge(
+            client,
+            publish,
+            ReasonCode::NotAuthorized,
+            Some("$SYS belongs to the broker"),
+        );
+        return Ok(());
+    }
+    let properties = publish.properties.forwardable();
+    let publication = Publication {
+        topic,
+        payload: publish.payload,
+        properties: &properties,
+        expires_at: publish
+            .message_expiry_interval
+            .map(|seconds| client.core.clock.now().plus_seconds(seconds)),
+        qos: publish.qos,
+        retain: publish.retain,
+    };
+    let interests = &client.core.interests;
+    let reason = if interests.authorize_publish || interests.published {
+        Box::pin(ask_and_route(client, &publication, scratch)).await
+    } else {
+        route(client, &publication, scratch)
+    };
+    acknowledge(client, publish, reason, None);
+    Ok(())
+}
+
+/// The topic that a Topic Alias stands for, which is set if the packet has both (section 3.3.2.3.4).
+fn resolve_alias(client: &mut Client, publish: &Publish<'_>) -> Result<Option<Arc<str>>, Closing> {
+    let Some(alias) = publish.topic_alias else {
+        return Ok(None);
+    };
+    let resolved = client.aliases_in.resolve(alias, publish.topic);
+    resolved.map(Some).map_err(|reason| match reason {
+        ReasonCode::TopicAliasInvalid => Closing::told(reason, "Topic Alias above the Topic Alias Maximum"),
+        _ => Closing::told(reason, "Topic Alias that has not been set"),
+    })
+}
+
+fn check_support(client: &Client, topic: &str, publish: &Publish<'_>) -> Result<(), Closing> {
+    let config = &client.core.config;
+    if topic.len() > config.max_topic_length || topic::levels(topic) > config.max_topic_levels {
+        return Err(Closing::told(
+            ReasonCode::TopicNameInvalid,
+            "Topic Name has too many bytes or levels",
+        ));
+    }
+    // [MQTT-3.2.2-11]
+    if publish.qos > config.max_qos {
+        return Err(Closing::told(ReasonCode::QoSNotSupported, "QoS above the Maximum QoS"));
+    }
+    // [MQTT-3.2.2-14]
+    if publish.retain && !config.retain {
+        return Err(Closing::told(
+            ReasonCode::RetainNotSupported,
+            "retained messages are turned off",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether this QoS 2 message has been accepted before and not been released: it must not be delivered again
+/// [MQTT-4.3.3-10].
+fn is_known(client: &Client, identifier: u16) -> Result<bool, Closing> {
+    let inbound = &client.session.inbound;
+    if inbound.contains(identifier) {
+        return Ok(true);
+    }
+    // [MQTT-3.3.4-7]: QoS 1 is acknowledged at once, so only QoS 2 messages can add up. MQTT 3 clients have not been
+    // told, and are bounded by their Packet Identifiers.
+    if client.version().is_v5() && inbound.len() >= usize::from(client.core.config.receive_maximum) {
+        return Err(Closing::told(
+            ReasonCode::ReceiveMaximumExceeded,
+            "more messages in flight than Receive Maximum",
+        ));
+    }
+    Ok(false)
+}
+
+/// Topics that the broker alone publishes to.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    topic
+        .strip_prefix("$SYS")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn route(client: &mut Client, publication: &Publication<'_>, scratch: &mut RouteScratch) -> ReasonCode {
+    let origin = Origin {
+        key: client.session.outbox.key,
+        client: &client.info,
+    };
+    match client.core.route(publication, Some(&origin), scratch) {
+        true => ReasonCode::Success,
+        false => ReasonCode::NoMatchingSubscribers,
+    }
+}
+
+async fn ask_and_route(client: &mut Client, publication: &Publication<'_>, scratch: &mut RouteScratch) -> ReasonCode {
+    // Those who were sent something before this must not wait for the hook.
+    scratch.wake_subscribers();
+    let core = Arc::clone(&client.core);
+    let rewritten = match core.ask_publish(&client.info, publication, false).await {
+        None | Some(PublishVerdict::Allow) => None,
+        Some(PublishVerdict::Rewrite(message)) => Some(message),
+        Some(PublishVerdict::Refuse(reason)) => {
+            return if reason.is_error() {
+                reason
+            } else {
+                ReasonCode::NotAuthorized
+            };
+        }
+    };
+    let publication = &rewritten
+        .as_ref()
+        .map_or(*publication, |message| message.as_publication(core.clock.now()));
+    let reason = route(client, publication, scratch);
+    if core.interests.published {
+        scratch.wake_subscribers();
+        core.tell_published(Some(&client.info), publication, false).await;
+    }
+    reason
+}
+
+/// Answers by the QoS [MQTT-3.3.4-1]. An MQTT 3 client can't be told that its message was refused: it gets a positive
+/// acknowledgement [MQTT3-3.3.5-2].
+fn acknowledge(client: &mut Client, publish: &Publish<'_>, reason: ReasonCode, text: Option<&str>) {
+    match publish.qos {
+        QoS::AtMostOnce => {}
+        QoS::AtLeastOnce => client.acknowledge(AckKind::Puback, publish.packet_id, reason, text),
+        QoS::ExactlyOnce => {
+            // A refused identifier is free for a new message [MQTT-4.3.3-9]; an MQTT 3 client will release it.
+            if !reason.is_error() || !client.version().is_v5() {
+                client.session.inbound.insert(publish.packet_id);
+            }
+            client.acknowledge(AckKind::Pubrec, publish.packet_id, reason, text);
+        }
+    }
+}

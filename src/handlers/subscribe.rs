@@ -1,0 +1,213 @@
+//! SUBSCRIBE from a client (section 3.8).
+
+use std::sync::Arc;
+
+use super::{Client, Closing};
+use crate::broker::RouteScratch;
+use crate::codec::encode;
+use crate::events::Event;
+use crate::hooks::SubscribeVerdict;
+use crate::packet::{RetainHandling, Subscribe, SubscriptionOptions, Version};
+use crate::reason::ReasonCode;
+use crate::router::Route;
+use crate::session::Subscription;
+use crate::topic::{self, TopicFilter};
+
+/// A subscription that has been granted, and whether it is new to the session.
+struct Granted {
+    filter: TopicFilter,
+    subscription: Subscription,
+    is_new: bool,
+}
+
+/// Subscribes, answers with one code for each Topic Filter, then sends the retained messages.
+pub(super) async fn handle(
+    client: &mut Client,
+    subscribe: &Subscribe<'_>,
+    scratch: &mut RouteScratch,
+) -> Result<(), Closing> {
+    let mut codes = Vec::new();
+    let mut granted = Vec::new();
+    for (filter, options) in parse_all(subscribe)? {
+        let subscription = Subscription {
+            options,
+            identifier: subscribe.subscription_identifier,
+        };
+        let outcome = if client.core.interests.authorize_subscribe {
+            scratch.wake_subscribers();
+            Box::pin(ask_and_grant(client, filter, subscription)).await
+        } else {
+            grant(client, filter, subscription)
+        };
+        codes.push(match outcome {
+            Ok(grant) => {
+                let code = granted_code(grant.subscription.options);
+                granted.push(grant);
+                code
+            }
+            Err(reason) => reason,
+        });
+    }
+    answer(client, subscribe.packet_id, &codes)?;
+    granted.iter().for_each(|granted| send_retained(client, granted));
+    client.core.events.emit(|| Event::Subscribed {
+        client: Arc::clone(&client.info),
+        filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
+    });
+    Ok(())
+}
+
+/// All filters, before anything is done for one of them: a packet with an ill-formed filter has no effect.
+fn parse_all(subscribe: &Subscribe<'_>) -> Result<Vec<(TopicFilter, SubscriptionOptions)>, Closing> {
+    let parse = |(text, options)| TopicFilter::parse(text).map(|filter| (filter, options));
+    let parsed = subscribe.filters.map(parse).collect::<Result<_, _>>();
+    parsed.map_err(|error| Closing::told(ReasonCode::TopicFilterInvalid, error.to_string()))
+}
+
+async fn ask_and_grant(
+    client: &mut Client,
+    filter: TopicFilter,
+    subscription: Subscription,
+) -> Result<Granted, ReasonCode> {
+    match ask(client, &filter, subscription.options).await {
+        SubscribeVerdict::Allow => grant(client, filter, subscription),
+        SubscribeVerdict::Rewrite(filter, options) => grant(
+            client,
+            filter,
+            Subscription {
+                options,
+                ..subscription
+            },
+        ),
+        SubscribeVerdict::Refuse(reason) => Err(refusal(reason)),
+    }
+}
+
+async fn ask(client: &Client, filter: &TopicFilter, options: SubscriptionOptions) -> SubscribeVerdict {
+    match &client.core.hooks {
+        Some(hooks) => hooks.authorize_subscribe(&client.info, filter, options).await,
+        None => SubscribeVerdict::Allow,
+    }
+}
+
+fn refusal(reason: ReasonCode) -> ReasonCode {
+    if reason.is_error() {
+        reason
+    } else {
+        ReasonCode::NotAuthorized
+    }
+}
+
+/// Puts the subscription in the place of an earlier one with the same Topic Filter [MQTT-3.8.4-3].
+fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscription) -> Result<Granted, ReasonCode> {
+    check_limits(client, &filter)?;
+    subscription.options.qos = client.core.cap_qos(subscription.options.qos);
+    let route = Route::new(Arc::clone(&client.session.outbox), &subscription);
+    client.core.router.subscribe(&filter, route);
+    let is_new = client
+        .session
+        .subscriptions
+        .insert(filter.clone(), subscription)
+        .is_none();
+    Ok(Granted {
+        filter,
+        subscription,
+        is_new,
+    })
+}
+
+fn check_limits(client: &Client, filter: &TopicFilter) -> Result<(), ReasonCode> {
+    let config = &client.core.config;
+    if filter.filter().len() > config.max_topic_length || topic::levels(filter.filter()) > config.max_topic_levels {
+        return Err(ReasonCode::TopicFilterInvalid);
+    }
+    let subscriptions = &client.session.subscriptions;
+    if subscriptions.len() >= config.max_subscriptions && !subscriptions.contains_key(filter) {
+        return Err(ReasonCode::QuotaExceeded);
+    }
+    Ok(())
+}
+
+/// The QoS that was granted [MQTT-3.8.4-7].
+fn granted_code(options: SubscriptionOptions) -> ReasonCode {
+    ReasonCode::from_u8(options.qos as u8).unwrap_or(ReasonCode::UnspecifiedError)
+}
+
+/// SUBACK [MQTT-3.8.4-1], with the codes in the order of the Topic Filters [MQTT-3.9.3-1].
+fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<(), Closing> {
+    if client.version() == Version::V31 && codes.iter().any(|code| code.is_error()) {
+        return Err(Closing::told(
+            ReasonCode::NotAuthorized,
+            "subscription refused, which MQTT 3.1 can't be told",
+        ));
+    }
+    let limit = client.agreed.maximum_packet_size;
+    if !encode::suback(
+        &mut client.output,
+        client.agreed.version,
+        identifier,
+        codes,
+        None,
+        limit,
+    ) {
+        return Err(Closing::told(
+            ReasonCode::PacketTooLarge,
+            "SUBACK above the client's Maximum Packet Size",
+        ));
+    }
+    client.stats.packets_sent += 1;
+    Ok(())
+}
+
+/// Retained messages, as Retain Handling says; never for Shared Subscriptions (section 4.8.2).
+fn send_retained(client: &Client, granted: &Granted) {
+    let wanted = match granted.subscription.options.retain_handling {
+        // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
+        RetainHandling::SendAlways => true,
+        // [MQTT-3.3.1-10]
+        RetainHandling::SendIfNew => granted.is_new,
+        // [MQTT-3.3.1-11]
+        RetainHandling::SendNever => false,
+    };
+    if wanted && granted.filter.share_name().is_none() {
+        client
+            .core
+            .replay_retained(&client.session.outbox, &granted.filter, &granted.subscription);
+    }
+}
+
+/// Asks again for each subscription of a resumed session, and ends or changes those that the hook no longer allows.
+pub(super) async fn reauthorize(client: &mut Client) {
+    let all: Vec<_> = client
+        .session
+        .subscriptions
+        .iter()
+        .map(|(filter, sub)| (filter.clone(), *sub))
+        .collect();
+    for (filter, subscription) in all {
+        match ask(client, &filter, subscription.options).await {
+            SubscribeVerdict::Allow => {}
+            SubscribeVerdict::Rewrite(other, options) => {
+                revoke(client, &filter);
+                // Over a limit, the subscription is gone: there is no SUBACK to say so.
+                let _ = grant(
+                    client,
+                    other,
+                    Subscription {
+                        options,
+                        ..subscription
+                    },
+                );
+            }
+            SubscribeVerdict::Refuse(reason) => {
+                tracing::info!(client = &*client.info.client_id, filter = filter.as_str(), %reason, "subscription revoked");
+                revoke(client, &filter);
+            }
+        }
+    }
+}
+
+fn revoke(client: &mut Client, filter: &TopicFilter) {
+    client.core.router.unsubscribe(filter, client.session.outbox.key);
+    client.session.subscriptions.remove(filter);
+}

@@ -1,0 +1,49 @@
+//! UNSUBSCRIBE from a client (section 3.10).
+
+use std::sync::Arc;
+
+use super::{Client, Closing};
+use crate::codec::encode;
+use crate::events::Event;
+use crate::packet::Unsubscribe;
+use crate::reason::ReasonCode;
+use crate::topic::TopicFilter;
+
+/// Ends subscriptions and answers with one code for each Topic Filter, also if there was nothing to end
+/// [MQTT-3.10.4-5]. Messages that are queued already are still delivered [MQTT-3.10.4-3].
+pub(super) fn handle(client: &mut Client, unsubscribe: &Unsubscribe<'_>) -> Result<(), Closing> {
+    let codes: Vec<_> = unsubscribe.filters.map(|filter| end(client, filter)).collect();
+    let limit = client.agreed.maximum_packet_size;
+    let identifier = unsubscribe.packet_id;
+    if !encode::unsuback(
+        &mut client.output,
+        client.agreed.version,
+        identifier,
+        &codes,
+        None,
+        limit,
+    ) {
+        return Err(Closing::told(
+            ReasonCode::PacketTooLarge,
+            "UNSUBACK above the client's Maximum Packet Size",
+        ));
+    }
+    client.stats.packets_sent += 1;
+    client.core.events.emit(|| Event::Unsubscribed {
+        client: Arc::clone(&client.info),
+        filters: unsubscribe.filters.map(Box::from).collect(),
+    });
+    Ok(())
+}
+
+/// Filters are compared character by character [MQTT-3.10.4-1].
+fn end(client: &mut Client, text: &str) -> ReasonCode {
+    let Ok(filter) = TopicFilter::parse(text) else {
+        return ReasonCode::TopicFilterInvalid;
+    };
+    if client.session.subscriptions.remove(&filter).is_none() {
+        return ReasonCode::NoSubscriptionExisted;
+    }
+    client.core.router.unsubscribe(&filter, client.session.outbox.key);
+    ReasonCode::Success
+}

@@ -1,0 +1,213 @@
+//! Application Messages: as they arrive (borrowed), as they wait (shared), and as a program makes them (owned).
+
+use std::sync::Arc;
+
+use crate::packet::{QoS, Will};
+use crate::properties::{Properties, PropertiesBuilder};
+use crate::time::Millis;
+use crate::topic::{self, TopicError};
+
+/// An Application Message on its way through the broker, borrowed from wherever it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a [u8],
+    /// Forwardable properties only, raw.
+    pub(crate) properties: &'a [u8],
+    pub(crate) expires_at: Option<Millis>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+/// An Application Message that the broker keeps: immutable, and shared by all who wait for it.
+#[derive(Debug)]
+pub struct Message {
+    topic: Arc<str>,
+    /// Forwardable properties, then the payload.
+    body: Box<[u8]>,
+    properties_len: u32,
+    qos: QoS,
+    retain: bool,
+    expires_at: Option<Millis>,
+}
+
+impl Message {
+    pub(crate) fn new(publication: &Publication<'_>) -> Message {
+        let mut body = Vec::with_capacity(publication.properties.len() + publication.payload.len());
+        body.extend_from_slice(publication.properties);
+        body.extend_from_slice(publication.payload);
+        Message {
+            topic: publication.topic.into(),
+            body: body.into_boxed_slice(),
+            // A packet, and so its properties, is shorter than 256 MiB.
+            properties_len: publication.properties.len() as u32,
+            qos: publication.qos,
+            retain: publication.retain,
+            expires_at: publication.expires_at,
+        }
+    }
+
+    /// The Topic Name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.body[self.properties_len as usize..]
+    }
+
+    /// The properties that are forwarded: Payload Format Indicator, Content Type, Response Topic, Correlation Data
+    /// and User Properties, in the publisher's order.
+    #[must_use]
+    pub fn properties(&self) -> Properties<'_> {
+        Properties::from_checked(self.raw_properties())
+    }
+
+    /// The QoS at which it was published.
+    #[must_use]
+    pub fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    /// The RETAIN flag with which it was published.
+    #[must_use]
+    pub fn retain(&self) -> bool {
+        self.retain
+    }
+
+    /// When the Message Expiry Interval ends.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Millis> {
+        self.expires_at
+    }
+
+    pub(crate) fn topic_arc(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn raw_properties(&self) -> &[u8] {
+        &self.body[..self.properties_len as usize]
+    }
+
+    pub(crate) fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// The Message Expiry Interval to send now, in seconds: what was received less the time spent here, the begun
+    /// second not counted as spent [MQTT-3.3.2-6].
+    pub(crate) fn remaining_expiry(&self, now: Millis) -> Option<u32> {
+        let left = self.expires_at?.since(now).as_millis().div_ceil(1000);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes that it takes in memory, by which queues are bounded.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Message>() + self.topic.len() + self.body.len()
+    }
+
+    pub(crate) fn as_publication(&self) -> Publication<'_> {
+        Publication {
+            topic: &self.topic,
+            payload: self.payload(),
+            properties: self.raw_properties(),
+            expires_at: self.expires_at,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+}
+
+/// A message that a program publishes, or with which a hook replaces a client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    topic: String,
+    payload: Vec<u8>,
+    qos: QoS,
+    retain: bool,
+    expiry: Option<u32>,
+    properties: Vec<u8>,
+}
+
+impl NewMessage {
+    /// A QoS 0 message that is not retained.
+    ///
+    /// # Errors
+    /// If `topic` is no valid Topic Name (section 4.7).
+    pub fn new(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Result<NewMessage, TopicError> {
+        let topic = topic.into();
+        topic::validate_name(topic.as_bytes())?;
+        Ok(NewMessage {
+            topic,
+            payload: payload.into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expiry: None,
+            properties: Vec::new(),
+        })
+    }
+
+    /// Sets the QoS.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> NewMessage {
+        self.qos = qos;
+        self
+    }
+
+    /// Sets the RETAIN flag; an empty payload then clears the retained message of the topic.
+    #[must_use]
+    pub fn retain(mut self, retain: bool) -> NewMessage {
+        self.retain = retain;
+        self
+    }
+
+    /// Sets the Message Expiry Interval, in seconds.
+    #[must_use]
+    pub fn expiry(mut self, seconds: u32) -> NewMessage {
+        self.expiry = Some(seconds);
+        self
+    }
+
+    /// Sets the properties that the receivers get.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuilder) -> NewMessage {
+        self.properties = properties.into_raw();
+        self
+    }
+
+    pub(crate) fn from_will(will: &Will<'_>) -> NewMessage {
+        NewMessage {
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            qos: will.qos,
+            retain: will.retain,
+            expiry: will.message_expiry_interval,
+            properties: will.properties.forwardable().into_owned(),
+        }
+    }
+
+    pub(crate) fn as_publication(&self, now: Millis) -> Publication<'_> {
+        Publication {
+            topic: &self.topic,
+            payload: &self.payload,
+            properties: &self.properties,
+            expires_at: self.expiry.map(|seconds| now.plus_seconds(seconds)),
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
+    /// The Topic Name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+}

@@ -1,0 +1,88 @@
+//! The subscribers that one publication goes to.
+
+use std::sync::Arc;
+
+use super::{Group, Route};
+use crate::message::Publication;
+use crate::session::{Outbox, SubscriptionIds, Terms};
+
+/// Subscribers collected from all filters that match; reusable memory.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    routes: Vec<Route>,
+    groups: Vec<Arc<Group>>,
+    /// Filters with routes that matched: with one, no client is in `routes` twice.
+    filters: usize,
+}
+
+impl Matches {
+    pub(crate) fn clear(&mut self) {
+        self.routes.clear();
+        self.groups.clear();
+        self.filters = 0;
+    }
+
+    pub(crate) fn add(&mut self, routes: &[Route], groups: &[Arc<Group>]) {
+        self.filters += usize::from(!routes.is_empty());
+        self.routes.extend_from_slice(routes);
+        self.groups.extend(groups.iter().cloned());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.groups.is_empty()
+    }
+
+    /// The Shared Subscriptions.
+    pub(crate) fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// Calls `deliver` once for each client, with what its matching subscriptions come to: the highest QoS
+    /// [MQTT-3.3.4-2], all Subscription Identifiers [MQTT-3.3.4-4], without those that are No Local to the publisher
+    /// `origin` [MQTT-3.8.3-3].
+    pub(crate) fn for_each_client(
+        &mut self,
+        publication: &Publication<'_>,
+        origin: Option<u64>,
+        mut deliver: impl FnMut(&Route, Terms),
+    ) {
+        if self.filters > 1 {
+            self.routes.sort_by_key(|route| route.outbox.key);
+        }
+        let allowed = |route: &Route| !(route.no_local && origin == Some(route.outbox.key));
+        for same_client in self.routes.chunk_by(|a, b| a.outbox.key == b.outbox.key) {
+            let mut matching = same_client.iter().filter(|route| allowed(route));
+            let Some(first) = matching.next() else { continue };
+            let mut terms = terms(first, publication);
+            for other in matching {
+                terms.qos = terms.qos.max(other.qos.min(publication.qos));
+                terms.retain |= other.retain_as_published && publication.retain;
+                terms.subscription_ids.push(other.identifier);
+            }
+            deliver(first, terms);
+        }
+    }
+
+    /// The sessions, possibly more than once.
+    pub(crate) fn outboxes(&self) -> impl Iterator<Item = Arc<Outbox>> {
+        self.routes.iter().map(|route| Arc::clone(&route.outbox))
+    }
+
+    /// Gives back memory after an unusually large fan-out.
+    pub(crate) fn trim(&mut self) {
+        const KEEP: usize = 4096;
+        self.clear();
+        self.routes.shrink_to(KEEP);
+        self.groups.shrink_to(KEEP);
+    }
+}
+
+/// The lower of both QoS [MQTT-3.8.4-8]; RETAIN only if the subscription keeps it [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+pub(super) fn terms(route: &Route, publication: &Publication<'_>) -> Terms {
+    Terms {
+        qos: route.qos.min(publication.qos),
+        retain: route.retain_as_published && publication.retain,
+        subscription_ids: SubscriptionIds::one(route.identifier),
+        share: None,
+    }
+}

@@ -1,0 +1,107 @@
+//! Shared Subscriptions (section 4.8.2).
+
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use super::Route;
+use super::matches::terms;
+use crate::packet::QoS;
+use crate::session::{Outgoing, Placement};
+use crate::topic::TopicFilter;
+
+/// The members of one Shared Subscription, who share its messages.
+#[derive(Debug)]
+pub(crate) struct Group {
+    filter: TopicFilter,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    routes: Vec<Route>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+impl Group {
+    pub(super) fn new(filter: TopicFilter) -> Group {
+        Group {
+            filter,
+            members: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    /// Whether the member is new, and does not replace its earlier subscription.
+    pub(super) fn join(&self, route: Route) -> bool {
+        let mut members = self.members.lock();
+        match members
+            .routes
+            .iter_mut()
+            .find(|member| member.outbox.key == route.outbox.key)
+        {
+            Some(member) => {
+                *member = route;
+                false
+            }
+            None => {
+                members.routes.push(route);
+                true
+            }
+        }
+    }
+
+    pub(super) fn leave(&self, key: u64) -> bool {
+        let mut members = self.members.lock();
+        let Some(index) = members.routes.iter().position(|member| member.outbox.key == key) else {
+            return false;
+        };
+        members.routes.remove(index);
+        if index < members.next {
+            members.next -= 1;
+        }
+        true
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.lock().routes.is_empty()
+    }
+
+    /// Gives the message to one member in turn: a connected one with room if there is any, else one whose session can
+    /// keep it. Whether a member took it.
+    pub(crate) fn deliver(&self, outgoing: &mut Outgoing<'_>, wakers: &mut Vec<Waker>) -> bool {
+        let mut members = self.members.lock();
+        members.deliver(&self.filter, outgoing, Placement::IfOnline, wakers)
+            || members.deliver(&self.filter, outgoing, Placement::IfRoom, wakers)
+    }
+}
+
+impl Members {
+    fn deliver(
+        &mut self,
+        filter: &TopicFilter,
+        outgoing: &mut Outgoing<'_>,
+        placement: Placement,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        let count = self.routes.len();
+        for turn in (0..count).map(|step| (self.next + step) % count) {
+            let member = &self.routes[turn];
+            let mut terms = terms(member, outgoing.publication());
+            if terms.qos == QoS::AtLeastOnce {
+                // By this a QoS 1 message finds another member when the session ends; QoS 2 does not move
+                // [MQTT-4.8.2-5].
+                terms.share = Some(filter.clone());
+            }
+            if member.outbox.offer(outgoing, terms, placement, wakers) {
+                self.next = (turn + 1) % count;
+                return true;
+            }
+        }
+        false
+    }
+}

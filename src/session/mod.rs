@@ -1,0 +1,19 @@
+//! The state that belongs to a Client Identifier (section 4.1): it knows no socket and no store.
+
+mod aliases;
+mod delivery;
+mod inbound;
+mod inflight;
+mod outbox;
+mod outgoing;
+mod state;
+mod will;
+
+pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
+pub(crate) use delivery::{Delivery, SubscriptionIds, Terms};
+pub(crate) use inflight::{Acked, Resend};
+pub use outbox::QueueOverflow;
+pub(crate) use outbox::{Appetite, Outbox, OutboxLimits, Placement, Qos0, Taken, Wire};
+pub(crate) use outgoing::{FrameScratch, Outgoing};
+pub(crate) use state::{Session, Subscription};
+pub(crate) use will::WillMessage;

@@ -1,0 +1,568 @@
+//! The outbox: all that others hold of a session.
+//!
+//! Publishers put messages in, under a short lock and within the session's limits; the session's owner takes them
+//! out and writes them. QoS 0 and QoS 1/2 wait in separate queues, since QoS 1/2 wait for the client's Receive
+//! Maximum; each queue keeps the order of arrival [MQTT-4.6.0-5]. The outbox lives as long as its session, so
+//! subscriptions need not change when the client comes and goes.
+//!
+//! Invariants:
+//! * `queue_bytes` and `queue_len` count the messages in `queue` **and** those that the owner has in flight, so that
+//!   a client that never acknowledges is bounded too; the owner reports finished ones with [`Outbox::settle`]. The
+//!   limit of messages is for `queue` alone: how many are in flight is for Receive Maximum to say.
+//! * `qos0_bytes + queue_bytes` stays within the limit. QoS 0 makes room for QoS 1/2, never the reverse.
+//! * A waker is there only while the owner sleeps and has asked for what is now there: one wake-up per batch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::delivery::{Delivery, OVERHEAD, Terms};
+use super::outgoing::Outgoing;
+use crate::packet::{QoS, Version};
+use crate::reason::ReasonCode;
+use crate::stats::{Discard, Stats};
+
+/// What happens to a QoS 1 or 2 message for a session whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueOverflow {
+    /// The new message is discarded for that session.
+    #[default]
+    DropNew,
+    /// The oldest messages that have not been sent make room.
+    DropOldest,
+}
+
+/// Bounds of each outbox.
+#[derive(Debug)]
+pub(crate) struct OutboxLimits {
+    /// QoS 1/2 messages that wait to be sent.
+    pub(crate) messages: usize,
+    /// Bytes, QoS 0 included.
+    pub(crate) bytes: usize,
+    pub(crate) overflow: QueueOverflow,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// How the connected client wants its PUBLISH packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wire {
+    pub(crate) version: Version,
+    pub(crate) maximum_packet_size: usize,
+    /// Whether ready-made QoS 0 frames will do: false if the owner must see each message (Topic Aliases, hooks).
+    pub(crate) frames: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Online(Wire),
+    /// The session waits for its client: QoS 1/2 are queued, QoS 0 is not.
+    Offline,
+    /// The session has ended.
+    Closed,
+}
+
+/// QoS 0 on its way to the client.
+#[derive(Debug)]
+pub(crate) enum Qos0 {
+    /// Complete PUBLISH packets, one behind the other.
+    Frames {
+        bytes: Vec<u8>,
+        count: u32,
+        payload_bytes: u32,
+    },
+    Message(Delivery),
+}
+
+/// Which outbox may take a message that has a choice of receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// It is for this session: a full queue means a discard, which is counted.
+    Here,
+    /// Only if the client is connected and has room.
+    IfOnline,
+    /// Only if the session has room.
+    IfRoom,
+}
+
+/// Requests to the owner of the session.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// Another connection claims the session.
+    pub(crate) takeover: bool,
+    /// The alarm that the owner has set has gone off.
+    pub(crate) alarm: bool,
+    /// Close the connection with this Reason Code.
+    pub(crate) close: Option<ReasonCode>,
+    /// The broker shuts down: publish the will, then drop this.
+    pub(crate) drain: Option<mpsc::Sender<()>>,
+}
+
+impl Signals {
+    fn is_empty(&self) -> bool {
+        !self.takeover && !self.alarm && self.close.is_none() && self.drain.is_none()
+    }
+}
+
+/// What the owner is able to take at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appetite {
+    /// Bytes of QoS 0 and QoS 1/2 together; one message may exceed it.
+    pub(crate) bytes: usize,
+    /// QoS 1/2 messages.
+    pub(crate) window: usize,
+}
+
+/// What the owner has taken out.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) qos0: Vec<Qos0>,
+    pub(crate) deliveries: Vec<Delivery>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// Distinguishes sessions, also those with the same Client Identifier one after the other.
+    pub(crate) key: u64,
+    pub(crate) client_id: Arc<str>,
+    limits: Arc<OutboxLimits>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    link: Link,
+    qos0: VecDeque<Qos0>,
+    queue: VecDeque<Delivery>,
+    qos0_bytes: usize,
+    queue_bytes: usize,
+    queue_len: usize,
+    waker: Option<Waker>,
+    /// The sleeping owner would take QoS 0; QoS 1/2.
+    wants_qos0: bool,
+    wants_queue: bool,
+    signals: Signals,
+    /// Publishers within the program that wait for room.
+    waiting: Vec<Waker>,
+    /// Causes of discards that were already logged for this client.
+    logged: u8,
+}
+
+impl Outbox {
+    pub(crate) fn new(key: u64, client_id: Arc<str>, limits: Arc<OutboxLimits>) -> Outbox {
+        let inner = Inner {
+            link: Link::Offline,
+            qos0: VecDeque::new(),
+            queue: VecDeque::new(),
+            qos0_bytes: 0,
+            queue_bytes: 0,
+            queue_len: 0,
+            waker: None,
+            wants_qos0: false,
+            wants_queue: false,
+            signals: Signals::default(),
+            waiting: Vec::new(),
+            logged: 0,
+        };
+        Outbox {
+            key,
+            client_id,
+            limits,
+            inner: Mutex::new(inner),
+        }
+    }
+
+    // ---- for publishers ----
+
+    /// Offers a message; whether the session took it. A waker to be woken at the end of the batch goes into `wakers`.
+    pub(crate) fn offer(
+        &self,
+        outgoing: &mut Outgoing<'_>,
+        terms: Terms,
+        placement: Placement,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let offered = match (inner.link, terms.qos) {
+            (Link::Closed, _) => Err(None),
+            (Link::Offline, _) if placement == Placement::IfOnline => Err(None),
+            (Link::Offline, QoS::AtMostOnce) => Err(None),
+            (Link::Online(wire), QoS::AtMostOnce) => inner.push_qos0(&self.limits, wire, outgoing, terms),
+            (Link::Online(_) | Link::Offline, _) => {
+                let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
+                inner.push_queue(&self.limits, delivery, placement)
+            }
+        };
+        let log = match offered {
+            Err(Some(cause)) if placement == Placement::Here => self.discarded(&mut inner, cause, 1),
+            _ => None,
+        };
+        inner.take_waker(wakers);
+        drop(inner);
+        self.log(log);
+        offered.is_ok()
+    }
+
+    /// Puts retained messages into the queues of the session's own client, in one step with finding them, so that a
+    /// live message can't come before an older retained one: `find` is called while publishers wait.
+    pub(crate) fn replay(&self, find: impl FnOnce(&mut dyn FnMut(Delivery))) {
+        let mut inner = self.inner.lock();
+        let mut discarded = 0;
+        find(&mut |delivery| {
+            let online = matches!(inner.link, Link::Online(_));
+            let kept = match delivery.qos {
+                QoS::AtMostOnce => online && inner.push_qos0_message(&self.limits, delivery).is_ok(),
+                _ => inner.push_queue(&self.limits, delivery, Placement::IfRoom).is_ok(),
+            };
+            discarded += u64::from(!kept);
+        });
+        let log = if discarded > 0 {
+            self.discarded(&mut inner, Discard::QueueFull, discarded)
+        } else {
+            None
+        };
+        drop(inner);
+        self.log(log);
+    }
+
+    /// Asks something of the owner and wakes it.
+    pub(crate) fn signal(&self, set: impl FnOnce(&mut Signals)) {
+        let mut inner = self.inner.lock();
+        set(&mut inner.signals);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    // ---- for the owner ----
+
+    /// The client is connected: QoS 0 is accepted from now on.
+    pub(crate) fn attach(&self, wire: Wire) {
+        let mut inner = self.inner.lock();
+        inner.link = Link::Online(wire);
+    }
+
+    /// The client is gone, the session stays: QoS 0 is discarded.
+    pub(crate) fn detach(&self) {
+        let mut inner = self.inner.lock();
+        inner.link = Link::Offline;
+        inner.rest();
+    }
+
+    /// Nobody asks anything of the owner any more. To be called under the registry's lock, where requests are made.
+    pub(crate) fn clear_takeover(&self) {
+        self.inner.lock().signals.takeover = false;
+    }
+
+    /// The session has ended: nothing is accepted any more. Returns what was queued.
+    pub(crate) fn close(&self) -> VecDeque<Delivery> {
+        let mut inner = self.inner.lock();
+        inner.link = Link::Closed;
+        inner.rest();
+        inner.queue_bytes = 0;
+        inner.queue_len = 0;
+        std::mem::take(&mut inner.queue)
+    }
+
+    /// Whether there is something that the owner can take; if not, it will be woken when there is.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>, appetite: Option<Appetite>) -> bool {
+        let mut inner = self.inner.lock();
+        let wants_qos0 = appetite.is_some();
+        let wants_queue = appetite.is_some_and(|appetite| appetite.window > 0);
+        inner.wants_qos0 = wants_qos0;
+        inner.wants_queue = wants_queue;
+        if inner.is_ready() {
+            inner.waker = None;
+            return true;
+        }
+        match &inner.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => inner.waker = Some(cx.waker().clone()),
+        }
+        false
+    }
+
+    /// The requests made since the last call.
+    pub(crate) fn take_signals(&self) -> Signals {
+        let mut inner = self.inner.lock();
+        if inner.signals.is_empty() {
+            Signals::default()
+        } else {
+            std::mem::take(&mut inner.signals)
+        }
+    }
+
+    /// Takes out as much as the owner has an appetite for.
+    pub(crate) fn take(&self, appetite: Appetite, into: &mut Taken) {
+        let mut inner = self.inner.lock();
+        let mut bytes = 0;
+        while bytes < appetite.bytes {
+            let Some(item) = inner.qos0.pop_front() else { break };
+            bytes += item.charge();
+            into.qos0.push(item);
+        }
+        inner.qos0_bytes -= bytes;
+        while bytes < appetite.bytes && into.deliveries.len() < appetite.window {
+            let Some(delivery) = inner.queue.pop_front() else { break };
+            bytes += delivery.charge as usize;
+            into.deliveries.push(delivery);
+        }
+        inner.shrink();
+        inner.relieve(&self.limits);
+    }
+
+    /// Whether there is something for this appetite.
+    pub(crate) fn has_for(&self, appetite: Appetite) -> bool {
+        let inner = self.inner.lock();
+        appetite.bytes > 0 && (!inner.qos0.is_empty() || (appetite.window > 0 && !inner.queue.is_empty()))
+    }
+
+    /// Messages in flight have been finished: they no longer count.
+    pub(crate) fn settle(&self, messages: usize, bytes: usize) {
+        let mut inner = self.inner.lock();
+        inner.queue_len = inner.queue_len.saturating_sub(messages);
+        inner.queue_bytes = inner.queue_bytes.saturating_sub(bytes);
+        inner.relieve(&self.limits);
+    }
+
+    /// Counts discards that the owner decided.
+    pub(crate) fn count_discard(&self, cause: Discard) {
+        let mut inner = self.inner.lock();
+        let log = self.discarded(&mut inner, cause, 1);
+        drop(inner);
+        self.log(log);
+    }
+
+    /// Whether the client is connected.
+    pub(crate) fn is_online(&self) -> bool {
+        matches!(self.inner.lock().link, Link::Online(_))
+    }
+
+    /// Ready when less than half of what may wait does, or the client is gone. For publishers that can wait.
+    pub(crate) fn poll_relieved(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        let online = matches!(inner.link, Link::Online(_));
+        if !online || inner.qos0_bytes + inner.queue_bytes <= self.limits.bytes / 2 {
+            return Poll::Ready(());
+        }
+        if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            inner.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Bytes that wait, in flight included.
+    pub(crate) fn backlog(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.qos0_bytes + inner.queue_bytes
+    }
+
+    /// QoS 1/2 messages that wait, in flight included.
+    pub(crate) fn queue_len(&self) -> usize {
+        self.inner.lock().queue_len
+    }
+
+    fn discarded(&self, inner: &mut Inner, cause: Discard, count: u64) -> Option<Discard> {
+        self.limits.stats.discarded(cause, count);
+        let bit = 1 << cause as u8;
+        let first = inner.logged & bit == 0;
+        inner.logged |= bit;
+        first.then_some(cause)
+    }
+
+    fn log(&self, cause: Option<Discard>) {
+        if let Some(cause) = cause {
+            tracing::warn!(
+                client = &*self.client_id,
+                cause = cause.text(),
+                "discarding messages for this client; further ones are counted only"
+            );
+        }
+    }
+}
+
+impl Qos0 {
+    fn charge(&self) -> usize {
+        match self {
+            Qos0::Frames { bytes, .. } => bytes.len() + FRAMES_OVERHEAD,
+            Qos0::Message(delivery) => delivery.charge as usize,
+        }
+    }
+}
+
+const FRAMES_OVERHEAD: usize = size_of::<Qos0>();
+/// Frames are collected into buffers of this size, so that a long queue never has to be moved.
+const FRAMES_SIZE: usize = 64 * 1024;
+
+impl Inner {
+    fn push_qos0(
+        &mut self,
+        limits: &OutboxLimits,
+        wire: Wire,
+        outgoing: &mut Outgoing<'_>,
+        terms: Terms,
+    ) -> Result<(), Option<Discard>> {
+        let plain = wire.frames && terms.subscription_ids.as_slice().is_empty() && outgoing.has_plain_frame();
+        if !plain {
+            let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
+            return self.push_qos0_message(limits, delivery);
+        }
+        if outgoing.qos0_frame(wire.version).len() > wire.maximum_packet_size {
+            return Err(Some(Discard::TooLarge));
+        }
+        let payload_bytes = outgoing.publication().payload.len() as u32;
+        self.push_frame(limits, outgoing.qos0_frame(wire.version), terms.retain, payload_bytes)
+    }
+
+    fn push_frame(
+        &mut self,
+        limits: &OutboxLimits,
+        frame: &[u8],
+        retain: bool,
+        payload: u32,
+    ) -> Result<(), Option<Discard>> {
+        if self.qos0_bytes + self.queue_bytes + frame.len() + FRAMES_OVERHEAD > limits.bytes {
+            return Err(Some(Discard::SlowSubscriber));
+        }
+        let start = match self.qos0.back_mut() {
+            Some(Qos0::Frames {
+                bytes,
+                count,
+                payload_bytes,
+            }) if bytes.len() + frame.len() <= FRAMES_SIZE => {
+                let start = bytes.len();
+                bytes.extend_from_slice(frame);
+                *count += 1;
+                *payload_bytes += payload;
+                start
+            }
+            _ => {
+                self.qos0.push_back(Qos0::Frames {
+                    bytes: frame.to_vec(),
+                    count: 1,
+                    payload_bytes: payload,
+                });
+                self.qos0_bytes += FRAMES_OVERHEAD;
+                0
+            }
+        };
+        self.qos0_bytes += frame.len();
+        if let (true, Some(Qos0::Frames { bytes, .. })) = (retain, self.qos0.back_mut()) {
+            bytes[start] |= 1;
+        }
+        Ok(())
+    }
+
+    fn push_qos0_message(&mut self, limits: &OutboxLimits, delivery: Delivery) -> Result<(), Option<Discard>> {
+        let charge = delivery.charge as usize;
+        if self.qos0_bytes + self.queue_bytes + charge > limits.bytes {
+            return Err(Some(Discard::SlowSubscriber));
+        }
+        self.qos0_bytes += charge;
+        self.qos0.push_back(Qos0::Message(delivery));
+        Ok(())
+    }
+
+    fn push_queue(
+        &mut self,
+        limits: &OutboxLimits,
+        delivery: Delivery,
+        placement: Placement,
+    ) -> Result<(), Option<Discard>> {
+        let charge = delivery.charge as usize;
+        if !self.fits(limits, charge) {
+            self.shed_qos0(limits, charge);
+        }
+        if !self.fits(limits, charge) && placement == Placement::Here && limits.overflow == QueueOverflow::DropOldest {
+            self.drop_oldest(limits, charge);
+        }
+        if !self.fits(limits, charge) {
+            return Err(Some(Discard::QueueFull));
+        }
+        self.queue_len += 1;
+        self.queue_bytes += charge;
+        self.queue.push_back(delivery);
+        Ok(())
+    }
+
+    fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
+        self.queue.len() < limits.messages && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes
+    }
+
+    /// QoS 0 makes room for QoS 1/2, if that is enough.
+    fn shed_qos0(&mut self, limits: &OutboxLimits, charge: usize) {
+        if self.queue.len() >= limits.messages || self.queue_bytes + charge > limits.bytes {
+            return;
+        }
+        while !self.fits(limits, charge) {
+            let Some(item) = self.qos0.pop_front() else { return };
+            self.qos0_bytes -= item.charge();
+            let count = match item {
+                Qos0::Frames { count, .. } => u64::from(count),
+                Qos0::Message(_) => 1,
+            };
+            limits.stats.discarded(Discard::SlowSubscriber, count);
+        }
+    }
+
+    fn drop_oldest(&mut self, limits: &OutboxLimits, charge: usize) {
+        if charge > limits.bytes {
+            return;
+        }
+        while !self.fits(limits, charge) {
+            let Some(oldest) = self.queue.pop_front() else { return };
+            self.queue_len -= 1;
+            self.queue_bytes -= oldest.charge as usize;
+            limits.stats.discarded(Discard::QueueFull, 1);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.signals.is_empty()
+            || (self.wants_qos0 && !self.qos0.is_empty())
+            || (self.wants_queue && !self.queue.is_empty())
+    }
+
+    fn take_waker(&mut self, wakers: &mut Vec<Waker>) {
+        if self.waker.is_some() && self.is_ready() {
+            wakers.extend(self.waker.take());
+        }
+    }
+
+    /// Nobody is there to take QoS 0 or to be woken.
+    fn rest(&mut self) {
+        self.qos0 = VecDeque::new();
+        self.qos0_bytes = 0;
+        self.waker = None;
+        self.waiting.drain(..).for_each(Waker::wake);
+        self.signals.alarm = false;
+        self.signals.close = None;
+        self.signals.drain = None;
+    }
+
+    fn relieve(&mut self, limits: &OutboxLimits) {
+        if !self.waiting.is_empty() && self.qos0_bytes + self.queue_bytes <= limits.bytes / 2 {
+            self.waiting.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    fn shrink(&mut self) {
+        if self.qos0.is_empty() && self.qos0.capacity() > SMALL_QUEUE {
+            self.qos0 = VecDeque::new();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > SMALL_QUEUE {
+            self.queue = VecDeque::new();
+        }
+    }
+}
+
+/// Entries for which an idle session may keep room.
+const SMALL_QUEUE: usize = 16;
+
+/// The charge of an entry without its message; queues are bounded by at least this much a message.
+const _: () = assert!(OVERHEAD >= 16);

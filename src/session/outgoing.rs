@@ -1,0 +1,101 @@
+//! One publication on its way to many subscribers: each form that they need is made once.
+
+use std::sync::Arc;
+
+use crate::codec::encode::{self, PublishFrame};
+use crate::message::{Message, Publication};
+use crate::packet::{QoS, Version};
+
+/// Reusable memory for encoded frames.
+#[derive(Debug, Default)]
+pub(crate) struct FrameScratch {
+    v3: Vec<u8>,
+    v5: Vec<u8>,
+}
+
+/// A publication and the forms of it that were needed so far.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'p> {
+    publication: &'p Publication<'p>,
+    message: Option<Arc<Message>>,
+    frames: &'p mut FrameScratch,
+}
+
+impl<'p> Outgoing<'p> {
+    pub(crate) fn new(publication: &'p Publication<'p>, frames: &'p mut FrameScratch) -> Outgoing<'p> {
+        frames.v3.clear();
+        frames.v5.clear();
+        Outgoing {
+            publication,
+            message: None,
+            frames,
+        }
+    }
+
+    /// With the shared form already made.
+    pub(crate) fn of_message(
+        message: Arc<Message>,
+        publication: &'p Publication<'p>,
+        frames: &'p mut FrameScratch,
+    ) -> Outgoing<'p> {
+        Outgoing {
+            message: Some(message),
+            ..Outgoing::new(publication, frames)
+        }
+    }
+
+    pub(crate) fn publication(&self) -> &Publication<'p> {
+        self.publication
+    }
+
+    /// The shared form, for queues.
+    pub(crate) fn message(&mut self) -> &Arc<Message> {
+        self.message
+            .get_or_insert_with(|| Arc::new(Message::new(self.publication)))
+    }
+
+    /// The bytes of a QoS 0 PUBLISH without Subscription Identifiers and with RETAIN 0.
+    ///
+    /// Only for a publication without Message Expiry Interval, whose bytes depend on the time of sending.
+    pub(crate) fn qos0_frame(&mut self, version: Version) -> &[u8] {
+        debug_assert!(self.publication.expires_at.is_none());
+        let buffer = if version.is_v5() {
+            &mut self.frames.v5
+        } else {
+            &mut self.frames.v3
+        };
+        if buffer.is_empty() {
+            let frame = PublishFrame {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                topic: self.publication.topic,
+                packet_id: 0,
+                topic_alias: None,
+                message_expiry_interval: None,
+                subscription_identifiers: &[],
+                properties: self.publication.properties,
+                payload: self.publication.payload,
+            };
+            encode::publish(buffer, version, &frame);
+        }
+        buffer
+    }
+
+    /// Whether [`qos0_frame`](Outgoing::qos0_frame) says all that there is to say.
+    pub(crate) fn has_plain_frame(&self) -> bool {
+        self.publication.expires_at.is_none()
+    }
+}
+
+impl FrameScratch {
+    /// Gives back the memory of unusually large frames.
+    pub(crate) fn trim(&mut self) {
+        const KEEP: usize = 64 * 1024;
+        for buffer in [&mut self.v3, &mut self.v5] {
+            if buffer.capacity() > KEEP {
+                *buffer = Vec::new();
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A broker process.
+
+use super::client::Client;
+use super::packet::{Connack, Connect, Packet, Version};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// A broker on a free port of the loopback interface; it is killed when this is dropped.
+pub struct Broker {
+    addr: SocketAddr,
+    child: Option<Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Broker {
+    /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them.
+    pub fn start(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args)
+    }
+
+    /// Starts a broker that may have this many files open.
+    pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
+        Broker::launch(command, args)
+    }
+
+    fn launch(mut command: Command, args: &[&str]) -> Broker {
+        if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
+            let addr = addr
+                .parse()
+                .expect("CONF_BROKER_ADDR is an address such as 127.0.0.1:1883");
+            return Broker {
+                addr,
+                child: None,
+                log: Arc::default(),
+            };
+        }
+        for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
+            if !args.contains(&option) {
+                command.args([option, value]);
+            }
+        }
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the broker starts");
+        let log = collect(child.stderr.take().expect("piped"));
+        let mut broker = Broker {
+            addr: ([127, 0, 0, 1], 0).into(),
+            child: Some(child),
+            log,
+        };
+        broker.addr = broker.announced_address();
+        broker
+    }
+
+    /// Reads `listening on mqtt://127.0.0.1:PORT`; a thread goes on reading, so that the broker never blocks there.
+    fn announced_address(&mut self) -> SocketAddr {
+        let stdout = self
+            .child
+            .as_mut()
+            .and_then(|child| child.stdout.take())
+            .expect("piped");
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some((_, addr)) = line.split_once("mqtt://") {
+                    let _ = sender.send(addr.trim().parse().expect("an address after mqtt://"));
+                }
+            }
+        });
+        receiver
+            .recv_timeout(super::DEADLINE)
+            .unwrap_or_else(|_| panic!("the broker does not listen:\n{}", self.log()))
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it has written to standard error.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// A connection on which nothing has been sent; `version` says how answers are read.
+    pub fn open(&self, version: Version) -> Client {
+        Client::open(self.addr, version)
+    }
+
+    /// Connects and expects to be accepted. The answer is kept in [`Client::connack`].
+    pub fn connect(&self, connect: Connect) -> Client {
+        let id = connect.client_id.clone();
+        let client = self.try_connect(connect);
+        assert_eq!(client.connack.code, 0, "{id} is not accepted: {:?}", client.connack);
+        client
+    }
+
+    /// Connects and returns whatever CONNACK comes, in [`Client::connack`].
+    pub fn try_connect(&self, connect: Connect) -> Client {
+        let mut client = self.open(connect.version);
+        client.name = connect.client_id.clone();
+        client.send(connect);
+        client.connack = client.recv_connack();
+        client
+    }
+
+    /// Connects, expects to be refused with `code` (a Reason Code, or a Connect Return code of MQTT 3) and cut.
+    pub fn expect_refused(&self, connect: Connect, code: u8) -> Connack {
+        let mut client = self.try_connect(connect);
+        assert_eq!(
+            client.connack.code, code,
+            "refused, but not as expected: {:?}",
+            client.connack
+        );
+        client.expect_closed();
+        client.connack.clone()
+    }
+
+    /// A connected client of MQTT 5.0 with a clean start.
+    pub fn v5(&self, client_id: &str) -> Client {
+        self.connect(Connect::v5(client_id))
+    }
+
+    /// A connected client of MQTT 3.1.1 with a clean session.
+    pub fn v311(&self, client_id: &str) -> Client {
+        self.connect(Connect::v311(client_id))
+    }
+
+    /// Asserts that a new client can connect, publish to itself and leave: the broker lives and serves.
+    pub fn assert_serves(&self) {
+        let mut client = self.connect(Connect::v5(""));
+        client.subscribe("assert/serves", 1);
+        client.send(super::Publish::new("assert/serves", "x").qos(1, 1));
+        let mut seen = [client.recv(), client.recv()];
+        seen.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
+        assert!(
+            matches!(&seen, [Packet::Puback(_), Packet::Publish(p)] if p.payload == b"x"),
+            "{seen:?}"
+        );
+        client.disconnect();
+    }
+
+    /// Lets one and a half seconds pass by the broker's own clock: until it cuts a silent client with Keep Alive 1. What
+    /// was due within a second before has then happened.
+    pub fn let_time_pass(&self) {
+        let mut clock = self.connect(Connect::v311("").keep_alive(1));
+        clock.expect_closed();
+    }
+
+    /// Resident memory of the broker in KiB; `None` where it cannot be read (a foreign broker, no procfs).
+    pub fn rss_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.as_ref()?.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    }
+
+    /// CPU time that the broker has used, in clock ticks (hundredths of a second); `None` as in [`Broker::rss_kib`].
+    pub fn cpu_ticks(&self) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.as_ref()?.id())).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
+    /// Whether the tests started the broker themselves, so that options, signals and memory can be relied on.
+    pub fn is_ours(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Sends it a signal by name (`TERM`, `INT`, `STOP`, `CONT`).
+    pub fn signal(&self, name: &str) {
+        let pid = self
+            .child
+            .as_ref()
+            .expect("signals need a broker of our own")
+            .id()
+            .to_string();
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status();
+        assert!(status.expect("sh runs").success(), "kill -s {name} {pid}");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for the broker to end on its own account, for at most three times [`DEADLINE`](super::DEADLINE).
+    pub fn wait(mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            let child = self.child.as_mut().expect("a broker of our own");
+            if let Some(status) = child.try_wait().expect("wait works") {
+                self.child = None;
+                return status;
+            }
+            assert!(
+                start.elapsed() < 3 * super::DEADLINE,
+                "the broker does not end:\n{}",
+                self.log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(4096);
+            eprintln!(
+                "--- end of the broker's log ---\n{}",
+                String::from_utf8_lossy(&log.as_bytes()[start..])
+            );
+        }
+    }
+}
+
+fn program() -> String {
+    std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into())
+}
+
+/// Collects what a pipe delivers, in a thread of its own.
+fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let shared = Arc::clone(&log);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            shared
+                .lock()
+                .expect("not poisoned")
+                .push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    });
+    log
+}
