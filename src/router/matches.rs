@@ -22,10 +22,15 @@ impl Matches {
         self.filters = 0;
     }
 
-    pub(crate) fn add(&mut self, routes: &[Route], groups: &[Arc<Group>]) {
+    pub(crate) fn add<'a>(&mut self, routes: &[Route], groups: impl Iterator<Item = &'a Arc<Group>>) {
         self.filters += usize::from(!routes.is_empty());
         self.routes.extend_from_slice(routes);
-        self.groups.extend(groups.iter().cloned());
+        self.groups.extend(groups.cloned());
+    }
+
+    /// Deliveries at the most.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len() + self.groups.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

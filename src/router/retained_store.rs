@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use super::retained::RetainedTree;
 use crate::message::Message;
+use crate::session::Replay;
 use crate::time::Millis;
 
 /// The last retained message of each topic.
@@ -18,13 +19,33 @@ pub(crate) struct RetainedStore {
 
 #[derive(Debug)]
 struct Inner {
-    tree: RetainedTree<Arc<Message>>,
+    tree: RetainedTree<Retained>,
     bytes: usize,
+    /// Counts the messages that were set.
+    changes: u64,
+}
+
+#[derive(Debug)]
+struct Retained {
+    message: Arc<Message>,
+    /// The value of `changes` when it was set.
+    change: u64,
 }
 
 /// The retained messages have reached their limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
+
+/// Topics that are looked at while the lock is held.
+const TOPICS_AT_A_TIME: usize = 64;
+
+/// What one step of a [`Replay`] has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) messages: Vec<Arc<Message>>,
+    /// Where the next step begins; `None` if there is nothing left.
+    pub(crate) next: Option<Arc<str>>,
+}
 
 impl RetainedStore {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> RetainedStore {
@@ -34,6 +55,7 @@ impl RetainedStore {
             inner: RwLock::new(Inner {
                 tree: RetainedTree::new(),
                 bytes: 0,
+                changes: 0,
             }),
         }
     }
@@ -49,8 +71,10 @@ impl RetainedStore {
             return Err(Full);
         }
         inner.bytes += message.size();
+        inner.changes += 1;
+        let change = inner.changes;
         let topic = Arc::clone(message.topic_arc());
-        inner.tree.insert(&topic, message);
+        inner.tree.insert(&topic, Retained { message, change });
         Ok(())
     }
 
@@ -62,21 +86,32 @@ impl RetainedStore {
         }
     }
 
-    /// Calls `found` with each retained message that the filter matches and that has not expired.
-    pub(crate) fn for_each_match(&self, filter: &str, now: Millis, mut found: impl FnMut(&Arc<Message>)) {
+    /// The number of messages that were set so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner.read().changes
+    }
+
+    /// The next messages of a replay; looks at a bounded number of topics while it holds the lock.
+    pub(crate) fn find(&self, replay: &Replay, now: Millis) -> Found {
+        let mut messages = Vec::new();
         let inner = self.inner.read();
-        inner.tree.for_each_match(filter, |_, message| {
-            if !message.is_expired(now) {
-                found(message);
+        let each = |_: &str, Retained { message, change }: &Retained| {
+            if *change <= replay.until && !message.is_expired(now) {
+                messages.push(Arc::clone(message));
             }
-        });
+        };
+        let filter = replay.filter.filter();
+        let next = inner
+            .tree
+            .for_some_matches(filter, &replay.cursor, TOPICS_AT_A_TIME, each);
+        Found { messages, next }
     }
 
     /// Removes what has expired.
     pub(crate) fn sweep(&self, now: Millis) {
         let mut inner = self.inner.write();
         let mut freed = 0;
-        inner.tree.retain(|message| {
+        inner.tree.retain(|Retained { message, .. }| {
             let expired = message.is_expired(now);
             freed += if expired { message.size() } else { 0 };
             !expired
@@ -90,7 +125,7 @@ impl RetainedStore {
             .read()
             .tree
             .get(topic)
-            .is_some_and(|message| message.payload() == payload)
+            .is_some_and(|retained| retained.message.payload() == payload)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -105,7 +140,7 @@ impl RetainedStore {
 impl Inner {
     fn remove(&mut self, topic: &str) {
         if let Some(old) = self.tree.remove(topic) {
-            self.bytes -= old.size();
+            self.bytes -= old.message.size();
         }
     }
 }
