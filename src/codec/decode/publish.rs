@@ -13,6 +13,10 @@ use crate::wire::Reader;
 #[inline]
 pub(super) fn publish<'a>(version: Version, frame: &Frame<'a>) -> Result<Packet<'a>, DecodeError> {
     let (dup, qos, retain) = flags(frame.first_byte)?;
+    // [MQTT-3.3.1-2] [MQTT3-3.3.1-2]
+    if dup && qos == QoS::AtMostOnce {
+        return Err(DecodeError::malformed("PUBLISH with DUP and QoS 0"));
+    }
     let mut reader = Reader::new(frame.body);
     // The Topic Name is the first field [MQTT-3.3.2-1] [MQTT3-3.3.2-1].
     let topic = topic_name(reader.binary()?)?;
@@ -56,10 +60,6 @@ fn flags(first_byte: u8) -> Result<(bool, QoS, bool), DecodeError> {
     // [MQTT-3.3.1-4] [MQTT3-3.3.1-4]
     let qos = QoS::from_u8((first_byte >> 1) & 0b11).ok_or(DecodeError::malformed("PUBLISH with QoS 3"))?;
     let dup = first_byte & 0b1000 != 0;
-    // [MQTT-3.3.1-2] [MQTT3-3.3.1-2]
-    if dup && qos == QoS::AtMostOnce {
-        return Err(DecodeError::malformed("PUBLISH with DUP and QoS 0"));
-    }
     Ok((dup, qos, first_byte & 1 != 0))
 }
 
