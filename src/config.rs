@@ -40,6 +40,8 @@ pub struct Config {
     pub queue_overflow: QueueOverflow,
     /// Subscriptions of one session.
     pub max_subscriptions: usize,
+    /// Bytes of the Topic Filters of one session.
+    pub max_subscription_bytes: usize,
     /// Retained messages in total.
     pub max_retained_messages: usize,
     /// Bytes of all retained messages.
@@ -86,6 +88,7 @@ impl Default for Config {
             max_queued_bytes: 64 * 1024 * 1024,
             queue_overflow: QueueOverflow::DropNew,
             max_subscriptions: 1_000_000,
+            max_subscription_bytes: 16 * 1024 * 1024,
             max_retained_messages: 10_000_000,
             max_retained_bytes: 1024 * 1024 * 1024,
             topic_alias_maximum: 32,

@@ -21,28 +21,30 @@ pub enum Event {
     Disconnected {
         /// Which client.
         client: Arc<ClientInfo>,
-        /// Why; [`ReasonCode::Success`] if the client said DISCONNECT.
+        /// Why; [`ReasonCode::Success`] if the client said DISCONNECT, [`ReasonCode::UnspecifiedError`] if the network
+        /// connection was lost.
         reason: ReasonCode,
     },
-    /// A connection was closed for an error, before or after its CONNECT.
+    /// The broker has refused a connection, or closed one: for an error of the client, or because of a takeover, a
+    /// shutdown or the program. [`Event::Disconnected`] follows if the CONNECT was accepted.
     Error {
         /// Which client, if its CONNECT was accepted.
         client: Option<Arc<ClientInfo>>,
-        /// The Reason Code of the error.
+        /// Why.
         reason: ReasonCode,
-        /// The error in words.
+        /// The same in words.
         detail: Arc<str>,
     },
     /// A client sent nothing for one and a half times its Keep Alive.
     KeepAliveTimeout(Arc<ClientInfo>),
     /// A message was accepted and routed.
     Published {
-        /// Who published it; `None` for messages of the program and of the broker.
+        /// Who published it; `None` for messages of the program and those of the broker under `$SYS`.
         client: Option<Arc<ClientInfo>>,
         /// The message.
         message: Arc<Message>,
     },
-    /// A client has acknowledged a QoS 1 or 2 message.
+    /// A client has acknowledged a QoS 1 or 2 message: PUBACK, or PUBREC.
     Acknowledged {
         /// Which client.
         client: Arc<ClientInfo>,
@@ -58,11 +60,11 @@ pub enum Event {
         /// The granted Topic Filters.
         filters: Arc<[TopicFilter]>,
     },
-    /// Subscriptions were ended by UNSUBSCRIBE.
+    /// An UNSUBSCRIBE was handled.
     Unsubscribed {
         /// Which client.
         client: Arc<ClientInfo>,
-        /// The Topic Filters of the packet.
+        /// The Topic Filters of the packet, whether the client had subscribed to them or not.
         filters: Arc<[Box<str>]>,
     },
     /// The broker has stopped.
@@ -71,7 +73,8 @@ pub enum Event {
 
 /// Events from the moment of subscription on.
 ///
-/// The stream is bounded: a program that does not keep up loses the oldest events, and is told how many.
+/// The stream is bounded: a program that does not keep up loses the oldest events, and is told how many. Up to 4,096
+/// events wait, and the messages that they carry stay in memory for as long.
 #[derive(Debug)]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,

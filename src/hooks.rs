@@ -68,6 +68,12 @@ impl<'a> PublishRequest<'a> {
     pub fn is_will(&self) -> bool {
         self.is_will
     }
+
+    /// A copy of the whole message, to be changed for [`PublishVerdict::Rewrite`].
+    #[must_use]
+    pub fn to_message(&self) -> NewMessage {
+        NewMessage::from_publication(self.publication)
+    }
 }
 
 /// The answer of [`Hooks::authorize_publish`].
@@ -75,7 +81,8 @@ impl<'a> PublishRequest<'a> {
 pub enum PublishVerdict {
     /// Publish it as it is.
     Allow,
-    /// Publish this instead. Packet Identifier and acknowledgement stay those of the client's packet.
+    /// Publish this instead, see [`PublishRequest::to_message`]. Packet Identifier and acknowledgement stay those of
+    /// the client's packet.
     Rewrite(NewMessage),
     /// Discard it. An MQTT 5.0 client is told the code, which is 0x80 or above, for QoS 1 and 2; an MQTT 3 client
     /// gets a positive acknowledgement [MQTT3-3.3.5-2].
@@ -98,13 +105,21 @@ pub enum SubscribeVerdict {
 pub enum ForwardVerdict {
     /// Forward it as it is.
     Allow,
-    /// Forward this instead; QoS and RETAIN stay those of the delivery.
+    /// Forward this instead; QoS and RETAIN stay those of the delivery. A copy to be changed is
+    /// `NewMessage::from(message)`.
     Rewrite(NewMessage),
     /// Discard it for this client.
     Discard,
 }
 
 /// Which hooks a [`Hooks`] implements: those that it does not name are never called and cost nothing.
+///
+/// ```
+/// use mqtt_broker::Interests;
+///
+/// let mut interests = Interests::NONE;
+/// interests.authenticate = true;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interests {
@@ -146,7 +161,34 @@ impl Interests {
 
 /// Decisions of the embedding program. Every method has a default that allows everything.
 ///
-/// A hook is awaited by the connection that asked, so a slow one holds up that client alone.
+/// A hook is awaited by the connection that asked, so a slow one holds up that client alone: until the hook returns,
+/// nothing more of that client is read, and another connection that takes its session over waits. The hooks of a
+/// CONNECT share [`Config::connect_timeout`](crate::Config::connect_timeout). A panic in a hook ends that connection,
+/// not the broker; the client's session is kept.
+///
+/// Implement it with [`async_trait`](macro@crate::async_trait):
+///
+/// ```
+/// use mqtt_broker::{ConnectRequest, Hooks, Interests, ReasonCode, async_trait};
+///
+/// struct Password(&'static str);
+///
+/// #[async_trait]
+/// impl Hooks for Password {
+///     fn interests(&self) -> Interests {
+///         let mut interests = Interests::NONE;
+///         interests.authenticate = true;
+///         interests
+///     }
+///
+///     async fn authenticate(&self, request: &ConnectRequest<'_>) -> Result<(), ReasonCode> {
+///         match request.password {
+///             Some(password) if password == self.0.as_bytes() => Ok(()),
+///             _ => Err(ReasonCode::BadUserNameOrPassword),
+///         }
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Hooks: Send + Sync + 'static {
     /// Which methods are to be called; asked once, at the start of the broker.
@@ -185,12 +227,14 @@ pub trait Hooks: Send + Sync + 'static {
         SubscribeVerdict::Allow
     }
 
-    /// Whether this client may receive this message; retained messages too. Called once for each delivery, by the
-    /// connection of the recipient.
+    /// Whether this client may receive this message; retained messages too. Called for each delivery, by the connection
+    /// of the recipient, when it is about to be sent; not again when it is sent again. Subscriptions of the program
+    /// are not asked about.
     async fn authorize_forward(&self, _client: &ClientInfo, _message: &Message) -> ForwardVerdict {
         ForwardVerdict::Allow
     }
 
-    /// A message has been accepted and routed. `client` is `None` for messages of the program and of the broker.
+    /// A message has been accepted and routed; wills too. `client` is `None` for messages of the program. The broker's
+    /// own, under `$SYS`, are not told.
     async fn published(&self, _client: Option<&ClientInfo>, _request: &PublishRequest<'_>) {}
 }

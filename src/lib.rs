@@ -26,6 +26,8 @@ pub mod reason;
 pub mod router;
 pub mod topic;
 
+/// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
+pub use async_trait::async_trait;
 pub use broker::{Broker, Builder, PublishError, ReceivedMessage, SubscribeError, Subscription};
 pub use config::Config;
 pub use events::{Event, Events, NextEvent};

@@ -127,8 +127,17 @@ pub struct NewMessage {
     payload: Vec<u8>,
     qos: QoS,
     retain: bool,
-    expiry: Option<u32>,
+    expiry: Option<Expiry>,
     properties: Vec<u8>,
+}
+
+/// When a message that is not yet published expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    /// So many seconds after its publication.
+    In(u32),
+    /// At this time, because it was published before.
+    At(Millis),
 }
 
 impl NewMessage {
@@ -149,6 +158,24 @@ impl NewMessage {
         })
     }
 
+    /// Sends it to another topic.
+    ///
+    /// # Errors
+    /// If `topic` is no valid Topic Name (section 4.7).
+    pub fn topic(mut self, topic: impl Into<String>) -> Result<NewMessage, TopicError> {
+        let topic = topic.into();
+        topic::validate_name(topic.as_bytes())?;
+        self.topic = topic;
+        Ok(self)
+    }
+
+    /// Sets the payload.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> NewMessage {
+        self.payload = payload.into();
+        self
+    }
+
     /// Sets the QoS.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> NewMessage {
@@ -166,7 +193,7 @@ impl NewMessage {
     /// Sets the Message Expiry Interval, in seconds.
     #[must_use]
     pub fn expiry(mut self, seconds: u32) -> NewMessage {
-        self.expiry = Some(seconds);
+        self.expiry = Some(Expiry::In(seconds));
         self
     }
 
@@ -183,8 +210,19 @@ impl NewMessage {
             payload: will.payload.into(),
             qos: will.qos,
             retain: will.retain,
-            expiry: will.message_expiry_interval,
+            expiry: will.message_expiry_interval.map(Expiry::In),
             properties: will.properties.forwardable().into_owned(),
+        }
+    }
+
+    pub(crate) fn from_publication(publication: &Publication<'_>) -> NewMessage {
+        NewMessage {
+            topic: publication.topic.into(),
+            payload: publication.payload.into(),
+            qos: publication.qos,
+            retain: publication.retain,
+            expiry: publication.expires_at.map(Expiry::At),
+            properties: publication.properties.into(),
         }
     }
 
@@ -193,21 +231,19 @@ impl NewMessage {
             topic: &self.topic,
             payload: &self.payload,
             properties: &self.properties,
-            expires_at: self.expiry.map(|seconds| now.plus_seconds(seconds)),
+            expires_at: self.expiry.map(|expiry| match expiry {
+                Expiry::In(seconds) => now.plus_seconds(seconds),
+                Expiry::At(time) => time,
+            }),
             qos: self.qos,
             retain: self.retain,
         }
     }
+}
 
-    /// The Topic Name.
-    #[must_use]
-    pub fn topic(&self) -> &str {
-        &self.topic
-    }
-
-    /// The payload.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
+/// A copy with QoS, RETAIN flag, expiry and properties, to be changed and published anew.
+impl From<&Message> for NewMessage {
+    fn from(message: &Message) -> NewMessage {
+        NewMessage::from_publication(&message.as_publication())
     }
 }

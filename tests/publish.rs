@@ -2,6 +2,8 @@
 
 mod common;
 use common::*;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 /// The answer to a PUBLISH follows from its QoS: none, PUBACK, PUBREC [MQTT-3.3.4-1] [MQTT3-3.3.4-1].
 #[test]
@@ -261,5 +263,41 @@ fn messages_cross_between_versions() {
             subscriber.disconnect();
             publisher.disconnect();
         }
+    }
+}
+
+/// A client is heard however much it is sent: under a flood of messages that it reads as fast as they come, its
+/// PINGREQs are read in time [MQTT-3.1.2-22] [MQTT-3.12.4-1] [MQTT3-3.1.2-24] [MQTT3-3.12.4-1].
+#[test]
+fn a_flooded_subscriber_is_heard() {
+    let broker = Broker::start(&[]);
+    let mut subscriber = broker.connect(Connect::v311("subscriber").keep_alive(1));
+    let flood = Packet::from(Publish::new("a", "x".repeat(25)))
+        .encode(Version::V311)
+        .repeat(3);
+    let publishers = [1, 2, 3].map(|number| broker.v311(&format!("publisher{number}")));
+    subscriber.subscribe("a", 0);
+    let mut pings = subscriber.stream().try_clone().expect("a second handle");
+    let mut messages = subscriber.stream().try_clone().expect("a second handle");
+    std::thread::spawn(move || {
+        // Five for each Keep Alive; ends with the connection.
+        while pings.write_all(&[0xC0, 0]).is_ok() {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    for mut publisher in publishers {
+        let flood = flood.clone();
+        std::thread::spawn(move || while publisher.try_send_bytes(&flood).is_ok() {});
+    }
+    let start = Instant::now();
+    let mut buffer = vec![0; 1 << 20];
+    while start.elapsed() < Duration::from_secs(6) {
+        let count = messages.read(&mut buffer).expect("the connection lasts");
+        assert_ne!(
+            count,
+            0,
+            "cut off after {:?} although it has sent PINGREQs",
+            start.elapsed()
+        );
     }
 }

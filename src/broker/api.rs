@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::core::Core;
-use super::program::{self, PublishError, SubscribeError, Subscription};
+use super::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
 use super::sys;
 use super::timers::Due;
 use crate::config::Config;
@@ -41,6 +41,7 @@ use crate::server;
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub(crate) core: Arc<Core>,
+    subscriptions: Arc<Subscriptions>,
     _background: Arc<Background>,
 }
 
@@ -90,6 +91,7 @@ impl Builder {
         }
         Broker {
             core,
+            subscriptions: Arc::default(),
             _background: Arc::new(Background(tasks)),
         }
     }
@@ -111,7 +113,8 @@ impl Broker {
         Builder::default()
     }
 
-    /// Accepts connections until the broker is shut down.
+    /// Accepts connections until the broker is shut down. A program may serve several listeners. Dropping the future
+    /// closes the listener; the connections go on.
     ///
     /// # Errors
     /// If the listener fails for good. Errors of single connections and a shortage of file descriptors do not end it.
@@ -126,10 +129,11 @@ impl Broker {
         connection::serve(io, peer.into(), Arc::clone(&self.core)).await;
     }
 
-    /// Publishes a message. It is on its way to all subscribers when this returns.
+    /// Publishes a message. It is on its way to all subscribers when this returns. No hook is asked for permission.
     ///
-    /// Waits while a connected subscriber has more than half of what its queue may hold waiting, for at most the write
-    /// time-out, so that a program that publishes without pause does not overrun its subscribers.
+    /// Waits while a connected subscriber, or a [`Subscription`] of the program, has more than half of what its queue
+    /// may hold waiting, for at most [`Config::write_timeout`], so that a program that publishes without pause does not
+    /// overrun its subscribers. The message is on its way meanwhile: dropping the future does not take it back.
     ///
     /// # Errors
     /// If the broker's settings do not allow the message.
@@ -137,12 +141,14 @@ impl Broker {
         program::publish(&self.core, message).await
     }
 
-    /// Subscribes to messages from within the program. The stream is bounded like a client's queue.
+    /// Subscribes to messages from within the program: retained ones first, except with a Shared Subscription, which
+    /// the program may be a member of. The stream is bounded like the queue of a client, and what does not fit is
+    /// discarded as it is for a client.
     ///
     /// # Errors
     /// If `filter` is no valid Topic Filter.
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Result<Subscription, SubscribeError> {
-        Subscription::new(&self.core, filter, qos)
+        Subscription::new(&self.core, &self.subscriptions, filter, qos)
     }
 
     /// Events from now on.
@@ -151,8 +157,14 @@ impl Broker {
         self.core.events.subscribe()
     }
 
-    /// Closes the connection of a client with this Reason Code; whether it was connected.
+    /// Closes the connection of a client with this Reason Code, 0x80 or above; whether it was connected. Its will is
+    /// published and its session kept, as after any connection that the client has not ended itself.
     pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
+        let reason = if reason.is_error() {
+            reason
+        } else {
+            ReasonCode::AdministrativeAction
+        };
         self.core.disconnect(client_id, reason)
     }
 
@@ -164,7 +176,7 @@ impl Broker {
 
     /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
     /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
-    /// flushed for at most [`Config::drain_timeout`].
+    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end.
     pub async fn shutdown(&self) {
         let core = &self.core;
         core.stopping.send_replace(true);
@@ -173,7 +185,9 @@ impl Broker {
             outbox.signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
         }
         let _ = tokio::time::timeout(core.config.drain_timeout, all_closed(core)).await;
-        core.events.emit(|| Event::Closed);
+        if self.subscriptions.end() {
+            core.events.emit(|| Event::Closed);
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct RouteScratch {
     matches: Matches,
     frames: FrameScratch,
     wakers: Wakers,
+    /// Deliveries offered since the connection last let others run.
+    offers: usize,
 }
 
 /// Subscribers to be woken at the end of the batch. Dropping it wakes them, so that none is forgotten.
@@ -86,8 +88,19 @@ impl RouteScratch {
         self.matches.outboxes()
     }
 
+    /// Whether so much was delivered that others should run before the connection goes on.
+    pub(crate) fn has_worked_long(&mut self) -> bool {
+        const LONG: usize = 2000;
+        let long = self.offers > LONG;
+        if long {
+            self.offers = 0;
+        }
+        long
+    }
+
     /// Lets go of subscribers and of unusually large memory.
     pub(crate) fn trim(&mut self) {
+        self.offers = 0;
         self.wakers.wake();
         self.matches.trim();
         self.frames.trim();
@@ -151,13 +164,15 @@ impl Core {
             matches,
             frames,
             wakers,
+            offers,
         } = scratch;
-        let mut outgoing = Outgoing::new(publication, frames);
+        let mut outgoing = Outgoing::new(publication, frames, &self.clock);
         if publication.retain {
             self.retain(&mut outgoing);
         }
         self.router.matching(publication.topic, matches);
         let found = !matches.is_empty();
+        *offers += 1 + matches.len();
         matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
             route.outbox.offer(&mut outgoing, terms, Placement::Here, &mut wakers.0);
         });
@@ -178,7 +193,12 @@ impl Core {
     pub(super) fn reroute_shared(&self, delivery: &Delivery, scratch: &mut RouteScratch) {
         let Some(filter) = &delivery.share else { return };
         let publication = delivery.message.as_publication();
-        let mut outgoing = Outgoing::of_message(Arc::clone(&delivery.message), &publication, &mut scratch.frames);
+        let mut outgoing = Outgoing::of_message(
+            Arc::clone(&delivery.message),
+            &publication,
+            &mut scratch.frames,
+            &self.clock,
+        );
         let taken = match self.router.group(filter) {
             Some(group) => group.deliver(&mut outgoing, &mut scratch.wakers.0),
             None => false,

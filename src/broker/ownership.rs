@@ -159,6 +159,9 @@ impl Core {
     }
 
     fn arm(&self, offline: &mut Offline) {
+        if let Some(timer) = offline.timer.take() {
+            self.timers.cancel(timer);
+        }
         offline.timer = offline.next_due().map(|at| {
             self.timers
                 .set(at, Due::Session(Arc::clone(offline.session.client_id())))
@@ -244,9 +247,7 @@ impl Owned {
         }
     }
 
-    /// The client is back: its will, if still delayed, is not published [MQTT-3.1.3-9].
     fn resume(mut self) -> Claimed {
-        self.will = None;
         self.inflight.restart();
         Claimed {
             session: self,

@@ -118,7 +118,7 @@ impl Registry {
         let (mut messages, mut bytes) = (0, 0);
         let mut outboxes = Vec::new();
         for shard in &self.shards {
-            // An outbox may be locked for long, by a replay of many retained messages: no CONNECT is to wait for it.
+            // Publishers keep outboxes busy: no CONNECT is to wait until all of its shard have been asked.
             outboxes.extend(shard.lock().values().map(|entry| Arc::clone(entry.outbox())));
             for outbox in outboxes.drain(..) {
                 messages += outbox.queue_len();
@@ -170,7 +170,7 @@ mod tests {
         registry.shard("busy").insert("busy".into(), entry);
         let before = Arc::strong_count(&outbox);
         std::thread::scope(|scope| {
-            outbox.replay(|_| {
+            outbox.signal(|_| {
                 scope.spawn(|| assert_eq!(registry.queued_messages(), (0, 0)));
                 // The question waits for the outbox, which is locked here, once it has it in hand.
                 let deadline = Instant::now() + Duration::from_secs(30);

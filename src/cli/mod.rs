@@ -5,7 +5,7 @@ mod options;
 mod values;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -128,7 +128,8 @@ fn announce(listeners: &[TcpListener], config: &Config) -> Result<(), String> {
     let mut open = false;
     for listener in listeners {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
-        println!("listening on mqtt://{address}");
+        writeln!(io::stdout(), "listening on mqtt://{address}")
+            .map_err(|error| format!("can't write to standard output: {error}"))?;
         open |= !address.ip().is_loopback();
     }
     tracing::debug!(max_connections = config.max_connections, "limits in force");

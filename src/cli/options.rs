@@ -107,6 +107,9 @@ pub(super) struct Options {
         help_heading = "Clients and sessions"
     )]
     max_subscriptions: usize,
+    /// Bytes of the topic filters of a session; K, M and G are understood
+    #[arg(long, env = "BROKER_MAX_SUBSCRIPTION_BYTES", value_name = "BYTES", default_value = "16M", value_parser = bytes, help_heading = "Clients and sessions")]
+    max_subscription_bytes: u64,
     /// Time for which a client may take nothing of what it is sent
     #[arg(long, env = "BROKER_WRITE_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Clients and sessions")]
     write_timeout: Duration,
@@ -255,6 +258,7 @@ impl Options {
                 Overflow::DropOldest => QueueOverflow::DropOldest,
             },
             max_subscriptions: self.max_subscriptions,
+            max_subscription_bytes: usize::try_from(self.max_subscription_bytes).unwrap_or(usize::MAX),
             max_retained_messages: self.max_retained_messages,
             max_retained_bytes: usize::try_from(self.max_retained_bytes).unwrap_or(usize::MAX),
             topic_alias_maximum: self.topic_alias_maximum,

@@ -1,5 +1,6 @@
 //! The byte stream of one connection: what is read and not yet a packet, what is to be written.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -59,7 +60,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if self.partial.capacity() - kept < SMALL_PARTIAL {
             self.partial.reserve(kept.max(INPUT_SIZE));
         }
-        let room = self.partial.capacity();
+        // No more than one read can fill: the bytes are zeroed first.
+        let room = (kept + INPUT_SIZE).min(self.partial.capacity());
         self.partial.resize(room, 0);
         let mut buffer = ReadBuf::new(&mut self.partial[kept..]);
         let result = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
@@ -140,16 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         std::mem::take(&mut self.written)
     }
 
-    /// Writes everything, for at most `limit`.
-    pub(super) async fn finish(&mut self, output: &mut Vec<u8>, limit: Duration) {
-        let written = std::mem::take(&mut self.written);
-        let all = async {
-            self.io.write_all(&output[written..]).await?;
-            self.io.flush().await
-        };
-        // The connection is being closed: an error or a client that does not read changes nothing.
-        let _ = tokio::time::timeout(limit, all).await;
-        output.clear();
+    /// Writes all of `output`, for at most `limit`; whether that succeeded. What is left stays in `output`.
+    pub(super) async fn finish(&mut self, output: &mut Vec<u8>, limit: Duration) -> bool {
+        let all = poll_fn(|cx| self.poll_write(cx, output, &mut false));
+        matches!(tokio::time::timeout(limit, all).await, Ok(Ok(())))
     }
 
     /// Closes the connection so that what was written last arrives: a socket that is closed with unread input is

@@ -35,10 +35,27 @@ enum Wake {
     Work,
 }
 
+/// Writes after which the task looks for input and signals again.
+const WRITES_IN_A_TURN: usize = 8;
 /// Output above which nothing more is read from the client: it must take its answers first.
 const OUTPUT_LIMIT: usize = 1024 * 1024;
 /// Missing bytes of a packet that show that the client lives although the packet is not complete.
 const LARGE_PARTIAL: usize = 1000;
+
+impl<S> Task<'_, S> {
+    fn disarm(&mut self) {
+        if let Some(alarm) = self.alarm.take() {
+            self.client.core.timers.cancel(alarm);
+        }
+    }
+}
+
+impl<S> Drop for Task<'_, S> {
+    /// Also when the program drops the future of the connection.
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
 
 /// Serves the client until its connection ends.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Client) {
@@ -85,15 +102,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             return Err(closing);
         }
         self.heed_signals()?;
-        loop {
+        for _ in 0..WRITES_IN_A_TURN {
             self.client.end_batch();
             self.client.deliver(&mut batch.taken).await;
             let done = self.write().await?;
-            // Written completely: the outbox may have more for it.
+            // Written completely: there may be more for the client.
             if !done || !self.client.can_deliver() {
                 break;
             }
         }
+        self.client.end_batch();
         buffers::return_output(batch, &mut self.client.output);
         Ok(())
     }
@@ -111,6 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.client.stats.bytes_received += frame.size as u64;
             start += frame.size;
             handlers::handle(&mut self.client, packet, route).await?;
+            if route.has_worked_long() {
+                route.wake_subscribers();
+                tokio::task::yield_now().await;
+            }
         }
         if start > before || end - start > LARGE_PARTIAL {
             self.heard = self.client.core.clock.now();
@@ -120,11 +142,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Result<Wake, Closing>> {
-        let mut progress = false;
+        let mut written = false;
         if self.link.is_writing(&self.client.output) {
-            match self.poll_output(cx, &mut progress) {
+            match self.poll_output(cx, &mut false) {
                 Poll::Ready(Err(closing)) => return Poll::Ready(Err(closing)),
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(Wake::Work)),
+                Poll::Ready(Ok(())) => written = true,
                 Poll::Pending => {}
             }
         }
@@ -139,10 +161,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 Poll::Pending => buffers::give_back(batch),
             }
         }
-        let appetite = if self.link.is_writing(&self.client.output) {
+        let is_writing = self.link.is_writing(&self.client.output);
+        if written || (!is_writing && self.client.can_deliver()) {
+            return Poll::Ready(Ok(Wake::Work));
+        }
+        let appetite = if is_writing {
             None
         } else {
-            self.client.appetite()
+            self.client.appetite_for_live()
         };
         match self.client.session.outbox.poll_ready(cx, appetite) {
             true => Poll::Ready(Ok(Wake::Work)),
@@ -168,6 +194,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             Poll::Ready(Ok(())) => {
                 self.client.stats.bytes_sent += before as u64;
                 self.stalled = None;
+                if self.alarm.is_none() {
+                    self.arm();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Closing::Lost)),
@@ -185,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     fn heed_signals(&mut self) -> Result<(), Closing> {
         let signals = self.client.session.outbox.take_signals();
         if signals.alarm {
-            self.alarm = None;
+            self.disarm();
             self.check_deadlines()?;
             self.arm();
         }
@@ -255,9 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 
     async fn close(&mut self, closing: Closing) {
-        if let Some(alarm) = self.alarm.take() {
-            self.client.core.timers.cancel(alarm);
-        }
+        self.disarm();
         self.log(&closing);
         if closing == Closing::Disconnected {
             // Answers to what came before the DISCONNECT in the same batch.
@@ -267,10 +294,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.link.finish(&mut self.client.output, FAREWELL_TIME).await;
         }
         if let Closing::Told { reason, detail } = &closing {
-            if *reason == ReasonCode::ServerShuttingDown {
-                self.flush().await;
-            }
-            if self.client.version().is_v5() {
+            let flushed = *reason != ReasonCode::ServerShuttingDown || self.flush().await;
+            // Behind half a packet nothing more can be said.
+            if self.client.version().is_v5() && flushed {
                 let limit = self.client.agreed.maximum_packet_size;
                 encode::disconnect(&mut self.client.output, *reason, Some(detail), None, limit);
                 self.client.stats.packets_sent += 1;
@@ -291,17 +317,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 
     /// Sends what the client can be sent, for as long as a shutdown may take.
-    async fn flush(&mut self) {
+    /// Whether the output ends with a whole packet then.
+    async fn flush(&mut self) -> bool {
         let mut batch = buffers::lend();
         let limit = self.client.core.config.drain_timeout;
-        let all = async {
-            while self.client.can_deliver() {
-                self.client.deliver(&mut batch.taken).await;
-                self.link.finish(&mut self.client.output, limit).await;
-            }
-        };
-        let _ = tokio::time::timeout(limit, all).await;
+        let deadline = self.client.core.clock.now().plus(limit);
+        let mut flushed = true;
+        while flushed && self.client.can_deliver() && self.client.core.clock.now() < deadline {
+            self.client.deliver(&mut batch.taken).await;
+            flushed = self.link.finish(&mut self.client.output, limit).await;
+        }
         buffers::give_back(batch);
+        flushed
     }
 
     fn log(&self, closing: &Closing) {

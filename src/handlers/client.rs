@@ -39,6 +39,8 @@ pub(crate) struct Client {
     pub(crate) aliases_out: AliasesOut,
     pub(crate) output: Vec<u8>,
     pub(crate) stats: LocalStats,
+    /// A retained message has no room beside what is in flight: something must be acknowledged first.
+    pub(super) replay_waits: bool,
     /// Messages and bytes finished since the outbox was told.
     pub(super) settled: (usize, usize),
 }
@@ -67,9 +69,18 @@ impl Client {
     pub(crate) fn can_deliver(&self) -> bool {
         let Some(appetite) = self.appetite() else { return false };
         let inflight = &self.session.inflight;
+        let room = inflight.room(self.window());
+        if !self.session.replays.is_empty() {
+            return inflight.can_resend(self.window()) || (room > 0 && !self.replay_waits);
+        }
         inflight.can_resend(self.window())
-            || (!self.session.forwarding.is_empty() && inflight.room(self.window()) > 0)
+            || (!self.session.forwarding.is_empty() && room > 0)
             || self.session.outbox.has_for(appetite)
+    }
+
+    /// The appetite for live messages, which wait until the retained ones have been sent.
+    pub(crate) fn appetite_for_live(&self) -> Option<Appetite> {
+        self.appetite().filter(|_| self.session.replays.is_empty())
     }
 
     /// Publishes the will now, since the broker shuts down; `done` is dropped when that is done.
@@ -102,6 +113,7 @@ impl Client {
 
     /// A message is finished: it no longer counts against the session's queue.
     pub(super) fn settle(&mut self, delivery: &Delivery) {
+        self.replay_waits = false;
         self.settled.0 += 1;
         self.settled.1 += delivery.charge as usize;
     }
@@ -113,5 +125,12 @@ impl Client {
             self.session.outbox.settle(messages, bytes);
         }
         self.stats.flush(&self.core.stats);
+    }
+}
+
+impl Drop for Client {
+    /// What was finished must be reported however the connection ends, or the session's queue would seem full for good.
+    fn drop(&mut self) {
+        self.end_batch();
     }
 }

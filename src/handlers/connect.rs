@@ -101,13 +101,8 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
     let claimed = core.claim(&info.client_id, connect.clean_start).await;
-    let Claimed { mut session, present } =
+    let Claimed { session, present } =
         claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
-    session.expiry_interval = expiry_interval(&core.config, connect);
-    session.will = connect
-        .will
-        .as_ref()
-        .map(|will| Box::new(WillMessage::new(will, Arc::clone(&info))));
     let agreed = agree(&core.config, connect);
     let aliases_out = connect
         .properties
@@ -122,20 +117,36 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         aliases_out: AliasesOut::new(aliases_out),
         output: Vec::new(),
         stats: LocalStats::default(),
+        replay_waits: false,
         settled: (0, 0),
     };
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
     }
-    if !welcome(&mut client, connect, present) {
+    let expiry = expiry_interval(&core.config, connect);
+    if !welcome(&mut client, connect, present, expiry) {
         let detail = "CONNACK above the client's Maximum Packet Size";
         return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
     }
+    // From here on the CONNECT is accepted: before, the session was as its last connection left it.
+    client.session.expiry_interval = expiry;
+    // The will of an earlier connection, if still delayed, is not published [MQTT-3.1.3-9].
+    client.session.will = connect
+        .will
+        .as_ref()
+        .map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
     client.session.outbox.attach(Wire {
         version: connect.version,
         maximum_packet_size: agreed.maximum_packet_size.map_or(usize::MAX, |limit| limit as usize),
         frames: aliases_out == 0 && !core.interests.authorize_forward,
     });
+    if *core.stopping.borrow() {
+        // The broker began to shut down meanwhile, and may not have seen this client.
+        client
+            .session
+            .outbox
+            .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
+    }
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
     Ok(client)
 }
@@ -261,9 +272,8 @@ fn exceeds(keep_alive: u16, most: u16) -> bool {
 /// CONNACK with Reason Code 0 [MQTT-3.1.4-5], Session Present as the session is [MQTT-3.2.2-3], and what the broker
 /// does otherwise than the specification's defaults say. What the client can do without is left out for a client with a
 /// very small Maximum Packet Size; `false` if even the rest is too large for it.
-fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool) -> bool {
+fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u32) -> bool {
     let config = &client.core.config;
-    let expiry = client.session.expiry_interval;
     // MQTT 3.1 has no Session Present: the bit is reserved there.
     let session_present = present && connect.version != Version::V31;
     let connack = Connack {

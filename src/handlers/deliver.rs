@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::Client;
 use crate::codec::encode::{self, AckKind, PublishFrame};
+use crate::codec::frame;
 use crate::hooks::ForwardVerdict;
 use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
-use crate::session::{Delivery, Naming, Qos0, Resend, Taken};
+use crate::session::{Delivery, Naming, Qos0, Resend, Subscription, SubscriptionIds, Taken, Terms};
 use crate::stats::Discard;
 use crate::time::Millis;
 
@@ -18,6 +19,11 @@ impl Client {
     /// What an earlier connection left unacknowledged goes first, in its order [MQTT-4.6.0-1].
     pub(crate) async fn deliver(&mut self, taken: &mut Taken) {
         self.resend();
+        while !self.session.replays.is_empty() {
+            if !self.replay().await {
+                return;
+            }
+        }
         let Some(appetite) = self.appetite() else { return };
         self.session.outbox.take(appetite, taken);
         if self.core.interests.authorize_forward {
@@ -47,6 +53,70 @@ impl Client {
         } else {
             self.output.extend_from_slice(&bytes);
         }
+    }
+
+    /// Sends some of the retained messages of the subscription whose turn it is; whether there may be more to do now.
+    async fn replay(&mut self) -> bool {
+        if self.replay_waits || self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
+            return false;
+        }
+        let Some((number, mut replay)) = self.session.next_replay() else {
+            return true;
+        };
+        let found = self.core.router.retained.find(&replay, self.core.clock.now());
+        for message in &found.messages {
+            if !self.send_retained(&replay.subscription, message).await {
+                replay.stop_at(message);
+                self.session.resume_replay((number, replay));
+                return false;
+            }
+        }
+        if let Some(next) = found.next {
+            replay.cursor = next;
+            self.session.resume_replay((number, replay));
+        }
+        true
+    }
+
+    /// Sends a retained message, if there is room for it.
+    async fn send_retained(&mut self, subscription: &Subscription, message: &Arc<Message>) -> bool {
+        let terms = Terms {
+            qos: subscription.options.qos.min(message.qos()),
+            // [MQTT3-3.3.1-8]
+            retain: true,
+            subscription_ids: SubscriptionIds::one(subscription.identifier),
+            share: None,
+        };
+        let delivery = Delivery::new(Arc::clone(message), terms);
+        if self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
+            return false;
+        }
+        let delivery = if self.core.interests.authorize_forward {
+            Box::pin(self.ask_forward(delivery)).await
+        } else {
+            Some(delivery)
+        };
+        match delivery {
+            Some(delivery) if delivery.qos == QoS::AtMostOnce => self.send(&delivery, 0, false),
+            Some(delivery) if !self.charge(&delivery) => {
+                self.replay_waits = true;
+                return false;
+            }
+            Some(delivery) => self.send_new(delivery),
+            None => {}
+        }
+        true
+    }
+
+    /// Counts a retained message among those of the session. One alone in flight always fits.
+    fn charge(&self, delivery: &Delivery) -> bool {
+        let bytes = delivery.charge as usize;
+        let fits = self.session.outbox.try_charge(bytes);
+        if !fits && self.session.inflight.is_empty() {
+            self.session.outbox.charge(bytes);
+            return true;
+        }
+        fits
     }
 
     /// A QoS 1 or 2 message enters the window.
@@ -94,8 +164,8 @@ impl Client {
     }
 
     fn accepts(&self, frame: &PublishFrame<'_>) -> bool {
-        let limit = self.agreed.maximum_packet_size;
-        limit.is_none_or(|limit| encode::publish_size(self.agreed.version, frame) <= limit as usize)
+        let limit = self.agreed.maximum_packet_size.unwrap_or(frame::MAX_PACKET_SIZE);
+        encode::publish_size(self.agreed.version, frame) <= limit as usize
     }
 
     fn send(&mut self, delivery: &Delivery, identifier: u16, dup: bool) {
@@ -155,7 +225,7 @@ impl Client {
                 self.send(&delivery, 0, false);
             }
         }
-        while self.session.inflight.room(self.window()) > 0 {
+        while self.session.inflight.room(self.window()) > 0 && self.appetite().is_some() {
             let Some(delivery) = self.session.forwarding.front().cloned() else {
                 return;
             };

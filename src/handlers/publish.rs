@@ -47,12 +47,12 @@ pub(super) async fn handle(
         retain: publish.retain,
     };
     let interests = &client.core.interests;
-    let reason = if interests.authorize_publish || interests.published {
-        Box::pin(ask_and_route(client, &publication, scratch)).await
+    if interests.authorize_publish || interests.published {
+        Box::pin(ask_and_route(client, publish, &publication, scratch)).await;
     } else {
-        route(client, &publication, scratch)
-    };
-    acknowledge(client, publish, reason, None);
+        let reason = route(client, &publication, scratch);
+        acknowledge(client, publish, reason, None);
+    }
     Ok(())
 }
 
@@ -126,7 +126,12 @@ fn route(client: &mut Client, publication: &Publication<'_>, scratch: &mut Route
     }
 }
 
-async fn ask_and_route(client: &mut Client, publication: &Publication<'_>, scratch: &mut RouteScratch) -> ReasonCode {
+async fn ask_and_route(
+    client: &mut Client,
+    publish: &Publish<'_>,
+    publication: &Publication<'_>,
+    scratch: &mut RouteScratch,
+) {
     // Those who were sent something before this must not wait for the hook.
     scratch.wake_subscribers();
     let core = Arc::clone(&client.core);
@@ -134,22 +139,24 @@ async fn ask_and_route(client: &mut Client, publication: &Publication<'_>, scrat
         None | Some(PublishVerdict::Allow) => None,
         Some(PublishVerdict::Rewrite(message)) => Some(message),
         Some(PublishVerdict::Refuse(reason)) => {
-            return if reason.is_error() {
+            let reason = if reason.is_error() {
                 reason
             } else {
                 ReasonCode::NotAuthorized
             };
+            return acknowledge(client, publish, reason, None);
         }
     };
     let publication = &rewritten
         .as_ref()
         .map_or(*publication, |message| message.as_publication(core.clock.now()));
+    // Nothing may come between these two: a QoS 2 message that was routed must be known by its identifier.
     let reason = route(client, publication, scratch);
+    acknowledge(client, publish, reason, None);
     if core.interests.published {
         scratch.wake_subscribers();
         core.tell_published(Some(&client.info), publication, false).await;
     }
-    reason
 }
 
 /// Answers by the QoS [MQTT-3.3.4-1]. An MQTT 3 client can't be told that its message was refused: it gets a positive

@@ -10,7 +10,7 @@ use crate::hooks::SubscribeVerdict;
 use crate::packet::{RetainHandling, Subscribe, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
 use crate::router::Route;
-use crate::session::Subscription;
+use crate::session::{Replay, Subscription};
 use crate::topic::{self, TopicFilter};
 
 /// A subscription that has been granted, and whether it is new to the session.
@@ -32,6 +32,7 @@ pub(super) async fn handle(
         let subscription = Subscription {
             options,
             identifier: subscribe.subscription_identifier,
+            replay: 0,
         };
         let outcome = if client.core.interests.authorize_subscribe {
             scratch.wake_subscribers();
@@ -49,7 +50,9 @@ pub(super) async fn handle(
         });
     }
     answer(client, subscribe.packet_id, &codes)?;
-    granted.iter().for_each(|granted| send_retained(client, granted));
+    for granted in &granted {
+        send_retained(client, granted);
+    }
     client.core.events.emit(|| Event::Subscribed {
         client: Arc::clone(&client.info),
         filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
@@ -104,11 +107,7 @@ fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscriptio
     subscription.options.qos = client.core.cap_qos(subscription.options.qos);
     let route = Route::new(Arc::clone(&client.session.outbox), &subscription);
     client.core.router.subscribe(&filter, route);
-    let is_new = client
-        .session
-        .subscriptions
-        .insert(filter.clone(), subscription)
-        .is_none();
+    let is_new = client.session.add_subscription(filter.clone(), subscription);
     Ok(Granted {
         filter,
         subscription,
@@ -122,7 +121,9 @@ fn check_limits(client: &Client, filter: &TopicFilter) -> Result<(), ReasonCode>
         return Err(ReasonCode::TopicFilterInvalid);
     }
     let subscriptions = &client.session.subscriptions;
-    if subscriptions.len() >= config.max_subscriptions && !subscriptions.contains_key(filter) {
+    let bytes = client.session.subscription_bytes + filter.as_str().len();
+    let is_full = subscriptions.len() >= config.max_subscriptions || bytes > config.max_subscription_bytes;
+    if is_full && !subscriptions.contains_key(filter) {
         return Err(ReasonCode::QuotaExceeded);
     }
     Ok(())
@@ -160,7 +161,7 @@ fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<
 }
 
 /// Retained messages, as Retain Handling says; never for Shared Subscriptions (section 4.8.2).
-fn send_retained(client: &Client, granted: &Granted) {
+fn send_retained(client: &mut Client, granted: &Granted) {
     let wanted = match granted.subscription.options.retain_handling {
         // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
         RetainHandling::SendAlways => true,
@@ -170,9 +171,10 @@ fn send_retained(client: &Client, granted: &Granted) {
         RetainHandling::SendNever => false,
     };
     if wanted && granted.filter.share_name().is_none() {
+        let until = client.core.router.retained.changes();
         client
-            .core
-            .replay_retained(&client.session.outbox, &granted.filter, &granted.subscription);
+            .session
+            .replay(Replay::new(granted.filter.clone(), granted.subscription, until));
     }
 }
 
@@ -188,7 +190,9 @@ pub(super) async fn reauthorize(client: &mut Client) {
         match ask(client, &filter, subscription.options).await {
             SubscribeVerdict::Allow => {}
             SubscribeVerdict::Rewrite(other, options) => {
-                revoke(client, &filter);
+                if other != filter {
+                    revoke(client, &filter);
+                }
                 // Over a limit, the subscription is gone: there is no SUBACK to say so.
                 let _ = grant(
                     client,
@@ -209,5 +213,5 @@ pub(super) async fn reauthorize(client: &mut Client) {
 
 fn revoke(client: &mut Client, filter: &TopicFilter) {
     client.core.router.unsubscribe(filter, client.session.outbox.key);
-    client.session.subscriptions.remove(filter);
+    client.session.remove_subscription(filter);
 }

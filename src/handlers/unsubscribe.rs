@@ -41,7 +41,7 @@ fn end(client: &mut Client, text: &str) -> ReasonCode {
     let Ok(filter) = TopicFilter::parse(text) else {
         return ReasonCode::TopicFilterInvalid;
     };
-    if client.session.subscriptions.remove(&filter).is_none() {
+    if !client.session.remove_subscription(&filter) {
         return ReasonCode::NoSubscriptionExisted;
     }
     client.core.router.unsubscribe(&filter, client.session.outbox.key);

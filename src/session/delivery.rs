@@ -73,15 +73,6 @@ impl Delivery {
     /// A message whose memory counts for this session.
     pub(crate) fn new(message: Arc<Message>, terms: Terms) -> Delivery {
         let charge = u32::try_from(message.size() + OVERHEAD + terms.subscription_ids.memory()).unwrap_or(u32::MAX);
-        Delivery::charged(message, terms, charge)
-    }
-
-    /// A retained message, whose memory the retained store accounts for: only the entry counts.
-    pub(crate) fn retained(message: Arc<Message>, terms: Terms) -> Delivery {
-        Delivery::charged(message, terms, OVERHEAD as u32)
-    }
-
-    fn charged(message: Arc<Message>, terms: Terms, charge: u32) -> Delivery {
         let Terms {
             qos,
             retain,

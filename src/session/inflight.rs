@@ -181,6 +181,11 @@ impl Inflight {
         self.sent < self.slots.len()
     }
 
+    /// Whether nothing is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Gives up a message that can't be sent to this client, as if it had been acknowledged [MQTT-3.1.2-25].
     pub(crate) fn discard(&mut self, identifier: u16) -> Option<Delivery> {
         let index = self.index(identifier)?;

@@ -6,6 +6,7 @@ mod inbound;
 mod inflight;
 mod outbox;
 mod outgoing;
+mod replay;
 mod state;
 mod will;
 
@@ -15,5 +16,6 @@ pub(crate) use inflight::{Acked, Resend};
 pub use outbox::QueueOverflow;
 pub(crate) use outbox::{Appetite, Outbox, OutboxLimits, Placement, Qos0, Taken, Wire};
 pub(crate) use outgoing::{FrameScratch, Outgoing};
+pub(crate) use replay::Replay;
 pub(crate) use state::{Session, Subscription};
 pub(crate) use will::WillMessage;

@@ -24,6 +24,7 @@ use super::outgoing::Outgoing;
 use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
 use crate::stats::{Discard, Stats};
+use crate::time::Millis;
 
 /// What happens to a QoS 1 or 2 message for a session whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +141,8 @@ struct Inner {
     qos0_bytes: usize,
     queue_bytes: usize,
     queue_len: usize,
+    /// Bytes of `queue` alone.
+    waiting_bytes: usize,
     waker: Option<Waker>,
     /// The sleeping owner would take QoS 0; QoS 1/2.
     wants_qos0: bool,
@@ -147,6 +150,9 @@ struct Inner {
     signals: Signals,
     /// Publishers within the program that wait for room.
     waiting: Vec<Waker>,
+    /// Messages that had to make room in the current call, QoS 0 and others.
+    displaced_qos0: u64,
+    displaced: u64,
     /// Causes of discards that were already logged for this client.
     logged: u8,
 }
@@ -160,11 +166,14 @@ impl Outbox {
             qos0_bytes: 0,
             queue_bytes: 0,
             queue_len: 0,
+            waiting_bytes: 0,
             waker: None,
             wants_qos0: false,
             wants_queue: false,
             signals: Signals::default(),
             waiting: Vec::new(),
+            displaced_qos0: 0,
+            displaced: 0,
             logged: 0,
         };
         Outbox {
@@ -193,39 +202,34 @@ impl Outbox {
             (Link::Online(wire), QoS::AtMostOnce) => inner.push_qos0(&self.limits, wire, outgoing, terms),
             (Link::Online(_) | Link::Offline, _) => {
                 let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
-                inner.push_queue(&self.limits, delivery, placement)
+                inner.push_queue(&self.limits, delivery, placement, outgoing.now())
             }
         };
-        let log = match offered {
+        let refused = match offered {
             Err(Some(cause)) if placement == Placement::Here => self.discarded(&mut inner, cause, 1),
             _ => None,
         };
+        let displaced = self.count_displaced(&mut inner);
         inner.take_waker(wakers);
         drop(inner);
-        self.log(log);
+        self.log(refused);
+        displaced.into_iter().for_each(|cause| self.log(cause));
         offered.is_ok()
     }
 
-    /// Puts retained messages into the queues of the session's own client, in one step with finding them, so that a
-    /// live message can't come before an older retained one: `find` is called while publishers wait.
-    pub(crate) fn replay(&self, find: impl FnOnce(&mut dyn FnMut(Delivery))) {
+    /// Counts a QoS 1/2 message that goes into flight without having waited in the queue, if it fits.
+    pub(crate) fn try_charge(&self, bytes: usize) -> bool {
         let mut inner = self.inner.lock();
-        let mut discarded = 0;
-        find(&mut |delivery| {
-            let online = matches!(inner.link, Link::Online(_));
-            let kept = match delivery.qos {
-                QoS::AtMostOnce => online && inner.push_qos0_message(&self.limits, delivery).is_ok(),
-                _ => inner.push_queue(&self.limits, delivery, Placement::IfRoom).is_ok(),
-            };
-            discarded += u64::from(!kept);
-        });
-        let log = if discarded > 0 {
-            self.discarded(&mut inner, Discard::QueueFull, discarded)
-        } else {
-            None
-        };
-        drop(inner);
-        self.log(log);
+        let fits = inner.qos0_bytes + inner.queue_bytes + bytes <= self.limits.bytes;
+        if fits {
+            inner.charge(bytes);
+        }
+        fits
+    }
+
+    /// Counts it in any case.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.inner.lock().charge(bytes);
     }
 
     /// Asks something of the owner and wakes it.
@@ -266,6 +270,7 @@ impl Outbox {
         inner.rest();
         inner.queue_bytes = 0;
         inner.queue_len = 0;
+        inner.waiting_bytes = 0;
         std::mem::take(&mut inner.queue)
     }
 
@@ -297,21 +302,13 @@ impl Outbox {
         }
     }
 
-    /// Takes out as much as the owner has an appetite for.
+    /// Takes out as much as the owner has an appetite for. Each QoS keeps its order; neither starves the other: QoS 1/2
+    /// may have half of the bytes before QoS 0 has its turn.
     pub(crate) fn take(&self, appetite: Appetite, into: &mut Taken) {
         let mut inner = self.inner.lock();
-        let mut bytes = 0;
-        while bytes < appetite.bytes {
-            let Some(item) = inner.qos0.pop_front() else { break };
-            bytes += item.charge();
-            into.qos0.push(item);
-        }
-        inner.qos0_bytes -= bytes;
-        while bytes < appetite.bytes && into.deliveries.len() < appetite.window {
-            let Some(delivery) = inner.queue.pop_front() else { break };
-            bytes += delivery.charge as usize;
-            into.deliveries.push(delivery);
-        }
+        let mut bytes = inner.take_queue(appetite.bytes / 2, appetite.window, into);
+        bytes += inner.take_qos0(appetite.bytes.saturating_sub(bytes), into);
+        inner.take_queue(appetite.bytes.saturating_sub(bytes), appetite.window, into);
         inner.shrink();
         inner.relieve(&self.limits);
     }
@@ -367,6 +364,21 @@ impl Outbox {
         self.inner.lock().queue_len
     }
 
+    fn count_displaced(&self, inner: &mut Inner) -> [Option<Discard>; 2] {
+        let (qos0, others) = (
+            std::mem::take(&mut inner.displaced_qos0),
+            std::mem::take(&mut inner.displaced),
+        );
+        let mut count = |cause, count| {
+            if count > 0 {
+                self.discarded(inner, cause, count)
+            } else {
+                None
+            }
+        };
+        [count(Discard::SlowSubscriber, qos0), count(Discard::QueueFull, others)]
+    }
+
     fn discarded(&self, inner: &mut Inner, cause: Discard, count: u64) -> Option<Discard> {
         self.limits.stats.discarded(cause, count);
         let bit = 1 << cause as u8;
@@ -412,7 +424,9 @@ impl Inner {
             let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
             return self.push_qos0_message(limits, delivery);
         }
-        if outgoing.qos0_frame(wire.version).len() > wire.maximum_packet_size {
+        let size = outgoing.qos0_frame(wire.version).len();
+        // Empty: larger than any packet can be.
+        if size == 0 || size > wire.maximum_packet_size {
             return Err(Some(Discard::TooLarge));
         }
         let payload_bytes = outgoing.publication().payload.len() as u32;
@@ -473,21 +487,48 @@ impl Inner {
         limits: &OutboxLimits,
         delivery: Delivery,
         placement: Placement,
+        now: Millis,
     ) -> Result<(), Option<Discard>> {
         let charge = delivery.charge as usize;
         if !self.fits(limits, charge) {
+            self.drop_expired(limits, now);
+        }
+        if !self.fits(limits, charge) && placement != Placement::IfOnline {
             self.shed_qos0(limits, charge);
         }
-        if !self.fits(limits, charge) && placement == Placement::Here && limits.overflow == QueueOverflow::DropOldest {
+        let drop_oldest = placement == Placement::Here && limits.overflow == QueueOverflow::DropOldest;
+        if !self.fits(limits, charge) && drop_oldest {
             self.drop_oldest(limits, charge);
         }
         if !self.fits(limits, charge) {
             return Err(Some(Discard::QueueFull));
         }
-        self.queue_len += 1;
-        self.queue_bytes += charge;
+        self.charge(charge);
+        self.waiting_bytes += charge;
         self.queue.push_back(delivery);
         Ok(())
+    }
+
+    /// What has expired makes room before anything else does. Looks at the front only: the oldest expire first where
+    /// it matters, which is when all have the same lifetime.
+    fn drop_expired(&mut self, limits: &OutboxLimits, now: Millis) {
+        while self.queue.front().is_some_and(|oldest| oldest.message.is_expired(now)) {
+            self.drop_front();
+            limits.stats.discarded(Discard::Expired, 1);
+        }
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(oldest) = self.queue.pop_front() {
+            self.queue_len -= 1;
+            self.queue_bytes -= oldest.charge as usize;
+            self.waiting_bytes -= oldest.charge as usize;
+        }
+    }
+
+    fn charge(&mut self, bytes: usize) {
+        self.queue_len += 1;
+        self.queue_bytes += bytes;
     }
 
     fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
@@ -506,20 +547,41 @@ impl Inner {
                 Qos0::Frames { count, .. } => u64::from(count),
                 Qos0::Message(_) => 1,
             };
-            limits.stats.discarded(Discard::SlowSubscriber, count);
+            self.displaced_qos0 += count;
         }
     }
 
+    /// Unsent messages make room, if that is enough: what is in flight can't.
     fn drop_oldest(&mut self, limits: &OutboxLimits, charge: usize) {
-        if charge > limits.bytes {
+        if self.queue_bytes - self.waiting_bytes + charge > limits.bytes || limits.messages == 0 {
             return;
         }
-        while !self.fits(limits, charge) {
-            let Some(oldest) = self.queue.pop_front() else { return };
-            self.queue_len -= 1;
-            self.queue_bytes -= oldest.charge as usize;
-            limits.stats.discarded(Discard::QueueFull, 1);
+        while !self.fits(limits, charge) && !self.queue.is_empty() {
+            self.drop_front();
+            self.displaced += 1;
         }
+    }
+
+    fn take_queue(&mut self, most: usize, window: usize, into: &mut Taken) -> usize {
+        let mut bytes = 0;
+        while bytes < most && into.deliveries.len() < window {
+            let Some(delivery) = self.queue.pop_front() else { break };
+            self.waiting_bytes -= delivery.charge as usize;
+            bytes += delivery.charge as usize;
+            into.deliveries.push(delivery);
+        }
+        bytes
+    }
+
+    fn take_qos0(&mut self, most: usize, into: &mut Taken) -> usize {
+        let mut bytes = 0;
+        while bytes < most {
+            let Some(item) = self.qos0.pop_front() else { break };
+            bytes += item.charge();
+            into.qos0.push(item);
+        }
+        self.qos0_bytes -= bytes;
+        bytes
     }
 
     fn is_ready(&self) -> bool {

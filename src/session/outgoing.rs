@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::codec::encode::{self, PublishFrame};
 use crate::message::{Message, Publication};
 use crate::packet::{QoS, Version};
+use crate::time::{Clock, Millis};
 
 /// Reusable memory for encoded frames.
 #[derive(Debug, Default)]
@@ -19,16 +20,22 @@ pub(crate) struct Outgoing<'p> {
     publication: &'p Publication<'p>,
     message: Option<Arc<Message>>,
     frames: &'p mut FrameScratch,
+    clock: &'p Clock,
 }
 
 impl<'p> Outgoing<'p> {
-    pub(crate) fn new(publication: &'p Publication<'p>, frames: &'p mut FrameScratch) -> Outgoing<'p> {
+    pub(crate) fn new(
+        publication: &'p Publication<'p>,
+        frames: &'p mut FrameScratch,
+        clock: &'p Clock,
+    ) -> Outgoing<'p> {
         frames.v3.clear();
         frames.v5.clear();
         Outgoing {
             publication,
             message: None,
             frames,
+            clock,
         }
     }
 
@@ -37,11 +44,16 @@ impl<'p> Outgoing<'p> {
         message: Arc<Message>,
         publication: &'p Publication<'p>,
         frames: &'p mut FrameScratch,
+        clock: &'p Clock,
     ) -> Outgoing<'p> {
         Outgoing {
             message: Some(message),
-            ..Outgoing::new(publication, frames)
+            ..Outgoing::new(publication, frames, clock)
         }
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        self.clock.now()
     }
 
     pub(crate) fn publication(&self) -> &Publication<'p> {

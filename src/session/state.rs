@@ -7,6 +7,7 @@ use super::delivery::Delivery;
 use super::inbound::InboundQos2;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
+use super::replay::Replay;
 use super::will::WillMessage;
 use crate::packet::SubscriptionOptions;
 use crate::topic::TopicFilter;
@@ -16,7 +17,12 @@ use crate::topic::TopicFilter;
 pub(crate) struct Subscription {
     pub(crate) options: SubscriptionOptions,
     pub(crate) identifier: Option<u32>,
+    /// The number of the replay of its retained messages.
+    pub(crate) replay: u64,
 }
+
+/// The subscriptions of a session by their Topic Filters.
+pub(crate) type Subscriptions = HashMap<TopicFilter, Subscription, foldhash::fast::RandomState>;
 
 /// Session state (section 4.1).
 ///
@@ -25,9 +31,15 @@ pub(crate) struct Subscription {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) subscriptions: HashMap<TopicFilter, Subscription, foldhash::fast::RandomState>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) inflight: Inflight,
     pub(crate) inbound: InboundQos2,
+    /// Bytes of all Topic Filters.
+    pub(crate) subscription_bytes: usize,
+    /// Retained messages that new subscriptions have not been sent yet; live messages wait behind them.
+    pub(crate) replays: VecDeque<(u64, Replay)>,
+    /// Replays begun in this session: the number of the next one.
+    replayed: u64,
     /// Messages taken out of the outbox that a hook is being asked about.
     pub(crate) forwarding: VecDeque<Delivery>,
     /// Seconds; 0 ends the session with its connection, `u32::MAX` is never.
@@ -43,6 +55,9 @@ impl Session {
             subscriptions: HashMap::default(),
             inflight: Inflight::default(),
             inbound: InboundQos2::default(),
+            subscription_bytes: 0,
+            replays: VecDeque::new(),
+            replayed: 1,
             forwarding: VecDeque::new(),
             expiry_interval: 0,
             will: None,
@@ -57,4 +72,60 @@ impl Session {
     pub(crate) fn is_persistent(&self) -> bool {
         self.expiry_interval > 0
     }
+
+    /// Adds or replaces a subscription; whether it is new.
+    pub(crate) fn add_subscription(&mut self, filter: TopicFilter, subscription: Subscription) -> bool {
+        let bytes = filter.as_str().len();
+        let is_new = self.subscriptions.insert(filter, subscription).is_none();
+        self.subscription_bytes += if is_new { bytes } else { 0 };
+        is_new
+    }
+
+    /// Removes a subscription, and what it has not been sent of the retained messages; whether there was one.
+    pub(crate) fn remove_subscription(&mut self, filter: &TopicFilter) -> bool {
+        let removed = self.subscriptions.remove(filter).is_some();
+        if removed {
+            self.subscription_bytes -= filter.as_str().len();
+        }
+        removed
+    }
+
+    /// Sends the retained messages of a new subscription, from the beginning if it is being sent them already.
+    ///
+    /// Outdated replays are found by their number when their turn comes; there are never many more of them than there
+    /// are subscriptions.
+    pub(crate) fn replay(&mut self, replay: Replay) {
+        if let Some(subscription) = self.subscriptions.get_mut(&replay.filter) {
+            subscription.replay = self.replayed;
+        }
+        self.replays.push_back((self.replayed, replay));
+        self.replayed += 1;
+        if self.replays.len() > 2 * self.subscriptions.len() + 16 {
+            let subscriptions = &self.subscriptions;
+            self.replays
+                .retain(|(number, replay)| is_current(subscriptions, *number, replay));
+        }
+    }
+
+    /// Takes the replay whose turn it is; to be given back with [`Session::resume_replay`] if it is not finished.
+    pub(crate) fn next_replay(&mut self) -> Option<(u64, Replay)> {
+        while let Some((number, replay)) = self.replays.pop_front() {
+            if is_current(&self.subscriptions, number, &replay) {
+                return Some((number, replay));
+            }
+        }
+        None
+    }
+
+    /// Gives back a replay that is not finished.
+    pub(crate) fn resume_replay(&mut self, replay: (u64, Replay)) {
+        self.replays.push_front(replay);
+    }
+}
+
+/// Whether the subscription is still there and has not been made again since.
+fn is_current(subscriptions: &Subscriptions, number: u64, replay: &Replay) -> bool {
+    subscriptions
+        .get(&replay.filter)
+        .is_some_and(|subscription| subscription.replay == number)
 }

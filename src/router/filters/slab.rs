@@ -19,6 +19,10 @@ impl Id {
         Id(id.expect("fewer than 2^32 things in a slab"))
     }
 
+    pub(super) const fn number(self) -> u32 {
+        self.0.get()
+    }
+
     const fn index(self) -> usize {
         self.0.get() as usize - 1
     }

@@ -3,6 +3,8 @@
 //! Nodes are numbers in one vector, and all edges with a literal level are in one hash map keyed by (node, level). So
 //! a node is 20 bytes, whether it has no child or a million, and a trie of any depth is dropped without recursion.
 
+use std::hash::{Hash, Hasher};
+
 use foldhash::HashMap;
 
 use super::levels::Levels;
@@ -33,10 +35,14 @@ struct Node {
     multi: Option<Id>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Edge {
-    parent: Id,
-    level: Id,
+/// From which node, and by which level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edge(Id, Id);
+
+impl Hash for Edge {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.0.number()) << 32 | u64::from(self.1.number())); // Once is faster than twice.
+    }
 }
 
 /// Where filters start whose first character is not `$`.
@@ -150,12 +156,7 @@ impl<V> Trie<V> {
         if level == "+" {
             return self.nodes[parent].single;
         }
-        self.edges
-            .get(&Edge {
-                parent,
-                level: self.levels.get(level)?,
-            })
-            .copied()
+        self.edges.get(&Edge(parent, self.levels.get(level)?)).copied()
     }
 
     pub(super) fn entry(&mut self, filter: &str) -> &mut V
@@ -181,13 +182,8 @@ impl<V> Trie<V> {
         if level == "+" {
             self.nodes[parent].single = Some(child);
         } else {
-            self.edges.insert(
-                Edge {
-                    parent,
-                    level: self.levels.acquire(level),
-                },
-                child,
-            );
+            let edge = Edge(parent, self.levels.acquire(level));
+            self.edges.insert(edge, child);
             self.nodes[parent].literals += 1;
         }
         child
@@ -226,7 +222,7 @@ impl<V> Trie<V> {
             return;
         }
         let Some(id) = self.levels.get(level) else { return };
-        self.edges.remove(&Edge { parent, level: id });
+        self.edges.remove(&Edge(parent, id));
         self.nodes[parent].literals -= 1;
         self.levels.release(level);
     }
@@ -255,15 +251,7 @@ impl<V> Trie<V> {
         }
         let edges = std::mem::take(&mut self.edges).into_iter();
         self.edges = edges
-            .map(|(edge, child)| {
-                (
-                    Edge {
-                        parent: nodes.of(edge.parent),
-                        level: levels.of(edge.level),
-                    },
-                    nodes.of(child),
-                )
-            })
+            .map(|(Edge(parent, level), child)| (Edge(nodes.of(parent), levels.of(level)), nodes.of(child)))
             .collect();
     }
 
@@ -301,7 +289,7 @@ impl<V> Trie<V> {
             let Some(level) = *id.get_or_insert_with(|| self.levels.get(level)) else {
                 continue;
             };
-            if let Some(&child) = self.edges.get(&Edge { parent, level }) {
+            if let Some(&child) = self.edges.get(&Edge(parent, level)) {
                 self.enter(child, next, f);
             }
         }

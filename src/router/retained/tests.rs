@@ -56,6 +56,15 @@ fn a_topic_has_one_message() {
 }
 
 #[test]
+fn memory_goes_back_topic_by_topic() {
+    let mut tree = RetainedTree::new();
+    (0..1000).for_each(|n| _ = tree.insert(&n.to_string(), ()));
+    (0..1000).for_each(|n| _ = tree.remove(&n.to_string()));
+    assert!(tree.is_empty() && tree.order.is_empty());
+    assert!(tree.messages.capacity() <= 64);
+}
+
+#[test]
 fn expired_messages_are_swept() {
     let mut tree = RetainedTree::new();
     (0..1000).for_each(|n| _ = tree.insert(&format!("device/{n}"), n));
@@ -65,6 +74,44 @@ fn expired_messages_are_swept() {
     tree.retain(|_| false);
     assert!(tree.is_empty() && tree.order.is_empty());
     assert!(tree.messages.capacity() <= 64);
+}
+
+#[test]
+fn a_sweep_can_be_done_in_parts() {
+    let mut tree = RetainedTree::new();
+    (0..100).for_each(|n| _ = tree.insert(&format!("{n:02}"), n));
+    let mut asked = Vec::new();
+    let mut sweep = |tree: &mut RetainedTree<i32>, from: &str, budget| {
+        let next = tree.retain_some(from, budget, |&n| {
+            asked.push(n);
+            n % 3 == 0
+        });
+        next.as_deref().map(str::to_owned)
+    };
+    assert_eq!(sweep(&mut tree, "", 40).as_deref(), Some("40"));
+    tree.remove("40");
+    assert_eq!(sweep(&mut tree, "40", 0).as_deref(), Some("42"));
+    assert_eq!(sweep(&mut tree, "42", 57).as_deref(), Some("99"));
+    assert_eq!(sweep(&mut tree, "99", 57), None);
+    assert_eq!(asked, (0..40).chain(41..100).collect::<Vec<_>>());
+    assert_eq!((tree.len(), tree.order.len()), (34, 34));
+    assert!(tree.messages.values().all(|n| n % 3 == 0));
+}
+
+#[test]
+fn a_topic_can_be_shared_with_its_message() {
+    let (mut tree, topic) = (RetainedTree::new(), Arc::<str>::from("a/b"));
+    assert_eq!(
+        (tree.insert_shared(&topic, 1), tree.insert_shared(&topic, 2)),
+        (None, Some(1))
+    );
+    assert_eq!(
+        (tree.insert("a/b", 3), tree.len(), found(&tree, "a/+")),
+        (Some(2), 1, vec!["a/b"])
+    );
+    assert_eq!(Arc::strong_count(&topic), 3);
+    tree.remove("a/b");
+    assert_eq!(Arc::strong_count(&topic), 1);
 }
 
 #[test]
@@ -106,6 +153,7 @@ fn a_walk_jumps_over_what_cannot_match() {
     assert!(steps(&tree, "+/x/#") < 10);
     assert!(steps(&tree, "b/x/+/y") < 5);
     assert!(steps(&tree, "d/#") < 5);
+    assert!(steps(&tree, "+") < 10);
     assert!(steps(&tree, "a/+/x") < 2100);
 }
 

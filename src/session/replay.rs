@@ -1,0 +1,40 @@
+//! Sending the retained messages of a new subscription, a little at a time.
+//!
+//! A walk through all retained messages could hold locks for long and fill a queue with references to large messages.
+//! So a subscription keeps a cursor instead, and the owner of the session moves it on when the client takes more.
+//! Messages retained after the subscription was made are left out: they come as live messages, and those wait behind
+//! the walk, so that an older message never follows a newer one.
+
+use std::sync::Arc;
+
+use super::state::Subscription;
+use crate::message::Message;
+use crate::topic::TopicFilter;
+
+/// The walk of one subscription through the retained messages.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) filter: TopicFilter,
+    pub(crate) subscription: Subscription,
+    /// The last change of the retained messages before the subscription was made.
+    pub(crate) until: u64,
+    /// The first topic that has not been looked at; empty at first.
+    pub(crate) cursor: Arc<str>,
+}
+
+impl Replay {
+    /// `until` is to be read after the subscription has been put into the router.
+    pub(crate) fn new(filter: TopicFilter, subscription: Subscription, until: u64) -> Replay {
+        Replay {
+            filter,
+            subscription,
+            until,
+            cursor: Arc::default(),
+        }
+    }
+
+    /// Goes on with this message, which could not be sent now.
+    pub(crate) fn stop_at(&mut self, message: &Message) {
+        self.cursor = Arc::clone(message.topic_arc());
+    }
+}
