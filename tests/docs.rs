@@ -29,6 +29,7 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--test",
     "--lib",
     "--no-deps",
+    "--cfg",
     "--fuzz-dir",
     // tests/run
     "--yes",
