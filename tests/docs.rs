@@ -30,6 +30,7 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--lib",
     "--no-deps",
     "--cfg",
+    "--target",
     "--fuzz-dir",
     // tests/run
     "--yes",
