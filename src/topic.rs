@@ -78,6 +78,7 @@ impl std::error::Error for TopicError {}
 /// # Errors
 ///
 /// Says what is wrong with the name.
+#[inline]
 pub fn validate_name(name: &(impl AsRef<[u8]> + ?Sized)) -> Result<&str, TopicError> {
     let name = name.as_ref();
     check_length(name)?;
@@ -91,21 +92,51 @@ pub fn validate_name(name: &(impl AsRef<[u8]> + ?Sized)) -> Result<&str, TopicEr
 /// # Errors
 ///
 /// Says what is wrong with the name.
+#[inline]
 pub fn check_name(name: &str) -> Result<(), TopicError> {
     check_length(name.as_bytes())?;
     check_characters(name)
 }
 
+#[inline]
 fn check_characters(name: &str) -> Result<(), TopicError> {
-    // Without a branch per byte, so that the compiler makes vector instructions of it.
-    if !name
-        .bytes()
-        .fold(false, |seen, byte| seen | matches!(byte, 0 | b'+' | b'#'))
-    {
+    if !has_unwanted(name.as_bytes()) {
         return Ok(());
     }
     check_nul(name)?;
     Err(TopicError::WildcardInName) // [MQTT-3.3.2-2] [MQTT-4.7.0-1]
+}
+
+/// Whether there is a U+0000, `+` or `#`.
+///
+/// Eight bytes at a time, the last eight of them possibly for the second time: a loop over bytes is three times slower,
+/// because the compiler does not reliably find this.
+#[inline]
+fn has_unwanted(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'));
+    };
+    let (chunks, _) = bytes.as_chunks::<8>();
+    let found = chunks
+        .iter()
+        .fold(unwanted_in(*last), |found, chunk| found | unwanted_in(*chunk));
+    found != 0
+}
+
+/// Not 0 if one of these bytes is unwanted. `+` and `#` differ in one bit only.
+#[inline]
+const fn unwanted_in(chunk: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(chunk);
+    let wildcard = (word & !(EACH * (b'+' ^ b'#') as u64)) ^ (EACH * b'#' as u64);
+    zero_in(word) | zero_in(wildcard)
+}
+
+/// Not 0 if one of the bytes of this word is 0: only then does subtracting 1 from each byte set a highest bit that was
+/// not set before.
+#[inline]
+const fn zero_in(word: u64) -> u64 {
+    word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080
 }
 
 fn check_length(bytes: &[u8]) -> Result<(), TopicError> {

@@ -93,19 +93,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The characters of a UTF-8 Encoded String (section 1.5.4): well-formed, without U+0000 [MQTT-1.5.4-2]
-/// [MQTT3-1.5.3-2]; a byte order mark is a character like any other [MQTT-1.5.4-3] [MQTT3-1.5.3-3].
+/// The characters of a UTF-8 Encoded String (section 1.5.4): well-formed [MQTT-1.5.4-1] [MQTT3-1.5.3-1], without U+0000
+/// [MQTT-1.5.4-2] [MQTT3-1.5.3-2]; a byte order mark is a character like any other [MQTT-1.5.4-3] [MQTT3-1.5.3-3].
 #[inline]
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     if bytes.contains(&0) {
         return Err(Malformed("string contains U+0000"));
     }
-    utf8(bytes)
-}
-
-/// Well-formed UTF-8 [MQTT-1.5.4-1] [MQTT3-1.5.3-1].
-#[inline]
-pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed("string is not well-formed UTF-8"))
 }
 

@@ -1,6 +1,7 @@
 //! Properties of messages that a program, not a client, publishes.
 
 use super::{Properties, PropertyId};
+use crate::topic::check_name;
 use crate::wire::put_binary;
 use std::fmt;
 
@@ -57,10 +58,7 @@ impl PropertiesBuilder {
     /// If there is one already, or this is not a Topic Name [MQTT-3.3.2-14].
     pub fn response_topic(mut self, topic: &str) -> Result<Self, InvalidProperty> {
         self.once(PropertyId::ResponseTopic)?;
-        check_text(topic)?;
-        if topic.is_empty() || topic.contains(['+', '#']) {
-            return Err(InvalidProperty("Response Topic is not a Topic Name"));
-        }
+        check_name(topic).map_err(|error| InvalidProperty(error.as_str()))?;
         self.field(PropertyId::ResponseTopic, topic.as_bytes())
     }
 

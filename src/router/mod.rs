@@ -13,6 +13,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use crate::packet::QoS;
@@ -20,7 +21,7 @@ use crate::session::{Outbox, Subscription};
 use crate::topic::TopicFilter;
 use filters::FilterIndex;
 pub(crate) use matches::Matches;
-pub(crate) use retained_store::{Found, RetainedStore};
+pub(crate) use retained_store::{Found, Full, RetainedStore};
 pub(crate) use shared::Group;
 
 /// A subscriber of one Topic Filter.
@@ -51,8 +52,12 @@ impl Route {
 pub(crate) struct Subscribers {
     /// Sorted by [`Outbox::key`].
     routes: Vec<Route>,
-    groups: Vec<Arc<Group>>,
+    /// The Shared Subscriptions of this filter; boxed, since most filters have none. Never an empty map.
+    groups: Option<Box<Groups>>,
 }
+
+/// By the whole filter, ShareName included: a filter may have as many as there are subscriptions.
+type Groups = HashMap<TopicFilter, Arc<Group>>;
 
 /// All subscriptions of all sessions, and the retained messages.
 #[derive(Debug)]
@@ -103,7 +108,7 @@ impl Router {
             None => remove_route(&mut subscribers.routes, key),
             Some(_) => subscribers.leave_group(filter, key),
         };
-        if subscribers.routes.is_empty() && subscribers.groups.is_empty() {
+        if subscribers.is_empty() {
             index.remove(filter.filter());
         }
         if removed {
@@ -115,7 +120,7 @@ impl Router {
     /// Collects the subscribers of this Topic Name.
     pub(crate) fn matching(&self, topic: &str, into: &mut Matches) {
         into.clear();
-        let mut collect = |subscribers: &Subscribers| into.add(&subscribers.routes, &subscribers.groups);
+        let mut collect = |subscribers: &Subscribers| into.add(&subscribers.routes, subscribers.groups());
         self.literal_shard(topic).read().for_each_match(topic, &mut collect);
         let wildcards = self.wildcards.read();
         if !wildcards.is_empty() {
@@ -126,12 +131,8 @@ impl Router {
     /// The members of a Shared Subscription.
     pub(crate) fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
         let index = self.index(filter).read();
-        index
-            .get(filter.filter())?
-            .groups
-            .iter()
-            .find(|group| group.filter() == filter)
-            .cloned()
+        let groups = index.get(filter.filter())?.groups.as_ref()?;
+        groups.get(filter).cloned()
     }
 
     /// Subscriptions, shared ones included.
@@ -166,25 +167,31 @@ impl Router {
 }
 
 impl Subscribers {
+    fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.groups.is_none()
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.iter().flat_map(|groups| groups.values())
+    }
+
     fn group(&mut self, filter: &TopicFilter) -> &Arc<Group> {
-        let index = self
-            .groups
-            .iter()
-            .position(|group| group.filter() == filter)
-            .unwrap_or_else(|| {
-                self.groups.push(Arc::new(Group::new(filter.clone())));
-                self.groups.len() - 1
-            });
-        &self.groups[index]
+        self.groups
+            .get_or_insert_default()
+            .entry(filter.clone())
+            .or_insert_with(|| Arc::new(Group::new(filter.clone())))
     }
 
     fn leave_group(&mut self, filter: &TopicFilter, key: u64) -> bool {
-        let Some(index) = self.groups.iter().position(|group| group.filter() == filter) else {
-            return false;
-        };
-        let removed = self.groups[index].leave(key);
-        if self.groups[index].is_empty() {
-            self.groups.swap_remove(index);
+        let Some(groups) = &mut self.groups else { return false };
+        let Some(group) = groups.get(filter) else { return false };
+        let removed = group.leave(key);
+        if group.is_empty() {
+            groups.remove(filter);
+            filters::shrink(groups);
+        }
+        if groups.is_empty() {
+            self.groups = None;
         }
         removed
     }
@@ -214,3 +221,6 @@ fn remove_route(routes: &mut Vec<Route>, key: u64) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

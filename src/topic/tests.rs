@@ -282,3 +282,25 @@ proptest! {
         }
     }
 }
+
+/// Every byte at every place in texts of many lengths, between all kinds of neighbours.
+#[test]
+fn unwanted_bytes_are_found_wherever_they_are() {
+    for neighbour in [b'a', 0x01, 0x7F, 0x80, 0xFF, b'*', b'$', b'"', b','] {
+        for length in 0..=40 {
+            let mut bytes = vec![neighbour; length];
+            assert!(!has_unwanted(&bytes));
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    bytes[at] = byte;
+                    assert_eq!(
+                        has_unwanted(&bytes),
+                        matches!(byte, 0 | b'+' | b'#'),
+                        "{byte:#04X} at {at}"
+                    );
+                }
+                bytes[at] = neighbour;
+            }
+        }
+    }
+}

@@ -1,35 +1,34 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7).
 
 use super::{at_end, packet_id, properties};
-use crate::codec::{DecodeError, reasons};
-use crate::packet::{Ack, Version};
+use crate::codec::DecodeError;
+use crate::packet::{Ack, Packet, Version};
 use crate::properties::{Properties, Property};
 use crate::reason::ReasonCode;
 use crate::wire::Reader;
 
-/// PUBACK, and PUBREC, which is alike.
-pub(super) fn puback(version: Version, body: &[u8]) -> Result<Ack<'_>, DecodeError> {
-    ack(version, body, reasons::in_puback)
-}
-
-/// PUBREL, and PUBCOMP, which is alike.
-pub(super) fn pubrel(version: Version, body: &[u8]) -> Result<Ack<'_>, DecodeError> {
-    ack(version, body, reasons::in_pubrel)
-}
-
+/// An acknowledgement; `packet` says which, `valid` which Reason Codes it may carry.
+///
+/// It becomes a packet where it is read: moving it once more costs more than reading it.
 #[inline]
-fn ack(version: Version, body: &[u8], valid: impl Fn(ReasonCode) -> bool) -> Result<Ack<'_>, DecodeError> {
+pub(super) fn ack<'a>(
+    version: Version,
+    body: &'a [u8],
+    valid: impl Fn(ReasonCode) -> bool,
+    packet: impl FnOnce(Ack<'a>) -> Packet<'a>,
+) -> Result<Packet<'a>, DecodeError> {
     let mut reader = Reader::new(body);
-    let mut ack = Ack {
-        packet_id: packet_id(&mut reader)?,
-        reason: ReasonCode::Success,
-        properties: Properties::EMPTY,
-    };
+    let packet_id = packet_id(&mut reader)?;
+    let (mut reason, mut properties) = (ReasonCode::Success, Properties::EMPTY);
     if version.is_v5() {
-        (ack.reason, ack.properties) = reason_and_properties(&mut reader, properties::ACK, valid, |_| ())?;
+        (reason, properties) = reason_and_properties(&mut reader, properties::ACK, valid, |_| ())?;
     }
     at_end(&reader)?;
-    Ok(ack)
+    Ok(packet(Ack {
+        packet_id,
+        reason,
+        properties,
+    }))
 }
 
 /// A Reason Code and properties, either of which may be missing at the end of the packet: then it is Success, and there

@@ -11,8 +11,8 @@ mod tests;
 
 pub use connect::{ConnectError, connect};
 
-use super::DecodeError;
 use super::frame::Frame;
+use super::{DecodeError, reasons};
 use crate::packet::{Packet, Version};
 use crate::wire::Reader;
 
@@ -38,7 +38,7 @@ mod packet_type {
 #[inline]
 pub fn packet<'a>(version: Version, frame: &Frame<'a>) -> Result<Packet<'a>, DecodeError> {
     if frame.first_byte >> 4 == packet_type::PUBLISH {
-        return publish::publish(version, frame).map(Packet::Publish);
+        return publish::publish(version, frame);
     }
     other_packet(version, frame)
 }
@@ -47,10 +47,10 @@ fn other_packet<'a>(version: Version, frame: &Frame<'a>) -> Result<Packet<'a>, D
     check_flags(version, frame.first_byte)?;
     match frame.first_byte >> 4 {
         packet_type::CONNECT => Ok(Packet::Connect),
-        packet_type::PUBACK => acks::puback(version, frame.body).map(Packet::Puback),
-        packet_type::PUBREC => acks::puback(version, frame.body).map(Packet::Pubrec),
-        packet_type::PUBREL => acks::pubrel(version, frame.body).map(Packet::Pubrel),
-        packet_type::PUBCOMP => acks::pubrel(version, frame.body).map(Packet::Pubcomp),
+        packet_type::PUBACK => acks::ack(version, frame.body, reasons::in_puback, Packet::Puback),
+        packet_type::PUBREC => acks::ack(version, frame.body, reasons::in_puback, Packet::Pubrec),
+        packet_type::PUBREL => acks::ack(version, frame.body, reasons::in_pubrel, Packet::Pubrel),
+        packet_type::PUBCOMP => acks::ack(version, frame.body, reasons::in_pubrel, Packet::Pubcomp),
         packet_type::SUBSCRIBE => subscribe::subscribe(version, frame.body).map(Packet::Subscribe),
         packet_type::UNSUBSCRIBE => subscribe::unsubscribe(version, frame.body).map(Packet::Unsubscribe),
         packet_type::PINGREQ if frame.body.is_empty() => Ok(Packet::Pingreq),

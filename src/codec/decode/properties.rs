@@ -3,6 +3,7 @@
 use crate::codec::DecodeError;
 use crate::properties::{Properties, Property, PropertyId};
 use crate::reason::ReasonCode;
+use crate::topic;
 use crate::wire::Reader;
 
 /// The properties that may be in a block, as bits by their identifiers.
@@ -123,7 +124,7 @@ fn check_value(property: &Property<'_>) -> Result<(), DecodeError> {
         Property::MaximumPacketSize(0) => Err(DecodeError::protocol("Maximum Packet Size is 0")),
         Property::SubscriptionIdentifier(0) => Err(DecodeError::protocol("Subscription Identifier is 0")),
         // [MQTT-3.3.2-14] [MQTT-4.7.3-1]
-        Property::ResponseTopic(topic) if topic.is_empty() || topic.contains(['+', '#']) => {
+        Property::ResponseTopic(topic) if topic::check_name(topic).is_err() => {
             Err(DecodeError::protocol("Response Topic is not a Topic Name"))
         }
         _ => Ok(()),
