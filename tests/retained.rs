@@ -360,6 +360,18 @@ fn retained_messages_expire() {
     assert_eq!(retained_for(&broker, Version::V311, "a/short"), []);
 }
 
+/// A retained message that has expired makes room for another, also when the broker publishes no `$SYS` topics.
+#[test]
+fn expired_retained_messages_are_removed() {
+    let broker = Broker::start(&["--max-retained-messages", "1", "--sys-interval", "0"]);
+    let mut publisher = broker.v5("publisher");
+    publisher.publish_packet(Publish::new("old", "x").qos(1, 0).retain().prop(Prop::MessageExpiry(1)));
+    eventually("there is room for another", || {
+        retain(&mut publisher, "new", "x", 1);
+        !retained_for(&broker, Version::V5, "new").is_empty()
+    });
+}
+
 /// A retained message has the properties it was published with, and the Subscription Identifier of the subscription
 /// that it is sent for [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] [MQTT-3.3.4-3].
 #[test]

@@ -26,6 +26,15 @@ pub(crate) enum Entry {
     Offline(Offline),
 }
 
+impl Entry {
+    fn outbox(&self) -> &Arc<Outbox> {
+        match self {
+            Entry::Online { outbox, .. } => outbox,
+            Entry::Offline(offline) => &offline.session.outbox,
+        }
+    }
+}
+
 /// A session that waits for its client.
 #[derive(Debug)]
 pub(crate) struct Offline {
@@ -104,15 +113,14 @@ impl Registry {
         outboxes
     }
 
-    /// QoS 1 and 2 messages that wait in all sessions.
+    /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits.
     pub(crate) fn queued_messages(&self) -> (usize, usize) {
         let (mut messages, mut bytes) = (0, 0);
+        let mut outboxes = Vec::new();
         for shard in &self.shards {
-            for entry in shard.lock().values() {
-                let outbox = match entry {
-                    Entry::Online { outbox, .. } => outbox,
-                    Entry::Offline(offline) => &offline.session.outbox,
-                };
+            // No CONNECT is to wait for an outbox.
+            outboxes.extend(shard.lock().values().map(|entry| Arc::clone(entry.outbox())));
+            for outbox in outboxes.drain(..) {
                 messages += outbox.queue_len();
                 bytes += outbox.backlog();
             }
@@ -135,5 +143,46 @@ impl Registry {
 
     pub(crate) fn unstored(&self) {
         self.offline.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::session::{OutboxLimits, QueueOverflow};
+
+    #[test]
+    fn a_busy_outbox_does_not_hold_up_its_shard() {
+        let limits = OutboxLimits {
+            messages: 1,
+            bytes: 1,
+            overflow: QueueOverflow::DropNew,
+            stats: Arc::default(),
+        };
+        let outbox = Arc::new(Outbox::new(1, "busy".into(), Arc::new(limits)));
+        let registry = Registry::default();
+        let entry = Entry::Online {
+            outbox: Arc::clone(&outbox),
+            claimant: None,
+        };
+        registry.shard("busy").insert("busy".into(), entry);
+        let before = Arc::strong_count(&outbox);
+        std::thread::scope(|scope| {
+            outbox.signal(|_| {
+                scope.spawn(|| assert_eq!(registry.queued_messages(), (0, 0)));
+                // The question waits for the outbox, which is locked here, once it has it in hand.
+                let deadline = Instant::now() + Duration::from_secs(30);
+                while Arc::strong_count(&outbox) == before {
+                    assert!(
+                        Instant::now() < deadline,
+                        "the outbox is asked under the lock of its shard"
+                    );
+                    std::thread::yield_now();
+                }
+                drop(registry.shard("busy"));
+            });
+        });
     }
 }

@@ -32,11 +32,6 @@ impl Group {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn filter(&self) -> &TopicFilter {
-        &self.filter
-    }
-
     /// Whether the member is new, and does not replace its earlier subscription.
     pub(super) fn join(&self, route: Route) -> bool {
         let mut members = self.members.lock();
