@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::registry::Registry;
-use super::timers::Timers;
+use super::timers::{Due, TimerKey, Timers};
 use crate::config::Config;
 use crate::events::{Event, EventSender};
 use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
 use crate::identity::{ClientInfo, IdentifierSource};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::router::{Matches, RetainedStore, Router};
+use crate::router::{Full, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WillMessage};
 use crate::stats::{Discard, Stats};
 use crate::time::Clock;
@@ -41,7 +43,12 @@ pub(crate) struct Core {
     pub(crate) id: Arc<str>,
     pub(crate) identifiers: IdentifierSource,
     next_key: AtomicU64,
+    /// The one timer for the retained messages that expire.
+    retained_sweep: Mutex<Option<TimerKey>>,
 }
+
+/// An expired retained message, which nobody gets any more, takes memory for this long: those of a while go together.
+const SWEEP_DELAY: Duration = Duration::from_secs(1);
 
 /// Reusable memory for routing; lent to a connection for a batch.
 #[derive(Debug, Default)]
@@ -133,6 +140,7 @@ impl Core {
             stopping: watch::Sender::new(false),
             outbox_limits: Arc::new(outbox_limits),
             next_key: AtomicU64::new(1),
+            retained_sweep: Mutex::default(),
             id: identifiers.broker_id(),
             identifiers,
             config,
@@ -272,13 +280,45 @@ impl Core {
     fn retain(&self, outgoing: &mut Outgoing<'_>) {
         let publication = outgoing.publication();
         if publication.payload.is_empty() {
-            self.router.retained.clear(publication.topic);
-        } else if self.router.retained.set(Arc::clone(outgoing.message())).is_err() {
-            self.stats.discarded(Discard::RetainedFull, 1);
-            if self.stats.discards(Discard::RetainedFull) == 1 {
-                tracing::warn!("too many retained messages: further ones are delivered, but not retained");
+            return self.router.retained.clear(publication.topic);
+        }
+        match self.router.retained.set(Arc::clone(outgoing.message())) {
+            Ok(true) => self.arm_retained_sweep(),
+            Ok(false) => {}
+            Err(Full) => {
+                self.stats.discarded(Discard::RetainedFull, 1);
+                if self.stats.discards(Discard::RetainedFull) == 1 {
+                    tracing::warn!("too many retained messages: further ones are delivered, but not retained");
+                }
             }
         }
+    }
+
+    /// Sets the timer to the first retained message that expires, if it is not set to an earlier time. Without such a
+    /// message, there is no timer but perhaps a last one that was set for a message that has gone.
+    fn arm_retained_sweep(&self) {
+        let mut armed = self.retained_sweep.lock();
+        let Some(first) = self.router.retained.first_expiry() else {
+            return;
+        };
+        let at = first.plus(SWEEP_DELAY);
+        if armed.is_some_and(|key| key.at() <= at) {
+            return;
+        }
+        if let Some(later) = armed.take() {
+            self.timers.cancel(later);
+        }
+        *armed = Some(self.timers.set(at, Due::RetainedSweep));
+    }
+
+    /// Removes some of the retained messages that have expired; for more, the timer is due again at once.
+    pub(super) fn sweep_retained(&self) {
+        // Mostly the timer that has just gone off, but another may have been set since.
+        if let Some(key) = self.retained_sweep.lock().take() {
+            self.timers.cancel(key);
+        }
+        self.router.retained.sweep(self.clock.now());
+        self.arm_retained_sweep();
     }
 
     /// Granted or effective QoS under the broker's Maximum QoS.

@@ -200,7 +200,7 @@ impl Subscription {
             .is_none()
             .then(|| Replay::new(filter.clone(), subscription, until));
         all.insert(&outbox);
-        Ok(Subscription {
+        let mut subscription = Subscription {
             core: Arc::clone(core),
             all: Arc::clone(all),
             filter,
@@ -209,7 +209,10 @@ impl Subscription {
             received: VecDeque::new(),
             taken: Taken::default(),
             ended: false,
-        })
+        };
+        // The first of them are those of this moment, whatever is published next.
+        subscription.receive_retained();
+        Ok(subscription)
     }
 
     /// The next message; `None` when the broker has been shut down and all messages have been taken.

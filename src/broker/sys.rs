@@ -20,7 +20,6 @@ pub(super) async fn run(core: Arc<Core>, interval: Duration) {
         ticks.tick().await;
         loads.update(&core.stats, core.clock.now());
         publisher.publish_all(&loads);
-        core.router.retained.sweep(core.clock.now());
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Alarm(Arc<Outbox>),
     /// An offline session may have expired, or its will may be due.
     Session(Arc<str>),
+    /// Retained messages have expired.
+    RetainedSweep,
 }
 
 /// Names a timer that has been set.

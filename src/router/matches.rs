@@ -13,6 +13,8 @@ pub(crate) struct Matches {
     groups: Vec<Arc<Group>>,
     /// Filters with routes that matched: with one, no client is in `routes` twice.
     filters: usize,
+    /// The Subscription Identifiers of one client.
+    identifiers: Vec<u32>,
 }
 
 impl Matches {
@@ -59,11 +61,14 @@ impl Matches {
             let mut matching = same_client.iter().filter(|route| allowed(route));
             let Some(first) = matching.next() else { continue };
             let mut terms = terms(first, publication);
+            self.identifiers.clear();
+            self.identifiers.extend(first.identifier);
             for other in matching {
                 terms.qos = terms.qos.max(other.qos.min(publication.qos));
                 terms.retain |= other.retain_as_published && publication.retain;
-                terms.subscription_ids.push(other.identifier);
+                self.identifiers.extend(other.identifier);
             }
+            terms.subscription_ids = SubscriptionIds::new(&self.identifiers);
             deliver(first, terms);
         }
     }
@@ -79,6 +84,8 @@ impl Matches {
         self.clear();
         self.routes.shrink_to(KEEP);
         self.groups.shrink_to(KEEP);
+        self.identifiers.clear();
+        self.identifiers.shrink_to(KEEP);
     }
 }
 

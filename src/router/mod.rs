@@ -21,7 +21,7 @@ use crate::session::{Outbox, Subscription};
 use crate::topic::TopicFilter;
 use filters::FilterIndex;
 pub(crate) use matches::Matches;
-pub(crate) use retained_store::{Found, RetainedStore};
+pub(crate) use retained_store::{Found, Full, RetainedStore};
 pub(crate) use shared::Group;
 
 /// A subscriber of one Topic Filter.

@@ -1,5 +1,6 @@
 //! Retained messages (section 3.3.1.3), within their limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -17,12 +18,15 @@ pub(crate) struct RetainedStore {
     inner: RwLock<Inner>,
 }
 
+/// Invariant: `bytes` and `expiring` are of the messages in `tree`.
 #[derive(Debug)]
 struct Inner {
     tree: RetainedTree<Retained>,
     bytes: usize,
     /// Counts the messages that were set.
     changes: u64,
+    /// The topics of the messages that expire, in the order in which they do.
+    expiring: BTreeSet<(Millis, Arc<str>)>,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,9 @@ struct Retained {
     /// The value of `changes` when it was set.
     change: u64,
 }
+
+/// So many expired messages are removed before others get at the store.
+const SWEEP_BATCH: usize = 1000;
 
 /// The retained messages have reached their limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,33 +63,33 @@ impl RetainedStore {
                 tree: RetainedTree::new(),
                 bytes: 0,
                 changes: 0,
+                expiring: BTreeSet::new(),
             }),
         }
     }
 
-    /// Replaces the retained message of the topic [MQTT-3.3.1-5].
+    /// Replaces the retained message of the topic [MQTT-3.3.1-5]; whether it is now the first of all to expire.
     ///
     /// # Errors
     /// If it would exceed a limit; the message retained before, which is out of date, is gone then.
-    pub(crate) fn set(&self, message: Arc<Message>) -> Result<(), Full> {
+    pub(crate) fn set(&self, message: Arc<Message>) -> Result<bool, Full> {
         let mut inner = self.inner.write();
-        inner.remove(message.topic());
+        let replaced = inner.remove(message.topic());
         if inner.tree.len() >= self.max_messages || inner.bytes + message.size() > self.max_bytes {
             return Err(Full);
         }
-        inner.bytes += message.size();
-        inner.changes += 1;
-        let change = inner.changes;
-        let topic = Arc::clone(message.topic_arc());
-        inner.tree.insert(&topic, Retained { message, change });
-        Ok(())
+        let is_first = inner.insert(message);
+        drop(inner);
+        drop(replaced);
+        Ok(is_first)
     }
 
     /// Removes the retained message of the topic [MQTT-3.3.1-6].
     pub(crate) fn clear(&self, topic: &str) {
         // Most topics that are cleared have nothing retained: no need to hold up readers for them.
         if self.inner.read().tree.get(topic).is_some() {
-            self.inner.write().remove(topic);
+            let removed = self.inner.write().remove(topic);
+            drop(removed);
         }
     }
 
@@ -107,16 +114,23 @@ impl RetainedStore {
         Found { messages, next }
     }
 
-    /// Removes what has expired.
+    /// Removes some of what has expired. There is more if [`RetainedStore::first_expiry`] says so.
     pub(crate) fn sweep(&self, now: Millis) {
+        // Freed when nobody waits for the lock any more.
+        let mut removed = Vec::new();
         let mut inner = self.inner.write();
-        let mut freed = 0;
-        inner.tree.retain(|Retained { message, .. }| {
-            let expired = message.is_expired(now);
-            freed += if expired { message.size() } else { 0 };
-            !expired
-        });
-        inner.bytes -= freed;
+        while removed.len() < SWEEP_BATCH
+            && let Some((at, topic)) = inner.expiring.first()
+            && *at <= now
+        {
+            let topic = Arc::clone(topic);
+            removed.push(inner.remove(&topic));
+        }
+    }
+
+    /// When the first of the messages expires.
+    pub(crate) fn first_expiry(&self) -> Option<Millis> {
+        self.inner.read().expiring.first().map(|(at, _)| *at)
     }
 
     /// Whether this is the payload that is retained.
@@ -138,9 +152,113 @@ impl RetainedStore {
 }
 
 impl Inner {
-    fn remove(&mut self, topic: &str) {
-        if let Some(old) = self.tree.remove(topic) {
-            self.bytes -= old.message.size();
+    /// Whether the message, whose topic has none, is the first to expire.
+    fn insert(&mut self, message: Arc<Message>) -> bool {
+        self.bytes += message.size();
+        let topic = Arc::clone(message.topic_arc());
+        let expires_at = message.expires_at();
+        self.changes += 1;
+        let change = self.changes;
+        self.tree.insert_shared(&topic, Retained { message, change });
+        let Some(at) = expires_at else { return false };
+        self.expiring.insert((at, Arc::clone(&topic)));
+        self.expiring
+            .first()
+            .is_some_and(|(_, first)| Arc::ptr_eq(first, &topic))
+    }
+
+    fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
+        let old = self.tree.remove(topic)?.message;
+        self.bytes -= old.size();
+        if let Some(at) = old.expires_at() {
+            self.expiring.remove(&(at, Arc::clone(old.topic_arc())));
         }
+        Some(old)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Publication;
+    use crate::packet::QoS;
+
+    const AT: fn(u64) -> Millis = Millis::from_unix;
+
+    fn message(topic: &str, expires_at: Option<u64>) -> Arc<Message> {
+        Arc::new(Message::new(&Publication {
+            topic,
+            payload: b"x",
+            properties: &[],
+            expires_at: expires_at.map(Millis::from_unix),
+            qos: QoS::AtMostOnce,
+            retain: true,
+        }))
+    }
+
+    fn store() -> RetainedStore {
+        RetainedStore::new(10_000, usize::MAX)
+    }
+
+    fn topics(store: &RetainedStore) -> Vec<String> {
+        let mut topics = Vec::new();
+        let inner = store.inner.read();
+        inner.tree.for_each_match("#", |topic, _| topics.push(topic.to_owned()));
+        topics
+    }
+
+    #[test]
+    fn a_sweep_removes_what_has_expired_and_nothing_else() {
+        let store = store();
+        for (topic, expires_at, is_first) in [
+            ("a", Some(30), true),
+            ("b", None, false),
+            ("c", Some(10), true),
+            ("d", Some(20), false),
+        ] {
+            assert_eq!(store.set(message(topic, expires_at)), Ok(is_first), "{topic}");
+        }
+        store.sweep(AT(9));
+        assert_eq!(store.len(), 4);
+        store.sweep(AT(20));
+        assert_eq!(topics(&store), ["a", "b"]);
+        assert_eq!(store.first_expiry(), Some(AT(30)));
+        store.sweep(AT(u64::MAX));
+        assert_eq!((topics(&store), store.first_expiry()), (vec!["b".to_owned()], None));
+        assert_eq!(store.bytes(), message("b", None).size());
+    }
+
+    #[test]
+    fn the_expiry_of_a_message_goes_with_it() {
+        let store = RetainedStore::new(3, usize::MAX);
+        let set = |topic, expires_at| store.set(message(topic, expires_at));
+        assert_eq!(
+            (set("a", Some(10)), set("b", Some(20)), set("c", Some(30))),
+            (Ok(true), Ok(false), Ok(false))
+        );
+        assert_eq!(set("a", Some(40)), Ok(false));
+        assert_eq!(store.first_expiry(), Some(AT(20)));
+        assert_eq!(set("b", None), Ok(false));
+        assert_eq!(store.first_expiry(), Some(AT(30)));
+        store.clear("c");
+        assert_eq!(store.first_expiry(), Some(AT(40)));
+        assert_eq!((set("c", Some(5)), set("d", Some(1))), (Ok(true), Err(Full)));
+        assert_eq!(store.first_expiry(), Some(AT(5)));
+        ["a", "b", "c"].iter().for_each(|topic| store.clear(topic));
+        assert_eq!((store.len(), store.bytes(), store.first_expiry()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_sweep_holds_the_lock_for_a_batch() {
+        let store = store();
+        for n in 0..2 * SWEEP_BATCH + 1 {
+            assert!(store.set(message(&n.to_string(), Some(10))).is_ok());
+        }
+        let left = std::iter::from_fn(|| {
+            store.first_expiry()?;
+            store.sweep(AT(10));
+            Some(store.len())
+        });
+        assert!(left.eq([SWEEP_BATCH + 1, 1, 0]));
     }
 }

@@ -32,7 +32,8 @@ impl Group {
         }
     }
 
-    pub(crate) fn filter(&self) -> &TopicFilter {
+    #[cfg(test)]
+    pub(super) fn filter(&self) -> &TopicFilter {
         &self.filter
     }
 

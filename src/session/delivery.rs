@@ -18,6 +18,14 @@ pub(crate) enum SubscriptionIds {
 }
 
 impl SubscriptionIds {
+    pub(crate) fn new(identifiers: &[u32]) -> SubscriptionIds {
+        match *identifiers {
+            [] => SubscriptionIds::None,
+            [one] => SubscriptionIds::One([one]),
+            _ => SubscriptionIds::Many(identifiers.into()),
+        }
+    }
+
     pub(crate) fn one(identifier: Option<u32>) -> SubscriptionIds {
         identifier.map_or(SubscriptionIds::None, |id| SubscriptionIds::One([id]))
     }
@@ -30,12 +38,12 @@ impl SubscriptionIds {
         }
     }
 
-    pub(crate) fn push(&mut self, identifier: Option<u32>) {
-        let Some(identifier) = identifier else { return };
-        *self = match self.as_slice() {
-            [] => SubscriptionIds::One([identifier]),
-            some => SubscriptionIds::Many(some.iter().copied().chain([identifier]).collect()),
-        };
+    /// What they take outside of the entry.
+    fn memory(&self) -> usize {
+        match self {
+            SubscriptionIds::None | SubscriptionIds::One(_) => 0,
+            SubscriptionIds::Many(many) => size_of_val(&**many),
+        }
     }
 }
 
@@ -64,7 +72,7 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// A message whose memory counts for this session.
     pub(crate) fn new(message: Arc<Message>, terms: Terms) -> Delivery {
-        let charge = u32::try_from(message.size() + OVERHEAD).unwrap_or(u32::MAX);
+        let charge = u32::try_from(message.size() + OVERHEAD + terms.subscription_ids.memory()).unwrap_or(u32::MAX);
         let Terms {
             qos,
             retain,

@@ -143,6 +143,36 @@ fn a_panic_publishes_the_will() {
     watcher.expect_message("will", "x");
 }
 
+/// A message that was routed before `published` panicked is not routed again when its QoS 2 publisher sends it again
+/// [MQTT-4.3.3-10].
+#[test]
+fn a_panic_in_published_does_not_duplicate() {
+    let fault = Fault::default();
+    fault.set(true);
+    let script = Script::new().published({
+        let fault = fault.clone();
+        move |client, _| fault.strike(client.map_or("", |client| &client.client_id))
+    });
+    let embedded = Embedded::with_hooks(script);
+    let mut subscriber = embedded.v5("subscriber");
+    subscriber.subscribe("t", 2);
+    for version in Version::ALL {
+        let connect = Connect::persistent(version, "victim");
+        let mut victim = embedded.connect(connect.clone());
+        fault.set(true);
+        victim.send(Publish::new("t", "once").qos(2, 5));
+        victim.expect_closed();
+        fault.set(false);
+        let mut victim = embedded.connect(connect.clean(false));
+        victim.send(Publish::new("t", "once").qos(2, 5).dup());
+        assert_eq!(victim.recv_pubrec(), Ack::new(5));
+        subscriber.expect_message("t", "once");
+        subscriber.assert_nothing_from(&mut victim);
+        victim.disconnect();
+        embedded.connect(Connect::new(version, "victim")).disconnect();
+    }
+}
+
 /// A connection in a hook keeps its session until the hook has returned: a takeover waits for it, and then has
 /// everything.
 #[test]

@@ -111,7 +111,9 @@ fn discards_leave_nothing_behind() {
     });
     let mut config = crate::harness::config();
     config.max_queued_messages = 20;
+    config.max_queued_bytes = 20_000;
     let embedded = Embedded::launch(config, Some(script));
+    let mut publisher = embedded.v5("publisher");
     for version in Version::ALL {
         let connect = Connect::new(version, "client");
         let mut client = embedded.connect(if version.is_v5() {
@@ -122,7 +124,8 @@ fn discards_leave_nothing_behind() {
         client.subscribe("t", 2);
         for round in 0..10 {
             for _ in 0..10 {
-                embedded.publish("t", "no", 1 + round % 2);
+                publisher.publish("t", "no", 1 + round % 2);
+                publisher.publish_packet(Publish::new("t", vec![0; 1000]).prop(Prop::MessageExpiry(0)).qos(1, 0));
             }
             embedded.publish("t", round.to_string(), 1 + round % 2);
             client.expect_message("t", round.to_string());

@@ -119,6 +119,29 @@ fn wills_with_hooks() {
     }
 }
 
+/// A client that is let in while the broker shuts down is told to go like the others.
+#[test]
+fn late_arrivals() {
+    let gate = Gate::default();
+    let slow = Script::new().authenticate(|_| Ok(())).gate("authenticate", &gate);
+    let mut config = config();
+    config.drain_timeout = DEADLINE;
+    let embedded = Embedded::launch(config, Some(slow));
+    let mut late = embedded.begin_connect(Connect::v5("late"));
+    gate.wait_for_arrival(&embedded);
+    let broker = embedded.broker.clone();
+    let stopping = embedded.runtime().spawn(async move { broker.shutdown().await });
+    // Nobody listens any more: the shutdown has begun.
+    eventually("the shutdown begins", || {
+        std::net::TcpStream::connect(embedded.addr()).is_err()
+    });
+    gate.open();
+    assert_eq!(late.recv_connack().code, 0);
+    late.expect_disconnect(code::SERVER_SHUTTING_DOWN);
+    embedded.wait(stopping).expect("no panic");
+    assert_eq!(embedded.broker.connected_clients(), 0);
+}
+
 /// A hook that does not return holds up a shutdown no longer than the drain time-outs.
 #[test]
 fn stuck_hooks() {

@@ -103,10 +103,11 @@ def no_will_after_disconnect(version):
     """With -C, mosquitto_sub disconnects normally after so many messages."""
 
     def case(port):
-        with Sub(port, version, "farewell/#") as witness:
-            with Sub(port, version, "last/word", *will_options("farewell/will"), "-C", "1") as leaver:
+        with Sub(port, version, "farewell/#") as witness, Tap(port) as tap:
+            with Sub(tap.port, version, "last/word", *will_options("farewell/will"), "-C", "1") as leaver:
                 publish(port, version, "last/word", "go", qos=1)
                 expect(leaver.wait(), 0, "exit code of mosquitto_sub")
+                tap.wait_closed_by_broker()
             publish(port, version, "farewell/end", "no will before this", qos=1)
             witness.expect_message("farewell/end", "no will before this", 1)
 
@@ -139,6 +140,7 @@ def queued_offline(version, qos):
         with Tap(port) as tap, Sub(tap.port, version, topic, *persistent(version), client_id=client) as sub:
             expect_session(tap, version, False)
             sub.end()
+            tap.wait_closed_by_broker()
         publish_lines(port, version, topic, lines, qos=qos)
         with Tap(port) as tap, Sub(tap.port, version, topic, *persistent(version), client_id=client) as sub:
             expect_session(tap, version, True)
@@ -276,8 +278,9 @@ def properties(port):
 
 
 def properties_of_queued_messages(port):
-    with Sub(port, "v5", "properties/queued", *persistent("v5"), client_id="reader") as sub:
+    with Tap(port) as tap, Sub(tap.port, "v5", "properties/queued", *persistent("v5"), client_id="reader") as sub:
         sub.end()
+        tap.wait_closed_by_broker()
     publish(port, "v5", "properties/queued", "payload", *PROPERTIES, qos=1)
     with Sub(port, "v5", "properties/queued", client_id="reader", *persistent("v5")) as sub:
         expect_properties(sub.expect_message("properties/queued", "payload", 1))
@@ -303,11 +306,12 @@ def expiry(seconds):
 
 
 def message_expiry(port):
-    with Sub(port, "v5", "expiry/#", *persistent("v5"), client_id="late") as sub:
+    with Tap(port) as tap, Sub(tap.port, "v5", "expiry/#", *persistent("v5"), client_id="late") as sub:
         publish(port, "v5", "expiry/live", "at once", *expiry(100), qos=1)
         got = sub.expect_message("expiry/live", "at once", 1)
         expect_that(got.expiry in (99, 100), f"expiry interval of a message sent on at once: {got.expiry}")
         sub.end()
+        tap.wait_closed_by_broker()
     publish(port, "v5", "expiry/retained/short", "expires", "-r", *expiry(1), qos=1)
     publish(port, "v5", "expiry/retained/long", "stays", "-r", *expiry(100), qos=1)
     publish(port, "v5", "expiry/queued", "expires", *expiry(1), qos=1)

@@ -76,9 +76,10 @@ class Client {
     return got.packet
   }
 
-  /** A clean end, with DISCONNECT. */
+  /** A clean end, with DISCONNECT; returns when the broker has closed too. */
   async disconnect(reasonCode) {
-    await within(this.mqtt.endAsync(false, reasonCode === undefined ? {} : { reasonCode }), 'end of the connection')
+    await within(this.mqtt.endAsync(false, reasonCode === undefined ? {} : { reasonCode }), 'end of the client')
+    await this.waitLost()
   }
 
   /** Closes the socket without DISCONNECT. */

@@ -128,9 +128,13 @@ class Client:
         return got
 
     def disconnect(self, reason=None):
-        """A clean end."""
-        self._client.disconnect(*([reason] if self.v5 else []))
-        take(self._lost, "end of the connection")
+        """A clean end; returns when the broker has taken the DISCONNECT and closed, which a second handle sees."""
+        with self._client.socket().dup() as sock:
+            self._client.disconnect(*([reason] if self.v5 else []))
+            take(self._lost, "end of the connection")
+            sock.settimeout(DEADLINE)
+            while sock.recv(65536):
+                pass
 
     def kill(self):
         """Closes the socket without DISCONNECT."""

@@ -141,7 +141,7 @@ struct Broker {
 impl Broker {
     async fn start() -> Self {
         let binary = std::env::var("BROKER_BIN").expect("BROKER_BIN names a broker binary; `tests/run` sets it");
-        let log = log_file();
+        let mut log = log_file();
         let mut child = Command::new(binary)
             .args(["--host", "127.0.0.1", "--port", "0"])
             .stdin(Stdio::null())
@@ -152,6 +152,7 @@ impl Broker {
             .expect("the broker binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let port = within("line with the port", DEADLINE, read_port(&mut stdout)).await;
+        let port = port.unwrap_or_else(|| panic!("the broker ended before it listened: {}", last_lines(&mut log)));
         Self {
             child,
             port,
@@ -176,17 +177,19 @@ impl Broker {
     }
 
     fn print_log(&mut self) {
-        let mut text = String::new();
-        let read = self
-            .log
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.log.read_to_string(&mut text));
-        read.expect("the log is readable");
-        let lines: Vec<&str> = text.lines().collect();
-        for line in &lines[lines.len().saturating_sub(25)..] {
+        for line in last_lines(&mut self.log).lines() {
             println!("    {line}");
         }
     }
+}
+
+fn last_lines(log: &mut File) -> String {
+    let mut text = String::new();
+    log.seek(SeekFrom::Start(0))
+        .and_then(|_| log.read_to_string(&mut text))
+        .expect("the log is readable");
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
 }
 
 /// A file without a name, so that nothing has to be removed.
@@ -202,13 +205,15 @@ fn log_file() -> File {
     file
 }
 
-async fn read_port(stdout: &mut BufReader<ChildStdout>) -> u16 {
+/// The port that the broker names, or nothing when its output ends before that.
+async fn read_port(stdout: &mut BufReader<ChildStdout>) -> Option<u16> {
     loop {
         let mut line = String::new();
-        let read = stdout.read_line(&mut line).await.expect("readable standard output");
-        assert!(read > 0, "the broker ended before it listened");
+        if stdout.read_line(&mut line).await.expect("readable standard output") == 0 {
+            return None;
+        }
         if let Some(port) = line.trim_end().strip_prefix("listening on mqtt://127.0.0.1:") {
-            return port.parse().expect("a port number");
+            return Some(port.parse().expect("a port number"));
         }
     }
 }
