@@ -311,8 +311,7 @@ impl Drop for Subscription {
 impl Core {
     /// The connected subscribers of this topic that have much to catch up on.
     fn congested(&self, topic: &str, scratch: &mut RouteScratch) -> Vec<Arc<Outbox>> {
-        let mark = self.config.max_queued_bytes / 2;
-        let congested = |outbox: &Arc<Outbox>| outbox.is_online() && outbox.backlog() > mark;
-        scratch.subscribers(&self.router, topic).filter(congested).collect()
+        let subscribers = scratch.subscribers(&self.router, topic);
+        subscribers.filter(|outbox| outbox.is_congested()).collect()
     }
 }
