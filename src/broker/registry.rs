@@ -118,7 +118,7 @@ impl Registry {
         let (mut messages, mut bytes) = (0, 0);
         let mut outboxes = Vec::new();
         for shard in &self.shards {
-            // No CONNECT is to wait for an outbox.
+            // Publishers keep outboxes busy: no CONNECT is to wait until all of its shard have been asked.
             outboxes.extend(shard.lock().values().map(|entry| Arc::clone(entry.outbox())));
             for outbox in outboxes.drain(..) {
                 messages += outbox.queue_len();
