@@ -3,6 +3,7 @@
 //! A program embeds a broker with [`Broker`], sets its limits with [`Config`], decides who may do what with
 //! [`Hooks`], and follows what happens with [`Events`].
 
+mod api;
 mod broker;
 mod config;
 mod connection;
@@ -26,9 +27,10 @@ pub mod reason;
 pub mod router;
 pub mod topic;
 
+pub use api::{Broker, Builder};
 /// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
 pub use async_trait::async_trait;
-pub use broker::{Broker, Builder, PublishError, ReceivedMessage, SubscribeError, Subscription};
+pub use broker::program::{PublishError, ReceivedMessage, SubscribeError, Subscription};
 pub use config::Config;
 pub use events::{Event, Events, NextEvent};
 pub use hooks::{ConnectRequest, ForwardVerdict, Hooks, Interests, PublishRequest, PublishVerdict, SubscribeVerdict};

@@ -37,6 +37,21 @@ impl Discard {
         Discard::RetainedFull,
     ];
 
+    /// A short name for topics and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Discard::QueueFull => "queue-full",
+            Discard::SlowSubscriber => "slow-subscriber",
+            Discard::TooLarge => "too-large",
+            Discard::Expired => "expired",
+            Discard::NoShareMember => "no-share-member",
+            Discard::NotAuthorized => "not-authorized",
+            Discard::SessionEnded => "session-ended",
+            Discard::RetainedFull => "retained-full",
+        }
+    }
+
     /// The cause in words.
     #[must_use]
     pub const fn text(self) -> &'static str {

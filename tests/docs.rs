@@ -29,6 +29,8 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--test",
     "--lib",
     "--no-deps",
+    "--cfg",
+    "--target",
     "--fuzz-dir",
     // tests/run
     "--yes",

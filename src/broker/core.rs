@@ -38,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) connection_closed: Notify,
     /// Becomes true when the broker shuts down.
     pub(crate) stopping: watch::Sender<bool>,
-    pub(super) outbox_limits: Arc<OutboxLimits>,
+    pub(crate) outbox_limits: Arc<OutboxLimits>,
     /// Distinguishes this broker from others, also after a restart.
     pub(crate) id: Arc<str>,
     pub(crate) identifiers: IdentifierSource,
@@ -83,7 +83,7 @@ impl RouteScratch {
     }
 
     /// The sessions that subscribe to this topic, Shared Subscriptions aside.
-    pub(super) fn subscribers(&mut self, router: &Router, topic: &str) -> impl Iterator<Item = Arc<Outbox>> {
+    pub(crate) fn subscribers(&mut self, router: &Router, topic: &str) -> impl Iterator<Item = Arc<Outbox>> {
         router.matching(topic, &mut self.matches);
         self.matches.outboxes()
     }
@@ -147,7 +147,7 @@ impl Core {
         }
     }
 
-    pub(super) fn new_outbox(&self, client_id: Arc<str>) -> Arc<Outbox> {
+    pub(crate) fn new_outbox(&self, client_id: Arc<str>) -> Arc<Outbox> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         Arc::new(Outbox::new(key, client_id, Arc::clone(&self.outbox_limits)))
     }
@@ -190,7 +190,7 @@ impl Core {
     }
 
     /// Gives a message of a Shared Subscription to another member, since its session has ended.
-    pub(super) fn reroute_shared(&self, delivery: &Delivery, scratch: &mut RouteScratch) {
+    pub(crate) fn reroute_shared(&self, delivery: &Delivery, scratch: &mut RouteScratch) {
         let Some(filter) = &delivery.share else { return };
         let publication = delivery.message.as_publication();
         let mut outgoing = Outgoing::of_message(
@@ -312,7 +312,7 @@ impl Core {
     }
 
     /// Removes some of the retained messages that have expired; for more, the timer is due again at once.
-    pub(super) fn sweep_retained(&self) {
+    pub(crate) fn sweep_retained(&self) {
         // Mostly the timer that has just gone off, but another may have been set since.
         if let Some(key) = self.retained_sweep.lock().take() {
             self.timers.cancel(key);

@@ -169,7 +169,7 @@ impl Core {
     }
 
     /// The timer of an offline session has gone off.
-    pub(super) fn session_due(self: &Arc<Core>, client_id: &str) {
+    pub(crate) fn session_due(self: &Arc<Core>, client_id: &str) {
         let now = self.clock.now();
         let mut shard = self.registry.shard(client_id);
         let Some(Entry::Offline(offline)) = shard.get_mut(client_id) else {

@@ -66,7 +66,7 @@ pub struct ReceivedMessage {
     pub retained: bool,
 }
 
-pub(super) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(), PublishError> {
+pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(), PublishError> {
     let publication = message.as_publication(core.clock.now());
     if publication.qos > core.config.max_qos {
         return Err(PublishError::QoSNotSupported);
@@ -114,7 +114,7 @@ fn fits_a_packet(publication: &Publication<'_>) -> bool {
 
 /// The subscriptions of the program, so that they end with the broker.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions(Mutex<Subscribed>);
+pub(crate) struct Subscriptions(Mutex<Subscribed>);
 
 #[derive(Debug, Default)]
 struct Subscribed {
@@ -125,7 +125,7 @@ struct Subscribed {
 impl Subscriptions {
     /// No further messages: each subscription yields what has arrived, and then its end. Whether this is the first
     /// time.
-    pub(super) fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         let mut subscribed = self.0.lock();
         subscribed.outboxes.drain().for_each(|(_, outbox)| end(&outbox));
         !std::mem::replace(&mut subscribed.ended, true)
@@ -171,7 +171,7 @@ const BATCH: Appetite = Appetite {
 };
 
 impl Subscription {
-    pub(super) fn new(
+    pub(crate) fn new(
         core: &Arc<Core>,
         all: &Arc<Subscriptions>,
         filter: &str,
@@ -311,8 +311,7 @@ impl Drop for Subscription {
 impl Core {
     /// The connected subscribers of this topic that have much to catch up on.
     fn congested(&self, topic: &str, scratch: &mut RouteScratch) -> Vec<Arc<Outbox>> {
-        let mark = self.config.max_queued_bytes / 2;
-        let congested = |outbox: &Arc<Outbox>| outbox.is_online() && outbox.backlog() > mark;
-        scratch.subscribers(&self.router, topic).filter(congested).collect()
+        let subscribers = scratch.subscribers(&self.router, topic);
+        subscribers.filter(|outbox| outbox.is_congested()).collect()
     }
 }

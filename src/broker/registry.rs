@@ -15,7 +15,7 @@ use crate::time::Millis;
 
 /// A session by its Client Identifier.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// A connection owns the session.
     Online {
         outbox: Arc<Outbox>,
@@ -37,16 +37,16 @@ impl Entry {
 
 /// A session that waits for its client.
 #[derive(Debug)]
-pub(super) struct Offline {
-    pub(super) session: Box<Session>,
+pub(crate) struct Offline {
+    pub(crate) session: Box<Session>,
     /// `None` is never.
-    pub(super) expires_at: Option<Millis>,
-    pub(super) will_at: Option<Millis>,
-    pub(super) timer: Option<TimerKey>,
+    pub(crate) expires_at: Option<Millis>,
+    pub(crate) will_at: Option<Millis>,
+    pub(crate) timer: Option<TimerKey>,
 }
 
 impl Offline {
-    pub(super) fn next_due(&self) -> Option<Millis> {
+    pub(crate) fn next_due(&self) -> Option<Millis> {
         match (self.expires_at, self.will_at) {
             (Some(expires), Some(will)) => Some(expires.min(will)),
             (one, other) => one.or(other),
@@ -54,7 +54,7 @@ impl Offline {
     }
 }
 
-pub(super) type Shard = HashMap<Arc<str>, Entry, foldhash::fast::RandomState>;
+pub(crate) type Shard = HashMap<Arc<str>, Entry, foldhash::fast::RandomState>;
 
 /// All sessions, spread over shards by Client Identifier.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    pub(super) fn shard(&self, client_id: &str) -> MutexGuard<'_, Shard> {
+    pub(crate) fn shard(&self, client_id: &str) -> MutexGuard<'_, Shard> {
         self.shards[self.hasher.hash_one(client_id) as usize % SHARDS].lock()
     }
 
@@ -101,7 +101,7 @@ impl Registry {
     }
 
     /// The outboxes of all connected clients.
-    pub(super) fn online_outboxes(&self) -> Vec<Arc<Outbox>> {
+    pub(crate) fn online_outboxes(&self) -> Vec<Arc<Outbox>> {
         let mut outboxes = Vec::with_capacity(self.online());
         for shard in &self.shards {
             let shard = shard.lock();
@@ -114,7 +114,7 @@ impl Registry {
     }
 
     /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits.
-    pub(super) fn queued_messages(&self) -> (usize, usize) {
+    pub(crate) fn queued_messages(&self) -> (usize, usize) {
         let (mut messages, mut bytes) = (0, 0);
         let mut outboxes = Vec::new();
         for shard in &self.shards {
@@ -128,20 +128,20 @@ impl Registry {
         (messages, bytes)
     }
 
-    pub(super) fn went_online(&self) {
+    pub(crate) fn went_online(&self) {
         let online = self.online.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_online.fetch_max(online, Ordering::Relaxed);
     }
 
-    pub(super) fn went_offline(&self) {
+    pub(crate) fn went_offline(&self) {
         self.online.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn stored(&self) {
+    pub(crate) fn stored(&self) {
         self.offline.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn unstored(&self) {
+    pub(crate) fn unstored(&self) {
         self.offline.fetch_sub(1, Ordering::Relaxed);
     }
 }

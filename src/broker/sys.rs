@@ -11,7 +11,7 @@ use crate::stats::{Discard, Stats};
 use crate::time::Millis;
 
 /// Publishes all topics now and at every interval, for as long as the broker lives.
-pub(super) async fn run(core: Arc<Core>, interval: Duration) {
+pub(crate) async fn run(core: Arc<Core>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval.max(MIN_INTERVAL));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut loads = Loads::new(core.clock.now());
@@ -85,8 +85,7 @@ impl<'a> Publisher<'a> {
         self.broker("subscriptions/count", core.router.subscriptions());
         self.broker("shared_subscriptions/count", core.router.shared_subscriptions());
         for cause in Discard::ALL {
-            let name = cause.text().replace(['\'', ' '], "-");
-            self.broker(&format!("discarded/{name}"), stats.discards(cause));
+            self.broker(&format!("discarded/{}", cause.name()), stats.discards(cause));
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct TimerKey(Millis, u64);
 pub(crate) struct Timers {
     inner: Mutex<Inner>,
     /// Told when the earliest timer changes.
-    pub(super) earlier: Notify,
+    pub(crate) earlier: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -57,14 +57,14 @@ impl Timers {
     }
 
     /// Takes one timer that is due.
-    pub(super) fn pop_due(&self, now: Millis) -> Option<Due> {
+    pub(crate) fn pop_due(&self, now: Millis) -> Option<Due> {
         let mut inner = self.inner.lock();
         let first = inner.due.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
     /// When the earliest timer is due.
-    pub(super) fn next_due(&self) -> Option<Millis> {
+    pub(crate) fn next_due(&self) -> Option<Millis> {
         self.inner.lock().due.first_key_value().map(|(key, _)| key.0)
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Options {
     /// Largest packet that a client may send; K, M and G are understood
     #[arg(long, env = "BROKER_MAX_PACKET_SIZE", value_name = "BYTES", default_value = "1M", value_parser = packet_size, help_heading = "Packets and topics")]
     max_packet_size: u32,
-    /// Levels of a topic
+    /// Most levels of a topic; longer ones are refused
     #[arg(
         long,
         env = "BROKER_MAX_TOPIC_LEVELS",
@@ -41,7 +41,7 @@ pub(super) struct Options {
         help_heading = "Packets and topics"
     )]
     max_topic_levels: usize,
-    /// Bytes of a topic
+    /// Most bytes of a topic; longer ones are refused
     #[arg(
         long,
         env = "BROKER_MAX_TOPIC_LENGTH",
@@ -72,7 +72,7 @@ pub(super) struct Options {
     )]
     topic_alias_maximum_out: u16,
 
-    /// Bytes of a client identifier
+    /// Most bytes of a client identifier; longer ones are refused
     #[arg(
         long,
         env = "BROKER_MAX_CLIENT_ID_LENGTH",
@@ -95,10 +95,10 @@ pub(super) struct Options {
         help_heading = "Clients and sessions"
     )]
     max_keep_alive: Option<u16>,
-    /// Longest time for which a session is kept without its client; also for MQTT 3 without clean session [default: never ends]
+    /// Longest time for which a session is kept without its client; also for MQTT 3 without clean session [default: never]
     #[arg(long, env = "BROKER_SESSION_EXPIRY_CAP", value_name = "SECONDS|never", value_parser = seconds_or_never, help_heading = "Clients and sessions")]
     session_expiry_cap: Option<u32>,
-    /// Subscriptions of a session
+    /// Most subscriptions of a session; further ones are refused
     #[arg(
         long,
         env = "BROKER_MAX_SUBSCRIPTIONS",
@@ -107,10 +107,10 @@ pub(super) struct Options {
         help_heading = "Clients and sessions"
     )]
     max_subscriptions: usize,
-    /// Bytes of the topic filters of a session; K, M and G are understood
+    /// Most bytes of the topic filters of a session; K, M and G are understood
     #[arg(long, env = "BROKER_MAX_SUBSCRIPTION_BYTES", value_name = "BYTES", default_value = "16M", value_parser = bytes, help_heading = "Clients and sessions")]
     max_subscription_bytes: u64,
-    /// Time for which a client may take nothing of what it is sent
+    /// Close a client whose socket has accepted nothing for this long
     #[arg(long, env = "BROKER_WRITE_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Clients and sessions")]
     write_timeout: Duration,
     /// Time that clients have to take what is left when the broker shuts down

@@ -26,11 +26,22 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     connections: usize,
 ) -> Option<Client> {
     let limit = core.config.connect_timeout;
-    let Ok(read) = timeout(limit, read_connect(link, core.config.max_packet_size)).await else {
-        tracing::debug!(%peer, "no CONNECT within the connect time-out");
-        return None;
+    let mut stopping = core.stopping.subscribe();
+    let read = tokio::select! {
+        biased;
+        read = timeout(limit, read_connect(link, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
+        // There is nobody yet who could be told.
+        _ = stopping.wait_for(|stopping| *stopping) => return None,
     };
-    let (input, size, end) = read?;
+    let (input, size, end) = match read {
+        Ok(read) => read,
+        Err(refusal) => {
+            if let Some(refusal) = refusal {
+                refuse(link, core, &peer, &refusal).await;
+            }
+            return None;
+        }
+    };
     let outcome = timeout(limit, accept(core, &input[..end], peer.clone(), connections)).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
@@ -45,14 +56,16 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+const NO_CONNECT: Refusal = Refusal::silent(ReasonCode::UnspecifiedError, "no CONNECT within the connect time-out");
+const OTHER_PACKET: Refusal = Refusal::silent(ReasonCode::ProtocolError, "the first packet is not CONNECT");
 const TIMED_OUT: Refusal = Refusal::silent(ReasonCode::ServerUnavailable, "the session could not be had in time");
 
-/// The bytes read, the size of the first packet, and where they end. `None` if the connection ends or what arrives is
-/// no packet.
+/// The bytes read, the size of the first packet, and where they end. An error if the connection ends, or with a refusal
+/// if what arrives is no CONNECT.
 async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     max_packet_size: u32,
-) -> Option<(Vec<u8>, usize, usize)> {
+) -> Result<(Vec<u8>, usize, usize), Option<Refusal>> {
     loop {
         let (mut batch, end) = poll_fn(|cx| {
             // Lent only while there is something to read: connections that say nothing hold no buffer.
@@ -65,20 +78,22 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
         })
-        .await?;
+        .await
+        .ok_or(None)?;
         if end == 0 {
-            return None;
+            return Err(None);
         }
         // Anything but CONNECT is not worth waiting for the rest of [MQTT-3.1.0-1].
         let is_connect = batch.input[0] >> 4 == 1;
         let size = match frame::parse(&batch.input[..end], max_packet_size) {
             Ok(found) if is_connect => found.map(|frame| frame.size),
-            _ => return None,
+            Ok(_) => return Err(Some(OTHER_PACKET)),
+            Err(error) => return Err(Some(Refusal::silent(error.reason, error.detail))),
         };
         if let Some(size) = size {
             let input = batch.input[..end].to_vec();
             buffers::give_back(batch);
-            return Some((input, size, end));
+            return Ok((input, size, end));
         }
         link.keep(&mut batch.input, 0, end);
         buffers::give_back(batch);

@@ -20,6 +20,8 @@ use crate::time::Millis;
 struct Task<'a, S> {
     link: &'a mut Link<S>,
     client: Client,
+    /// What listeners of events will be told.
+    ending: ReasonCode,
     /// When the last packet arrived.
     heard: Millis,
     /// Since when the socket takes nothing.
@@ -51,9 +53,14 @@ impl<S> Task<'_, S> {
 }
 
 impl<S> Drop for Task<'_, S> {
-    /// Also when the program drops the future of the connection.
+    /// Also when the program drops the future of the connection, or a hook panics. The session is given up after this,
+    /// so that the end of this connection is told before the beginning of the next.
     fn drop(&mut self) {
         self.disarm();
+        self.client.core.events.emit(|| Event::Disconnected {
+            client: Arc::clone(&self.client.info),
+            reason: self.ending,
+        });
     }
 }
 
@@ -63,6 +70,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, c
     let mut task = Task {
         link,
         client,
+        ending: ReasonCode::UnspecifiedError,
         heard,
         stalled: None,
         alarm: None,
@@ -285,6 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
 
     async fn close(&mut self, closing: Closing) {
         self.disarm();
+        self.ending = closing.reason();
         self.log(&closing);
         if closing == Closing::Disconnected {
             // Answers to what came before the DISCONNECT in the same batch.
@@ -310,10 +319,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.link.finish(&mut self.client.output, patience).await;
         }
         self.client.end_batch();
-        self.client.core.events.emit(|| Event::Disconnected {
-            client: Arc::clone(&self.client.info),
-            reason: closing.reason(),
-        });
     }
 
     /// Sends what the client can be sent, for as long as a shutdown may take.

@@ -60,21 +60,19 @@ impl Client {
         if self.replay_waits || self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
             return false;
         }
-        let Some((number, mut replay)) = self.session.next_replay() else {
+        let Some(replay) = self.session.current_replay() else {
             return true;
         };
-        let found = self.core.router.retained.find(&replay, self.core.clock.now());
+        let subscription = replay.subscription;
+        let found = self.core.router.retained.find(replay, self.core.clock.now());
         for message in &found.messages {
-            if !self.send_retained(&replay.subscription, message).await {
-                replay.stop_at(message);
-                self.session.resume_replay((number, replay));
+            // The session knows how far it is at any time: the connection may end while a hook is asked.
+            self.session.move_replay(Some(Arc::clone(message.topic_arc())));
+            if !self.send_retained(&subscription, message).await {
                 return false;
             }
         }
-        if let Some(next) = found.next {
-            replay.cursor = next;
-            self.session.resume_replay((number, replay));
-        }
+        self.session.move_replay(found.next);
         true
     }
 

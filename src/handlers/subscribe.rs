@@ -53,10 +53,12 @@ pub(super) async fn handle(
     for granted in &granted {
         send_retained(client, granted);
     }
-    client.core.events.emit(|| Event::Subscribed {
-        client: Arc::clone(&client.info),
-        filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
-    });
+    if !granted.is_empty() {
+        client.core.events.emit(|| Event::Subscribed {
+            client: Arc::clone(&client.info),
+            filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
+        });
+    }
     Ok(())
 }
 

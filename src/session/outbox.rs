@@ -335,16 +335,15 @@ impl Outbox {
         self.log(log);
     }
 
-    /// Whether the client is connected.
-    pub(crate) fn is_online(&self) -> bool {
-        matches!(self.inner.lock().link, Link::Online(_))
+    /// Whether the client is connected and has more than half of what may wait to catch up on.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.inner.lock().is_congested(&self.limits)
     }
 
-    /// Ready when less than half of what may wait does, or the client is gone. For publishers that can wait.
+    /// Ready when it is not congested any more. For publishers that can wait.
     pub(crate) fn poll_relieved(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
-        let online = matches!(inner.link, Link::Online(_));
-        if !online || inner.qos0_bytes + inner.queue_bytes <= self.limits.bytes / 2 {
+        if !inner.is_congested(&self.limits) {
             return Poll::Ready(());
         }
         if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -608,9 +607,15 @@ impl Inner {
     }
 
     fn relieve(&mut self, limits: &OutboxLimits) {
-        if !self.waiting.is_empty() && self.qos0_bytes + self.queue_bytes <= limits.bytes / 2 {
+        if !self.waiting.is_empty() && !self.is_congested(limits) {
             self.waiting.drain(..).for_each(Waker::wake);
         }
+    }
+
+    fn is_congested(&self, limits: &OutboxLimits) -> bool {
+        let online = matches!(self.link, Link::Online(_));
+        let bytes = self.qos0_bytes + self.queue_bytes;
+        online && (bytes > limits.bytes / 2 || self.queue.len() > limits.messages / 2)
     }
 
     fn shrink(&mut self) {

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use super::state::Subscription;
-use crate::message::Message;
 use crate::topic::TopicFilter;
 
 /// The walk of one subscription through the retained messages.
@@ -31,10 +30,5 @@ impl Replay {
             until,
             cursor: Arc::default(),
         }
-    }
-
-    /// Goes on with this message, which could not be sent now.
-    pub(crate) fn stop_at(&mut self, message: &Message) {
-        self.cursor = Arc::clone(message.topic_arc());
     }
 }

@@ -107,19 +107,23 @@ impl Session {
         }
     }
 
-    /// Takes the replay whose turn it is; to be given back with [`Session::resume_replay`] if it is not finished.
-    pub(crate) fn next_replay(&mut self) -> Option<(u64, Replay)> {
-        while let Some((number, replay)) = self.replays.pop_front() {
-            if is_current(&self.subscriptions, number, &replay) {
-                return Some((number, replay));
+    /// The replay whose turn it is.
+    pub(crate) fn current_replay(&mut self) -> Option<&Replay> {
+        while let Some((number, replay)) = self.replays.front() {
+            if is_current(&self.subscriptions, *number, replay) {
+                break;
             }
+            self.replays.pop_front();
         }
-        None
+        self.replays.front().map(|(_, replay)| replay)
     }
 
-    /// Gives back a replay that is not finished.
-    pub(crate) fn resume_replay(&mut self, replay: (u64, Replay)) {
-        self.replays.push_front(replay);
+    /// The replay whose turn it is goes on at this topic; `None` if it is finished.
+    pub(crate) fn move_replay(&mut self, cursor: Option<Arc<str>>) {
+        match (cursor, self.replays.front_mut()) {
+            (Some(cursor), Some((_, replay))) => replay.cursor = cursor,
+            _ => drop(self.replays.pop_front()),
+        }
     }
 }
 

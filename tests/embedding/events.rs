@@ -133,6 +133,62 @@ fn lost_connections() {
     }
 }
 
+/// However a connection ends, its end is told: here the program drops its future, then a hook panics.
+#[test]
+fn dropped_connections() {
+    let script = Script::new().authorize_publish(|_, _| panic!("the hook panics, as the test wants it"));
+    let embedded = Embedded::with_hooks(script);
+    let mut events = embedded.broker.events();
+    embedded.pipe(Connect::v5("ann"), 1024).cancel();
+    expect(
+        &embedded,
+        &mut events,
+        &["ann connected", "ann ready", "ann disconnected 0x80"],
+    );
+    let mut client = embedded.v5("ann");
+    client.send(Publish::new("t", "x"));
+    client.expect_closed();
+    expect(
+        &embedded,
+        &mut events,
+        &["ann connected", "ann ready", "ann disconnected 0x80"],
+    );
+}
+
+/// A connection without a CONNECT: another packet, no packet, too late; one that is just closed is no error.
+#[test]
+fn errors_before_connect() {
+    let embedded = Embedded::with_config(|config| config.connect_timeout = std::time::Duration::from_millis(300));
+    let mut events = embedded.broker.events();
+    Client::open(embedded.addr(), Version::V5).kill();
+    for (bytes, event) in [
+        (&[0xC0, 0][..], "- error 0x82"),
+        (&[0, 0], "- error 0x81"),
+        (&[0x10], "- error 0x80"),
+    ] {
+        let mut client = Client::open(embedded.addr(), Version::V5);
+        client.send_bytes(bytes);
+        client.expect_closed();
+        expect(&embedded, &mut events, &[event]);
+    }
+}
+
+/// A SUBSCRIBE of which nothing is granted is no subscription.
+#[test]
+fn refused_subscriptions() {
+    let script = Script::new().authorize_subscribe(|_, filter, _| match filter.as_str() {
+        "no" => mqtt_broker::SubscribeVerdict::Refuse(ReasonCode::NotAuthorized),
+        _ => mqtt_broker::SubscribeVerdict::Allow,
+    });
+    let embedded = Embedded::with_hooks(script);
+    let mut client = embedded.v5("ann");
+    let mut events = embedded.broker.events();
+    assert_eq!(client.try_subscribe("no", 1), code::NOT_AUTHORIZED);
+    client.send(Subscribe::new(7).filter("no", 0).filter("yes", 0));
+    client.recv_suback();
+    expect(&embedded, &mut events, &["ann subscribed yes"]);
+}
+
 /// An error of a client: what it was, then the end.
 #[test]
 fn errors() {

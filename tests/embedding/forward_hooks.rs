@@ -176,6 +176,34 @@ fn nothing_is_lost_while_the_hook_is_asked() {
     }
 }
 
+/// The same for retained messages.
+#[test]
+fn no_retained_message_is_lost_while_the_hook_is_asked() {
+    for qos in 1..3 {
+        let gate = Gate::default();
+        let embedded = Embedded::with_hooks(rules().gate("authorize_forward", &gate));
+        for number in 0..100 {
+            embedded.publish_message(message(&format!("r/{number:02}"), "x", qos).retain(true));
+        }
+        let connect = Connect::persistent(Version::V5, "ann");
+        let mut pipe = embedded.pipe(connect.clone(), 4096);
+        pipe.send(Subscribe::new(1).filter("r/+", qos));
+        for _ in 0..70 {
+            gate.wait_for_arrival(&embedded);
+            gate.let_one_pass();
+        }
+        gate.wait_for_arrival(&embedded);
+        drop(pipe.cancel());
+        gate.open();
+        let mut client = embedded.connect(connect.clean(false));
+        let mut topics: Vec<String> = client.take(100).into_iter().map(|message| message.topic).collect();
+        topics.sort();
+        topics.dedup();
+        assert_eq!(topics.len(), 100);
+        embedded.assert_nothing_for(&mut client);
+    }
+}
+
 /// A hook that keeps one recipient waiting keeps nobody else waiting, and not that client's publisher.
 #[test]
 fn others_do_not_wait() {

@@ -166,7 +166,13 @@ impl Embedded {
 
     /// An in-memory pipe on which nothing has been sent.
     pub fn open_pipe(&self, version: Version, size: usize, peer: Peer) -> Pipe<'_> {
-        let (near, far) = tokio::io::duplex(size);
+        self.open_pipe_with(&[], version, size, peer)
+    }
+
+    /// An in-memory pipe in which these bytes are when the broker gets its end.
+    pub fn open_pipe_with(&self, bytes: &[u8], version: Version, size: usize, peer: Peer) -> Pipe<'_> {
+        let (mut near, far) = tokio::io::duplex(size);
+        self.wait(near.write_all(bytes)).expect("the pipe is large enough");
         let broker = self.broker.clone();
         let handling = self.runtime.spawn(async move { broker.handle(far, peer).await });
         Pipe {

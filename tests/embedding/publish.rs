@@ -156,6 +156,25 @@ fn waits_for_a_slow_client() {
     slow.ping();
 }
 
+/// The same for the limit of messages.
+#[test]
+fn waits_for_a_queue_that_is_full_of_messages() {
+    let embedded = Embedded::with_config(|config| config.max_queued_messages = 50);
+    let mut slow = embedded.connect(Connect::v5("slow").prop(Prop::ReceiveMaximum(1)));
+    slow.subscribe("t", 1);
+    let broker = embedded.broker.clone();
+    let publishing = embedded.runtime().spawn(async move {
+        for number in 0..500 {
+            broker
+                .publish(message("t", number.to_string(), 1))
+                .await
+                .expect("published");
+        }
+    });
+    slow.expect_numbers(0..500);
+    embedded.wait(publishing).expect("no panic");
+}
+
 /// However many subscribers take nothing, publishing waits no longer than the write time-out; what they were sent is
 /// still there for them.
 #[test]

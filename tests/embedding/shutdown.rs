@@ -73,8 +73,8 @@ fn nothing_afterwards() {
         (Version::V5, code::SERVER_UNAVAILABLE),
         (Version::V311, code::v3::SERVER_UNAVAILABLE),
     ] {
-        let mut pipe = embedded.open_pipe(version, 1024, Peer::default());
-        pipe.send(Connect::new(version, "late"));
+        let connect = Packet::from(Connect::new(version, "late")).encode(version);
+        let mut pipe = embedded.open_pipe_with(&connect, version, 1024, Peer::default());
         assert!(matches!(pipe.recv(), Packet::Connack(connack) if connack.code == refusal));
         assert_eq!(pipe.recv_or_closed(), None);
         pipe.ended();
@@ -140,6 +140,19 @@ fn late_arrivals() {
     late.expect_disconnect(code::SERVER_SHUTTING_DOWN);
     embedded.wait(stopping).expect("no panic");
     assert_eq!(embedded.broker.connected_clients(), 0);
+}
+
+/// A connection that has not sent its CONNECT does not hold up a shutdown.
+#[test]
+fn mute_connections() {
+    let embedded = Embedded::with_config(|config| config.drain_timeout = 3 * DEADLINE);
+    let mut mute = embedded.open_pipe(Version::V5, 64, Peer::default());
+    mute.send_bytes(&[0x10]);
+    let mut half = Client::open(embedded.addr(), Version::V5);
+    half.send_bytes(&[0x10, 40, 0, 4]);
+    embedded.wait(embedded.broker.shutdown());
+    mute.ended();
+    half.expect_closed();
 }
 
 /// A hook that does not return holds up a shutdown no longer than the drain time-outs.

@@ -10,10 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::core::Core;
-use super::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
-use super::sys;
-use super::timers::Due;
+use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
+use crate::broker::{Core, Due, sys};
 use crate::config::Config;
 use crate::connection;
 use crate::events::{Event, Events};

@@ -2,8 +2,8 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::super::core::RouteScratch;
 use super::*;
+use crate::broker::RouteScratch;
 use crate::message::Publication;
 use crate::time::Millis;
 
