@@ -1,10 +1,13 @@
 //! The checks of the fuzz targets on their seeds and on mutations of them, for those who have no fuzzer at hand.
 //!
-//! `FUZZ_ROUNDS` sets how many mutations of each seed are tried.
+//! `FUZZ_ROUNDS` sets how many mutations of each seed are tried: that of packets, a tenth of scripts.
 
 #[path = "fuzz/checks/decode.rs"]
 mod decode;
+#[path = "fuzz/checks/session.rs"]
+mod session;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -67,13 +70,13 @@ fn repair(bytes: &mut [u8]) {
     }
 }
 
-fn replay(target: &str, check: impl Fn(&[u8])) {
+fn replay(target: &str, rounds: usize, check: impl Fn(&[u8])) {
     let seeds = seeds(target);
     assert!(!seeds.is_empty());
     let mut chance = Chance(0x9E37_79B9_7F4A_7C15);
     for seed in &seeds {
         check(seed);
-        for _ in 0..rounds() {
+        for _ in 0..rounds {
             let mut bytes = seed.clone();
             for _ in 0..=chance.below(4) {
                 let other = &seeds[chance.below(seeds.len())];
@@ -88,5 +91,22 @@ fn replay(target: &str, check: impl Fn(&[u8])) {
 
 #[test]
 fn decode_holds_for_seeds_and_mutations() {
-    replay("decode", decode::check);
+    replay("decode", rounds(), decode::check);
+}
+
+#[test]
+fn session_holds_for_seeds_and_mutations() {
+    // A script takes longer than a packet.
+    replay("session", rounds() / 10, |script| drop(session::check(script)));
+}
+
+/// What clients never receive is never checked.
+#[test]
+fn session_seeds_show_every_packet_of_a_server() {
+    const EVERY: [u8; 16] = [
+        0x20, 0x30, 0x31, 0x32, 0x33, 0x34, 0x3A, 0x3C, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0,
+    ];
+    let seen: BTreeSet<u8> = seeds("session").iter().flat_map(|seed| session::check(seed)).collect();
+    let missing: Vec<u8> = EVERY.into_iter().filter(|first| !seen.contains(first)).collect();
+    assert!(missing.is_empty(), "{missing:02x?}");
 }
