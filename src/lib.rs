@@ -20,6 +20,10 @@ mod wire;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
+mod client;
+#[cfg(feature = "cli")]
+mod cmd;
 pub mod codec;
 pub mod packet;
 pub mod properties;

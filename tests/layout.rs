@@ -37,6 +37,8 @@ const ORDER: &[&[&str]] = &[
     &["server"],
     // The handle for programs, which holds the core and starts what is above it.
     &["api"],
+    &["client"],
+    &["cmd"],
     &["cli"],
 ];
 
@@ -46,7 +48,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[];
 /// What only these modules may name.
 const CONFINED: &[(&str, &[&str])] = &[
     ("mqttbytes", &["codec"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli", "cmd"]),
+    ("mio", &["cmd"]),
     ("tracing_subscriber", &["cli"]),
     ("rustix", &["cli"]),
     ("socket2", &["cli"]),

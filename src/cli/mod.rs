@@ -12,14 +12,18 @@ use std::process::ExitCode;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::cmd::bench;
 use crate::{Broker, Config};
-use options::Options;
+use options::{Command, Options};
 
 /// Runs the broker as the arguments and the environment say, until it is told to end.
 ///
 /// Exit code 0 after an orderly end, 1 if the broker can't start, 2 for a wrong command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = Options::parse(arguments);
+    if let Some(Command::Bench(bench)) = &options.command {
+        return bench::run(bench).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    }
     logging::start(&options);
     options.warn_about_environment();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

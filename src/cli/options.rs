@@ -4,10 +4,17 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
+use crate::cmd::bench::Bench;
 use crate::{Config, QoS, QueueOverflow};
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Bench(Bench),
+}
 
 /// An MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port.
 ///
@@ -15,7 +22,10 @@ use crate::{Config, QoS, QueueOverflow};
 /// Every option can also be given as an environment variable, whose name stands behind it.
 #[derive(Debug, Parser)]
 #[command(name = "broker", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(super) struct Options {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
     /// TCP port; 0 lets the system choose a free one
     #[arg(short, long, env = "BROKER_PORT", default_value_t = 1883, help_heading = "Listening")]
     port: u16,

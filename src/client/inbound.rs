@@ -1,0 +1,148 @@
+//! The packets that a server sends.
+
+use crate::codec::frame::Frame;
+use crate::packet::{QoS, Version};
+use crate::wire::{Malformed, Reader};
+
+/// A packet of the server, with what clients of this program look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inbound<'a> {
+    Connack { session_present: bool, reason: u8 },
+    Publish(InboundPublish<'a>),
+    Puback { packet_id: u16, reason: u8 },
+    Pubrec { packet_id: u16, reason: u8 },
+    Pubrel { packet_id: u16 },
+    Pubcomp { packet_id: u16 },
+    Suback { packet_id: u16, reason: u8 },
+    Unsuback { packet_id: u16 },
+    Pingresp,
+    Disconnect { reason: u8 },
+}
+
+/// A PUBLISH of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InboundPublish<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) topic: &'a [u8],
+    /// 0 for QoS 0.
+    pub(crate) packet_id: u16,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The packet in this frame.
+///
+/// # Errors
+/// If it ends too early, or is none that a server sends.
+#[inline]
+pub(crate) fn parse<'a>(version: Version, frame: &Frame<'a>) -> Result<Inbound<'a>, Malformed> {
+    let mut reader = Reader::new(frame.body);
+    if frame.first_byte >> 4 == 3 {
+        return publish(version, frame.first_byte, &mut reader).map(Inbound::Publish);
+    }
+    match frame.first_byte >> 4 {
+        2 => Ok(Inbound::Connack {
+            session_present: reader.u8()? & 1 != 0,
+            reason: reader.u8()?,
+        }),
+        4 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Puback { packet_id, reason }),
+        5 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Pubrec { packet_id, reason }),
+        6 => with_reason(&mut reader).map(|(packet_id, _)| Inbound::Pubrel { packet_id }),
+        7 => with_reason(&mut reader).map(|(packet_id, _)| Inbound::Pubcomp { packet_id }),
+        9 => suback(version, &mut reader),
+        11 => Ok(Inbound::Unsuback {
+            packet_id: reader.u16()?,
+        }),
+        13 => Ok(Inbound::Pingresp),
+        14 => Ok(Inbound::Disconnect {
+            reason: reader.u8().unwrap_or(0),
+        }),
+        _ => Err(Malformed("a packet that no server sends")),
+    }
+}
+
+#[inline]
+fn publish<'a>(version: Version, first_byte: u8, reader: &mut Reader<'a>) -> Result<InboundPublish<'a>, Malformed> {
+    let qos = QoS::from_u8((first_byte >> 1) & 3).ok_or(Malformed("PUBLISH with QoS 3"))?;
+    let topic = reader.binary()?;
+    let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.u16()? };
+    if version.is_v5() {
+        skip_properties(reader)?;
+    }
+    Ok(InboundPublish {
+        qos,
+        retain: first_byte & 1 != 0,
+        topic,
+        packet_id,
+        payload: reader.rest(),
+    })
+}
+
+/// The Packet Identifier, and the Reason Code, which is Success where there is none.
+fn with_reason(reader: &mut Reader<'_>) -> Result<(u16, u8), Malformed> {
+    Ok((reader.u16()?, reader.u8().unwrap_or(0)))
+}
+
+fn suback<'a>(version: Version, reader: &mut Reader<'_>) -> Result<Inbound<'a>, Malformed> {
+    let packet_id = reader.u16()?;
+    if version.is_v5() {
+        skip_properties(reader)?;
+    }
+    Ok(Inbound::Suback {
+        packet_id,
+        reason: reader.u8()?,
+    })
+}
+
+fn skip_properties(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    let length = reader.varint()?;
+    reader.bytes(length as usize)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::frame;
+
+    fn parsed(version: Version, bytes: &[u8]) -> Result<Inbound<'_>, Malformed> {
+        let frame = frame::parse(bytes, u32::MAX).expect("valid").expect("whole");
+        parse(version, &frame)
+    }
+
+    #[test]
+    fn packets_of_a_server() {
+        let publish = InboundPublish {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: b"a",
+            packet_id: 7,
+            payload: b"x",
+        };
+        assert_eq!(
+            parsed(Version::V311, &[0x33, 6, 0, 1, b'a', 0, 7, b'x']),
+            Ok(Inbound::Publish(publish))
+        );
+        assert_eq!(
+            parsed(Version::V5, &[0x33, 9, 0, 1, b'a', 0, 7, 2, 1, 0, b'x']),
+            Ok(Inbound::Publish(publish))
+        );
+        assert_eq!(
+            parsed(Version::V5, &[0x40, 3, 0, 7, 0x10]),
+            Ok(Inbound::Puback {
+                packet_id: 7,
+                reason: 0x10
+            })
+        );
+        assert_eq!(
+            parsed(Version::V5, &[0x90, 4, 0, 7, 0, 0x80]),
+            Ok(Inbound::Suback {
+                packet_id: 7,
+                reason: 0x80
+            })
+        );
+        assert_eq!(parsed(Version::V311, &[0xE0, 0]), Ok(Inbound::Disconnect { reason: 0 }));
+        assert!(parsed(Version::V5, &[0x30, 4, 0, 1, b'a', 9]).is_err());
+        assert!(parsed(Version::V311, &[0x82, 2, 0, 1]).is_err());
+    }
+}

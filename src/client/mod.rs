@@ -1,0 +1,10 @@
+//! The client's side of the protocol, as small as the commands of this program need it.
+//!
+//! It trusts the server that it talks to more than the broker trusts its clients: it checks lengths, so that nothing
+//! panics, but not every rule.
+
+mod encode;
+mod inbound;
+
+pub(crate) use encode::{Connect, connect, disconnect, subscribe, unsubscribe};
+pub(crate) use inbound::{Inbound, InboundPublish, parse};

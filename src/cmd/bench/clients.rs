@@ -1,0 +1,232 @@
+//! Many clients that connect and subscribe, a bounded number of them at a time.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::net::{Handler, Net};
+use super::options::Common;
+use crate::client::{self, Connect, Inbound};
+use crate::packet::{QoS, Version};
+
+/// What a client is to do before the run begins.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) client_id: String,
+    pub(super) filters: Vec<String>,
+}
+
+/// How clients connect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) version: Version,
+    pub(super) qos: QoS,
+    pub(super) clean: bool,
+    pub(super) session_expiry_interval: u32,
+    pub(super) username: Option<&'a str>,
+    pub(super) password: Option<&'a str>,
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn of(common: &'a Common) -> Result<Terms<'a>, String> {
+        Ok(Terms {
+            address: common.address()?,
+            version: common.version(),
+            qos: common.qos(),
+            clean: true,
+            session_expiry_interval: 0,
+            username: common.username.as_deref(),
+            password: common.password.as_deref(),
+        })
+    }
+
+    /// Begins a connection, and appends its CONNECT.
+    pub(super) fn connect(&self, net: &mut Net, client_id: &str) -> Result<usize, String> {
+        let id = net.connect(self.address)?;
+        let connect = Connect {
+            version: self.version,
+            client_id,
+            clean: self.clean,
+            keep_alive: 0,
+            session_expiry_interval: self.session_expiry_interval,
+            username: self.username,
+            password: self.password,
+        };
+        client::connect(net.output(id), &connect);
+        Ok(id)
+    }
+}
+
+/// What all handlers have to count while clients join.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    pub(super) connacks: usize,
+    pub(super) subacks: usize,
+    /// Whether the last CONNACK spoke of a session.
+    pub(super) session_present: bool,
+}
+
+impl Joined {
+    /// Counts CONNACK and SUBACK; whether the packet was one of them.
+    pub(super) fn see(&mut self, packet: &Inbound<'_>) -> Result<bool, String> {
+        match packet {
+            Inbound::Connack {
+                reason: 0,
+                session_present,
+            } => {
+                self.connacks += 1;
+                self.session_present = *session_present;
+            }
+            Inbound::Connack { reason, .. } => {
+                return Err(format!("the broker refused a connection with code 0x{reason:02X}"));
+            }
+            Inbound::Suback { reason: 0..=2, .. } => self.subacks += 1,
+            Inbound::Suback { reason, .. } => {
+                return Err(format!("the broker refused a subscription with code 0x{reason:02X}"));
+            }
+            Inbound::Disconnect { reason } => {
+                return Err(format!(
+                    "the broker disconnected a client with Reason Code 0x{reason:02X}"
+                ));
+            }
+            Inbound::Unsuback { .. } | Inbound::Pingresp => {}
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// A handler that clients join.
+pub(super) trait Host: Handler {
+    fn joined(&mut self) -> &mut Joined;
+}
+
+const CONNECTING_AT_A_TIME: usize = 200;
+const SUBSCRIBING_AT_A_TIME: usize = 2000;
+/// How long the broker may say nothing.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Connects the clients and subscribes to their filters; their connections.
+pub(super) fn join(
+    net: &mut Net,
+    host: &mut impl Host,
+    terms: &Terms<'_>,
+    clients: &[Joining],
+) -> Result<Vec<usize>, String> {
+    let mut ids = Vec::with_capacity(clients.len());
+    let done = host.joined().connacks;
+    let answered = |joined: &Joined| joined.connacks - done;
+    answer_all(
+        net,
+        host,
+        clients.len(),
+        CONNECTING_AT_A_TIME,
+        answered,
+        |net, number| {
+            ids.push(terms.connect(net, &clients[number].client_id)?);
+            Ok(())
+        },
+    )?;
+    subscribe(net, host, terms, &ids, clients)?;
+    Ok(ids)
+}
+
+/// Subscribes the clients, whose connections these are, to their filters.
+pub(super) fn subscribe(
+    net: &mut Net,
+    host: &mut impl Host,
+    terms: &Terms<'_>,
+    ids: &[usize],
+    clients: &[Joining],
+) -> Result<(), String> {
+    let of_one = |(id, client): (&usize, &'_ Joining)| -> Vec<(usize, usize, String)> {
+        let filters = client.filters.iter().enumerate();
+        filters.map(|(place, filter)| (*id, place, filter.clone())).collect()
+    };
+    let filters: Vec<_> = ids.iter().zip(clients).flat_map(of_one).collect();
+    let done = host.joined().subacks;
+    let answered = |joined: &Joined| joined.subacks - done;
+    answer_all(
+        net,
+        host,
+        filters.len(),
+        SUBSCRIBING_AT_A_TIME,
+        answered,
+        |net, number| {
+            let (id, place, filter) = &filters[number];
+            let packet_id = packet_id(*place as u64);
+            client::subscribe(net.output(*id), terms.version, packet_id, filter, terms.qos);
+            Ok(())
+        },
+    )
+}
+
+/// Packet Identifiers in turn.
+pub(super) fn packet_id(number: u64) -> u16 {
+    (number % 65_535) as u16 + 1
+}
+
+/// Begins `count` things, of which so many may be unanswered at a time, and waits for all answers.
+fn answer_all<H: Host>(
+    net: &mut Net,
+    host: &mut H,
+    count: usize,
+    at_a_time: usize,
+    answered: impl Fn(&Joined) -> usize,
+    mut begin: impl FnMut(&mut Net, usize) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut begun = 0;
+    loop {
+        let now = answered(host.joined());
+        while begun < count && begun < now + at_a_time {
+            begin(net, begun)?;
+            begun += 1;
+        }
+        if now >= count {
+            return Ok(());
+        }
+        wait(net, host, |host| answered(host.joined()) as u64, now as u64 + 1)?;
+    }
+}
+
+/// Goes on until the number has been reached.
+pub(super) fn wait<H: Handler>(
+    net: &mut Net,
+    handler: &mut H,
+    mut number: impl FnMut(&mut H) -> u64,
+    wanted: u64,
+) -> Result<(), String> {
+    let mut seen = (number(handler), Instant::now());
+    while seen.0 < wanted {
+        net.round(Duration::from_millis(200), handler)?;
+        let now = number(handler);
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        } else if seen.1.elapsed() > PATIENCE {
+            return Err(format!(
+                "the broker has said nothing for 20 s; {now} of {wanted} have been answered"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Sends `count` messages, of which so many may be unacknowledged at a time, and waits for all acknowledgements.
+pub(super) fn publish_all<H: Handler>(
+    net: &mut Net,
+    handler: &mut H,
+    (connection, count, window): (usize, u64, u64),
+    acknowledged: impl Fn(&H) -> u64,
+    mut append: impl FnMut(&mut Vec<u8>, u64),
+) -> Result<(), String> {
+    let mut sent = 0;
+    while sent < count {
+        let known = acknowledged(handler);
+        while sent < count && sent < known + window {
+            append(net.output(connection), sent);
+            sent += 1;
+        }
+        wait(net, handler, |handler| acknowledged(handler), known + 1)?;
+    }
+    wait(net, handler, |handler| acknowledged(handler), count)
+}

@@ -1,0 +1,231 @@
+//! Many sockets on one thread, with as little work for each message as there can be: a load generator that costs more
+//! than the broker measures itself.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::client::{Inbound, parse};
+use crate::codec::frame;
+use crate::packet::Version;
+
+/// What is done with the packets that arrive.
+pub(super) trait Handler {
+    /// Packets follow that were read together.
+    fn batch(&mut self) {}
+
+    /// A packet has arrived at connection `id`. What is appended to `output` is sent to it.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn packet(&mut self, id: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String>;
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: TcpStream,
+    /// To be sent; the first `written` bytes have been.
+    output: Vec<u8>,
+    written: usize,
+    /// The beginning of a packet whose rest has not arrived.
+    partial: Vec<u8>,
+    connected: bool,
+    /// The socket takes nothing for now, and will be heard of.
+    blocked: bool,
+    /// Nothing is read from it.
+    frozen: bool,
+    /// In `Net::dirty`.
+    dirty: bool,
+}
+
+/// The connections.
+#[derive(Debug)]
+pub(super) struct Net {
+    poll: Poll,
+    events: Events,
+    connections: Vec<Option<Connection>>,
+    /// Those with output to be written at the end of the round.
+    dirty: Vec<usize>,
+    /// Those that may have more to read.
+    again: Vec<usize>,
+    input: Vec<u8>,
+    version: Version,
+}
+
+const INPUT_SIZE: usize = 256 * 1024;
+
+impl Net {
+    pub(super) fn new(version: Version) -> Result<Net, String> {
+        Ok(Net {
+            poll: Poll::new().map_err(text)?,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            dirty: Vec::new(),
+            again: Vec::new(),
+            input: vec![0; INPUT_SIZE],
+            version,
+        })
+    }
+
+    /// Begins a connection; what it is to say first goes into [`Net::output`].
+    pub(super) fn connect(&mut self, address: SocketAddr) -> Result<usize, String> {
+        let mut socket = TcpStream::connect(address).map_err(text)?;
+        let id = self.connections.len();
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut socket, Token(id), interests)
+            .map_err(text)?;
+        let _ = socket.set_nodelay(true);
+        self.connections.push(Some(Connection {
+            socket,
+            output: Vec::new(),
+            written: 0,
+            partial: Vec::new(),
+            connected: false,
+            blocked: true,
+            frozen: false,
+            dirty: false,
+        }));
+        Ok(id)
+    }
+
+    /// Where to append what is to be sent at the end of the round.
+    pub(super) fn output(&mut self, id: usize) -> &mut Vec<u8> {
+        static NOBODY: &str = "a connection that was closed is not written to";
+        let connection = self.connections[id].as_mut().expect(NOBODY);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        &mut connection.output
+    }
+
+    /// Bytes that a connection has not been able to send.
+    pub(super) fn unsent(&self, id: usize) -> usize {
+        self.connections[id]
+            .as_ref()
+            .map_or(0, |connection| connection.output.len() - connection.written)
+    }
+
+    /// Reads nothing more from this connection.
+    pub(super) fn freeze(&mut self, id: usize) {
+        if let Some(connection) = &mut self.connections[id] {
+            connection.frozen = true;
+        }
+    }
+
+    /// Sends what there is to send and closes the connection.
+    pub(super) fn close(&mut self, id: usize) {
+        let _ = self.write(id);
+        self.connections[id] = None;
+    }
+
+    /// One round: waits for input, for at most `timeout`, handles it, and writes what that has brought about.
+    pub(super) fn round(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), String> {
+        self.write_all()?;
+        let timeout = if self.again.is_empty() { timeout } else { Duration::ZERO };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(text(error)),
+            _ => {}
+        }
+        let mut ready = std::mem::take(&mut self.again);
+        for event in &self.events {
+            let id = event.token().0;
+            let Some(Some(connection)) = self.connections.get_mut(id) else {
+                continue;
+            };
+            if event.is_writable() && connection.blocked {
+                connection.connected = true;
+                connection.blocked = false;
+                if !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(id);
+                }
+            }
+            if event.is_readable() || event.is_error() {
+                ready.push(id);
+            }
+        }
+        for id in ready {
+            self.read(id, handler)?;
+        }
+        self.write_all()
+    }
+
+    fn read(&mut self, id: usize, handler: &mut impl Handler) -> Result<(), String> {
+        let Some(connection) = self.connections[id].as_mut().filter(|connection| !connection.frozen) else {
+            return Ok(());
+        };
+        let kept = connection.partial.len();
+        if self.input.len() < kept + INPUT_SIZE {
+            self.input.resize(kept + INPUT_SIZE, 0);
+        }
+        self.input[..kept].copy_from_slice(&connection.partial);
+        connection.partial.clear();
+        let room = self.input.len() - kept;
+        let read = match connection.socket.read(&mut self.input[kept..]) {
+            Ok(0) => return Err(format!("the broker closed connection {id}")),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(format!("connection {id}: {error}")),
+        };
+        // A full buffer, or one that a signal cut short, hides how much there is: only a short read says "no more".
+        if read == room {
+            self.again.push(id);
+        }
+        handler.batch();
+        let end = kept + read;
+        let mut start = 0;
+        while let Some(frame) = frame::parse(&self.input[start..end], u32::MAX).map_err(|error| error.detail)? {
+            start += frame.size;
+            let packet = parse(self.version, &frame).map_err(|error| error.0)?;
+            handler.packet(id, packet, &mut connection.output)?;
+        }
+        connection.partial.extend_from_slice(&self.input[start..end]);
+        if !connection.output.is_empty() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self) -> Result<(), String> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            self.write(id)?;
+        }
+        self.dirty = dirty;
+        Ok(())
+    }
+
+    fn write(&mut self, id: usize) -> Result<(), String> {
+        let Some(connection) = &mut self.connections[id] else {
+            return Ok(());
+        };
+        connection.dirty = false;
+        if connection.blocked || !connection.connected {
+            return Ok(());
+        }
+        while connection.written < connection.output.len() {
+            match connection.socket.write(&connection.output[connection.written..]) {
+                Ok(written) => connection.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.blocked = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(format!("connection {id}: {error}")),
+            }
+        }
+        connection.output.clear();
+        connection.written = 0;
+        Ok(())
+    }
+}
+
+fn text(error: io::Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,226 @@
+//! The command line of `broker bench`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::account::STAMP_SIZE;
+use super::process::Process;
+use crate::packet::{QoS, Version};
+
+/// A load generator for any MQTT broker. It runs on one thread, and accounts for every message.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(super) shape: Shape,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Shape {
+    /// Pairs of one publisher and one subscriber
+    P2p {
+        /// Pairs
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        pairs: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// One publisher, many subscribers
+    Fanout {
+        /// Subscribers
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+        subscribers: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// Many publishers, one subscriber with a wildcard
+    Fanin {
+        /// Publishers
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        publishers: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// Many publishers, and a Shared Subscription
+    Shared {
+        /// Publishers
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        publishers: u32,
+        /// Members of the Shared Subscription
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        members: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// Publishers that change the topic with each message, among many filters: most exact, some with + or #
+    Match {
+        /// Publishers
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        publishers: u32,
+        /// Topics that are published to
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        topics: u32,
+        /// Topic Filters; three of them match each topic
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+        filters: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// Pairs at a fixed rate: time from when a message should have been sent until it arrives
+    Latency {
+        /// Pairs
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        pairs: u32,
+        #[command(flatten)]
+        traffic: TrafficOptions,
+    },
+    /// Clients that connect and stay
+    Conn {
+        /// Clients
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+        clients: u32,
+        /// Each of them subscribes to a topic of its own
+        #[arg(long)]
+        subscribe: bool,
+        /// Subscriptions of each client, instead: 60 % exact, 30 % with +, 10 % with #
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        subscriptions: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Retained messages, and a subscriber that gets them all
+    Retained {
+        /// Retained messages
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        topics: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Messages for a session whose client is away, and its return
+    Offline {
+        /// Messages
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        messages: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Options of all shapes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// Where the broker is
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Its port
+    #[arg(short, long, default_value_t = 1883)]
+    port: u16,
+    /// Protocol version
+    #[arg(long, value_name = "VERSION", default_value = "3.1.1")]
+    mqtt: Mqtt,
+    /// QoS of messages and subscriptions: 0, 1 or 2
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Bytes of a payload, at least 20
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload)]
+    pub(super) payload: usize,
+    /// Messages of a publisher that are under way at a time
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(super) window: u64,
+    /// User name
+    #[arg(long)]
+    pub(super) username: Option<String>,
+    /// Password; other users of this machine can see it
+    #[arg(long)]
+    pub(super) password: Option<String>,
+    /// Process id of the broker, on this machine, to be told what it costs
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Options of the shapes whose messages flow for a time.
+#[derive(Clone, Debug, Args)]
+pub(super) struct TrafficOptions {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    duration: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    warmup: f64,
+    /// Messages a second of all publishers together, instead of as many as the window allows
+    #[arg(long)]
+    pub(super) rate: Option<u32>,
+    /// User Properties of each message (MQTT 5.0)
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(super) user_properties: u8,
+    /// Further subscribers of the first topic that never read
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) frozen: u32,
+    /// Subscriptions that come and go each second besides
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) churn: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mqtt {
+    #[value(name = "3.1.1")]
+    V311,
+    #[value(name = "5")]
+    V5,
+}
+
+impl Common {
+    pub(super) fn address(&self) -> Result<SocketAddr, String> {
+        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let mut found = found.map_err(|error| format!("--host {}: {error}", self.host))?;
+        found
+            .next()
+            .ok_or_else(|| format!("--host {}: has no address", self.host))
+    }
+
+    pub(super) fn version(&self) -> Version {
+        match self.mqtt {
+            Mqtt::V311 => Version::V311,
+            Mqtt::V5 => Version::V5,
+        }
+    }
+
+    pub(super) fn qos(&self) -> QoS {
+        QoS::from_u8(self.qos).unwrap_or_default()
+    }
+
+    pub(super) fn broker(&self) -> Option<Process> {
+        self.pid.map(Process::Other)
+    }
+}
+
+impl TrafficOptions {
+    pub(super) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.duration)
+    }
+
+    pub(super) fn warmup(&self) -> Duration {
+        Duration::from_secs_f64(self.warmup)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds @ 0.0..=86_400.0) => Ok(seconds),
+        _ => Err("must be seconds from 0 to 86400".to_owned()),
+    }
+}
+
+fn payload(text: &str) -> Result<usize, String> {
+    const MOST: usize = 200_000_000;
+    match text.parse() {
+        Ok(bytes @ STAMP_SIZE..=MOST) => Ok(bytes),
+        _ => Err(format!("must be between {STAMP_SIZE} and {MOST}")),
+    }
+}

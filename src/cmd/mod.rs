@@ -1,0 +1,3 @@
+//! The subcommands of `broker`, one module each.
+
+pub(crate) mod bench;

@@ -1,0 +1,92 @@
+//! `broker bench` against this broker: each shape runs, and accounts for every message.
+
+mod common;
+
+use std::process::{Command, Output};
+
+use common::*;
+
+fn bench(port: u16, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_broker"))
+        .arg("bench")
+        .args(arguments.split_whitespace())
+        .args(["--json", "--port", &port.to_string()])
+        .output()
+        .expect("the program runs")
+}
+
+/// The figures of a run that ended well.
+fn figures(arguments: &str) -> String {
+    let broker = Broker::start(&[]);
+    let output = bench(broker.addr().port(), arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
+    let figures = String::from_utf8(output.stdout).expect("is UTF-8");
+    assert!(broker.terminate().success());
+    figures
+}
+
+fn check_flow(arguments: &str) {
+    let figures = figures(&format!("{arguments} --warmup 0.1 --duration 0.2"));
+    for expected in [
+        "\"messages_lost\":0,",
+        "\"messages_duplicated\":0,",
+        "\"messages_out_of_order\":0}",
+    ] {
+        assert!(figures.contains(expected), "{arguments}: {figures}");
+    }
+    assert!(!figures.contains("\"messages_delivered\":0,"), "{arguments}: {figures}");
+}
+
+#[test]
+fn messages_flow_in_every_shape() {
+    for qos in 0..=2 {
+        check_flow(&format!("p2p --pairs 3 --qos {qos}"));
+        check_flow(&format!(
+            "p2p --pairs 3 --qos {qos} --mqtt 5 --user-properties 3 --window 1"
+        ));
+    }
+    check_flow("fanout --subscribers 5 --qos 1 --payload 5000");
+    check_flow("fanin --publishers 5 --qos 1 --mqtt 5");
+    check_flow("shared --publishers 5 --members 3 --qos 1");
+    check_flow("match --publishers 2 --topics 50 --filters 500");
+    check_flow("p2p --pairs 2 --frozen 1 --churn 500");
+}
+
+#[test]
+fn the_open_loop_keeps_its_rate() {
+    check_flow("latency --pairs 3 --rate 500");
+}
+
+#[test]
+fn clients_connect_and_subscribe() {
+    let figures = figures("conn --clients 300 --subscriptions 10");
+    assert!(
+        figures.contains("\"clients\":300,") && figures.contains("\"subscriptions\":3000,"),
+        "{figures}"
+    );
+}
+
+#[test]
+fn retained_messages_all_arrive() {
+    assert!(figures("retained --topics 1000").contains("\"messages_received\":1000}"));
+}
+
+#[test]
+fn queued_messages_all_arrive() {
+    for qos in 1..=2 {
+        assert!(figures(&format!("offline --messages 1000 --qos {qos}")).contains("\"messages_lost\":0,"));
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_one_line() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    let output = bench(port, "p2p --pairs 1");
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(errors.contains("refused"), "{errors}");
+}
