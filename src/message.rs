@@ -1,10 +1,8 @@
 //! Application Messages: as they arrive (borrowed), as they wait (shared), and as a program makes them (owned).
 
-use std::sync::Arc;
-
 use crate::packet::{QoS, Will};
 use crate::properties::{Properties, PropertiesBuilder};
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 use crate::topic::{self, TopicError};
 
 /// An Application Message on its way through the broker, borrowed from wherever it came from.
@@ -22,25 +20,34 @@ pub(crate) struct Publication<'a> {
 /// An Application Message that the broker keeps: immutable, and shared by all who wait for it.
 #[derive(Debug)]
 pub struct Message {
-    topic: Arc<str>,
-    /// Forwardable properties, then the payload.
-    body: Box<[u8]>,
+    /// Topic Name, forwardable properties, payload.
+    bytes: Bytes,
     properties_len: u32,
+    topic_len: u16,
     qos: QoS,
     retain: bool,
     expires_at: Option<Millis>,
 }
 
+/// Short messages are within the [`Message`]: then it takes one allocation.
+#[derive(Debug)]
+enum Bytes {
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// Bytes of a topic of some levels and of a payload of the size of a sensor's.
+const SHORT: usize = 110;
+
 impl Message {
     pub(crate) fn new(publication: &Publication<'_>) -> Message {
-        let mut body = Vec::with_capacity(publication.properties.len() + publication.payload.len());
-        body.extend_from_slice(publication.properties);
-        body.extend_from_slice(publication.payload);
+        let topic = publication.topic.as_bytes();
         Message {
-            topic: publication.topic.into(),
-            body: body.into_boxed_slice(),
+            bytes: Bytes::new([topic, publication.properties, publication.payload]),
             // A packet, and so its properties, is shorter than 256 MiB.
             properties_len: publication.properties.len() as u32,
+            // So is a valid Topic Name shorter than 64 KiB [MQTT-4.7.3-3].
+            topic_len: topic.len() as u16,
             qos: publication.qos,
             retain: publication.retain,
             expires_at: publication.expires_at,
@@ -50,13 +57,13 @@ impl Message {
     /// The Topic Name.
     #[must_use]
     pub fn topic(&self) -> &str {
-        &self.topic
+        std::str::from_utf8(&self.bytes()[..self.topic_len as usize]).unwrap_or_default()
     }
 
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.body[self.properties_len as usize..]
+        &self.bytes()[self.topic_len as usize + self.properties_len as usize..]
     }
 
     /// The properties that are forwarded: Payload Format Indicator, Content Type, Response Topic, Correlation Data
@@ -84,39 +91,70 @@ impl Message {
         self.expires_at
     }
 
-    pub(crate) fn topic_arc(&self) -> &Arc<str> {
-        &self.topic
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Short(len, bytes) => &bytes[..*len as usize],
+            Bytes::Long(bytes) => bytes,
+        }
     }
 
     pub(crate) fn raw_properties(&self) -> &[u8] {
-        &self.body[..self.properties_len as usize]
+        &self.bytes()[self.topic_len as usize..][..self.properties_len as usize]
     }
 
     pub(crate) fn is_expired(&self, now: Millis) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// Asks the clock only if the message can expire: few can, and time is not for free.
+    #[inline]
+    pub(crate) fn has_expired(&self, clock: &Clock) -> bool {
+        self.expires_at.is_some_and(|at| at <= clock.now())
+    }
+
     /// The Message Expiry Interval to send now, in seconds: what was received less the time spent here, the begun
     /// second not counted as spent [MQTT-3.3.2-6].
-    pub(crate) fn remaining_expiry(&self, now: Millis) -> Option<u32> {
-        let left = self.expires_at?.since(now).as_millis().div_ceil(1000);
+    pub(crate) fn remaining_expiry(&self, clock: &Clock) -> Option<u32> {
+        let left = self.expires_at?.since(clock.now()).as_millis().div_ceil(1000);
         Some(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     /// Bytes that it takes in memory, by which queues are bounded.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Message>() + self.topic.len() + self.body.len()
+        let outside = match &self.bytes {
+            Bytes::Short(..) => 0,
+            Bytes::Long(bytes) => bytes.len(),
+        };
+        size_of::<Message>() + outside
     }
 
     pub(crate) fn as_publication(&self) -> Publication<'_> {
         Publication {
-            topic: &self.topic,
+            topic: self.topic(),
             payload: self.payload(),
             properties: self.raw_properties(),
             expires_at: self.expires_at,
             qos: self.qos,
             retain: self.retain,
         }
+    }
+}
+
+impl Bytes {
+    fn new(parts: [&[u8]; 3]) -> Bytes {
+        let total = parts.iter().map(|part| part.len()).sum();
+        if total > SHORT {
+            let mut bytes = Vec::with_capacity(total);
+            parts.iter().for_each(|part| bytes.extend_from_slice(part));
+            return Bytes::Long(bytes.into_boxed_slice());
+        }
+        let mut bytes = [0; SHORT];
+        let mut end = 0;
+        for part in parts {
+            bytes[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        Bytes::Short(end as u8, bytes)
     }
 }
 

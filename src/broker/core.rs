@@ -191,7 +191,7 @@ impl Core {
 
     /// Gives a message of a Shared Subscription to another member, since its session has ended.
     pub(crate) fn reroute_shared(&self, delivery: &Delivery, scratch: &mut RouteScratch) {
-        let Some(filter) = &delivery.share else { return };
+        let Some(filter) = delivery.share() else { return };
         let publication = delivery.message.as_publication();
         let mut outgoing = Outgoing::of_message(
             Arc::clone(&delivery.message),

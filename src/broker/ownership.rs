@@ -214,7 +214,7 @@ impl Core {
         let mut scratch = RouteScratch::default();
         let mut lost = 0;
         for delivery in inflight.into_unacknowledged().chain(forwarding).chain(queued) {
-            match delivery.share {
+            match delivery.share() {
                 Some(_) => self.reroute_shared(&delivery, &mut scratch),
                 None => lost += 1,
             }

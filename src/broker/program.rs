@@ -15,7 +15,7 @@ use crate::message::{Message, NewMessage, Publication};
 use crate::packet::{QoS, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
 use crate::router::{Found, Route};
-use crate::session::{Appetite, Delivery, Outbox, Qos0, Replay, SubscriptionIds, Taken, Terms, Wire};
+use crate::session::{Appetite, Delivery, Outbox, Qos0, Replay, Taken, Terms, Wire};
 use crate::stats::Discard;
 use crate::topic::{TopicError, TopicFilter};
 
@@ -193,7 +193,7 @@ impl Subscription {
             replay: 0,
         };
         core.router
-            .subscribe(&filter, Route::new(Arc::clone(&outbox), &subscription));
+            .subscribe(&filter, Route::new(Arc::clone(&outbox), &filter, &subscription));
         let until = core.router.retained.changes();
         let replay = filter
             .share_name()
@@ -250,8 +250,7 @@ impl Subscription {
             let terms = Terms {
                 qos: qos.min(message.qos()),
                 retain: true,
-                subscription_ids: SubscriptionIds::None,
-                share: None,
+                extras: None,
             };
             Delivery::new(message, terms)
         };
@@ -299,7 +298,7 @@ impl Drop for Subscription {
         let mut lost = 0;
         // What the program has not been handed finds another member of a Shared Subscription.
         for delivery in self.received.drain(..).chain(self.outbox.close()) {
-            match delivery.share {
+            match delivery.share() {
                 Some(_) => self.core.reroute_shared(&delivery, &mut scratch),
                 None => lost += 1,
             }

@@ -9,9 +9,8 @@ use crate::hooks::ForwardVerdict;
 use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
-use crate::session::{Delivery, Naming, Qos0, Resend, Subscription, SubscriptionIds, Taken, Terms};
+use crate::session::{Delivery, Extras, Naming, Qos0, Resend, Subscription, Taken, Terms};
 use crate::stats::Discard;
-use crate::time::Millis;
 
 impl Client {
     /// Moves messages from the outbox to the output, as many as the client may be sent now.
@@ -66,9 +65,13 @@ impl Client {
         let subscription = replay.subscription;
         let found = self.core.router.retained.find(replay, self.core.clock.now());
         for message in &found.messages {
-            // The session knows how far it is at any time: the connection may end while a hook is asked.
-            self.session.move_replay(Some(Arc::clone(message.topic_arc())));
+            let here = || Some(Arc::from(message.topic()));
+            if self.core.interests.authorize_forward {
+                // The session knows how far it is: the connection may end while the hook is asked.
+                self.session.move_replay(here());
+            }
             if !self.send_retained(&subscription, message).await {
+                self.session.move_replay(here());
                 return false;
             }
         }
@@ -82,8 +85,7 @@ impl Client {
             qos: subscription.options.qos.min(message.qos()),
             // [MQTT3-3.3.1-8]
             retain: true,
-            subscription_ids: SubscriptionIds::one(subscription.identifier),
-            share: None,
+            extras: Extras::new(subscription.identifier.as_slice(), None),
         };
         let delivery = Delivery::new(Arc::clone(message), terms);
         if self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
@@ -119,15 +121,16 @@ impl Client {
 
     /// A QoS 1 or 2 message enters the window.
     fn send_new(&mut self, delivery: Delivery) {
-        if delivery.message.is_expired(self.core.clock.now()) {
+        if delivery.message.has_expired(&self.core.clock) {
             // [MQTT-3.3.2-5]
             return self.give_up(&delivery, Discard::Expired);
         }
         if !self.fits(&delivery) {
             return self.give_up(&delivery, Discard::TooLarge);
         }
-        let identifier = self.session.inflight.push(delivery.clone());
+        let identifier = self.session.inflight.next_identifier();
         self.send(&delivery, identifier, false);
+        self.session.inflight.push(delivery);
     }
 
     fn give_up(&mut self, delivery: &Delivery, cause: Discard) {
@@ -158,7 +161,10 @@ impl Client {
 
     /// Whether the client accepts a packet of that size [MQTT-3.1.2-24].
     fn fits(&self, delivery: &Delivery) -> bool {
-        self.accepts(&delivery.frame(self.core.clock.now()))
+        // Without a limit of the client's there is only that of the protocol, which most messages are far from.
+        const FAR: usize = 1024 * 1024;
+        (self.agreed.maximum_packet_size.is_none() && delivery.message.size() < FAR)
+            || self.accepts(&delivery.frame(&self.core.clock))
     }
 
     fn accepts(&self, frame: &PublishFrame<'_>) -> bool {
@@ -167,21 +173,20 @@ impl Client {
     }
 
     fn send(&mut self, delivery: &Delivery, identifier: u16, dup: bool) {
-        let now = self.core.clock.now();
-        if delivery.qos == QoS::AtMostOnce && delivery.message.is_expired(now) {
+        if delivery.qos == QoS::AtMostOnce && delivery.message.has_expired(&self.core.clock) {
             return self.session.outbox.count_discard(Discard::Expired);
         }
         if delivery.qos == QoS::AtMostOnce && !self.fits(delivery) {
             return self.session.outbox.count_discard(Discard::TooLarge);
         }
-        self.append_publish(delivery, identifier, dup, now);
+        self.append_publish(delivery, identifier, dup);
         self.stats.packets_sent += 1;
         self.stats.publish_sent += 1;
         self.stats.publish_bytes_sent += delivery.message.payload().len() as u64;
     }
 
-    fn append_publish(&mut self, delivery: &Delivery, identifier: u16, dup: bool, now: Millis) {
-        let mut frame = delivery.frame(now);
+    fn append_publish(&mut self, delivery: &Delivery, identifier: u16, dup: bool) {
+        let mut frame = delivery.frame(&self.core.clock);
         frame.packet_id = identifier;
         frame.dup = dup;
         match self.aliases_out.naming(frame.topic) {
@@ -189,8 +194,7 @@ impl Client {
             Naming::Introduce(alias) => {
                 frame.topic_alias = Some(alias);
                 if self.accepts(&frame) {
-                    self.aliases_out
-                        .introduced(Arc::clone(delivery.message.topic_arc()), alias);
+                    self.aliases_out.introduced(delivery.message.topic().into(), alias);
                 } else {
                     frame.topic_alias = None;
                 }

@@ -107,7 +107,7 @@ fn refusal(reason: ReasonCode) -> ReasonCode {
 fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscription) -> Result<Granted, ReasonCode> {
     check_limits(client, &filter)?;
     subscription.options.qos = client.core.cap_qos(subscription.options.qos);
-    let route = Route::new(Arc::clone(&client.session.outbox), &subscription);
+    let route = Route::new(Arc::clone(&client.session.outbox), &filter, &subscription);
     client.core.router.subscribe(&filter, route);
     let is_new = client.session.add_subscription(filter.clone(), subscription);
     Ok(Granted {

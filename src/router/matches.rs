@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Group, Route};
 use crate::message::Publication;
-use crate::session::{Outbox, SubscriptionIds, Terms};
+use crate::session::{Extras, Outbox, Terms};
 
 /// Subscribers collected from all filters that match; reusable memory.
 #[derive(Debug, Default)]
@@ -62,13 +62,15 @@ impl Matches {
             let Some(first) = matching.next() else { continue };
             let mut terms = terms(first, publication);
             self.identifiers.clear();
-            self.identifiers.extend(first.identifier);
+            self.identifiers.extend(first.identifiers());
             for other in matching {
                 terms.qos = terms.qos.max(other.qos.min(publication.qos));
                 terms.retain |= other.retain_as_published && publication.retain;
-                self.identifiers.extend(other.identifier);
+                self.identifiers.extend(other.identifiers());
             }
-            terms.subscription_ids = SubscriptionIds::new(&self.identifiers);
+            if self.identifiers.len() > first.identifiers().len() {
+                terms.extras = Extras::new(&self.identifiers, None);
+            }
             deliver(first, terms);
         }
     }
@@ -94,7 +96,6 @@ pub(super) fn terms(route: &Route, publication: &Publication<'_>) -> Terms {
     Terms {
         qos: route.qos.min(publication.qos),
         retain: route.retain_as_published && publication.retain,
-        subscription_ids: SubscriptionIds::one(route.identifier),
-        share: None,
+        extras: route.extras.clone(),
     }
 }

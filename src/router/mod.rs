@@ -17,7 +17,7 @@ use foldhash::HashMap;
 use parking_lot::RwLock;
 
 use crate::packet::QoS;
-use crate::session::{Outbox, Subscription};
+use crate::session::{Extras, Outbox, Subscription};
 use crate::topic::TopicFilter;
 use filters::FilterIndex;
 pub(crate) use matches::Matches;
@@ -28,22 +28,27 @@ pub(crate) use shared::Group;
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) identifier: Option<u32>,
+    extras: Option<Arc<Extras>>,
     pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) retain_as_published: bool,
 }
 
 impl Route {
-    pub(crate) fn new(outbox: Arc<Outbox>, subscription: &Subscription) -> Route {
+    pub(crate) fn new(outbox: Arc<Outbox>, filter: &TopicFilter, subscription: &Subscription) -> Route {
         let options = &subscription.options;
+        let share = filter.share_name().is_some().then(|| filter.clone());
         Route {
             outbox,
-            identifier: subscription.identifier,
+            extras: Extras::new(subscription.identifier.as_slice(), share),
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
         }
+    }
+
+    fn identifiers(&self) -> &[u32] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.subscription_ids)
     }
 }
 
@@ -176,10 +181,7 @@ impl Subscribers {
     }
 
     fn group(&mut self, filter: &TopicFilter) -> &Arc<Group> {
-        self.groups
-            .get_or_insert_default()
-            .entry(filter.clone())
-            .or_insert_with(|| Arc::new(Group::new(filter.clone())))
+        self.groups.get_or_insert_default().entry(filter.clone()).or_default()
     }
 
     fn leave_group(&mut self, filter: &TopicFilter, key: u64) -> bool {

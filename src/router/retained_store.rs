@@ -155,7 +155,7 @@ impl Inner {
     /// Whether the message, whose topic has none, is the first to expire.
     fn insert(&mut self, message: Arc<Message>) -> bool {
         self.bytes += message.size();
-        let topic = Arc::clone(message.topic_arc());
+        let topic: Arc<str> = message.topic().into();
         let expires_at = message.expires_at();
         self.changes += 1;
         let change = self.changes;
@@ -171,7 +171,7 @@ impl Inner {
         let old = self.tree.remove(topic)?.message;
         self.bytes -= old.size();
         if let Some(at) = old.expires_at() {
-            self.expiring.remove(&(at, Arc::clone(old.topic_arc())));
+            self.expiring.remove(&(at, topic.into()));
         }
         Some(old)
     }

@@ -6,14 +6,11 @@ use parking_lot::Mutex;
 
 use super::Route;
 use super::matches::terms;
-use crate::packet::QoS;
 use crate::session::{Outgoing, Placement};
-use crate::topic::TopicFilter;
 
 /// The members of one Shared Subscription, who share its messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Group {
-    filter: TopicFilter,
     members: Mutex<Members>,
 }
 
@@ -25,13 +22,6 @@ struct Members {
 }
 
 impl Group {
-    pub(super) fn new(filter: TopicFilter) -> Group {
-        Group {
-            filter,
-            members: Mutex::default(),
-        }
-    }
-
     /// Whether the member is new, and does not replace its earlier subscription.
     pub(super) fn join(&self, route: Route) -> bool {
         let mut members = self.members.lock();
@@ -71,28 +61,16 @@ impl Group {
     /// keep it. Whether a member took it.
     pub(crate) fn deliver(&self, outgoing: &mut Outgoing<'_>, wakers: &mut Vec<Waker>) -> bool {
         let mut members = self.members.lock();
-        members.deliver(&self.filter, outgoing, Placement::IfOnline, wakers)
-            || members.deliver(&self.filter, outgoing, Placement::IfRoom, wakers)
+        members.deliver(outgoing, Placement::IfOnline, wakers) || members.deliver(outgoing, Placement::IfRoom, wakers)
     }
 }
 
 impl Members {
-    fn deliver(
-        &mut self,
-        filter: &TopicFilter,
-        outgoing: &mut Outgoing<'_>,
-        placement: Placement,
-        wakers: &mut Vec<Waker>,
-    ) -> bool {
+    fn deliver(&mut self, outgoing: &mut Outgoing<'_>, placement: Placement, wakers: &mut Vec<Waker>) -> bool {
         let count = self.routes.len();
         for turn in (0..count).map(|step| (self.next + step) % count) {
             let member = &self.routes[turn];
-            let mut terms = terms(member, outgoing.publication());
-            if terms.qos == QoS::AtLeastOnce {
-                // By this a QoS 1 message finds another member when the session ends; QoS 2 does not move
-                // [MQTT-4.8.2-5].
-                terms.share = Some(filter.clone());
-            }
+            let terms = terms(member, outgoing.publication());
             if member.outbox.offer(outgoing, terms, placement, wakers) {
                 self.next = (turn + 1) % count;
                 return true;

@@ -5,45 +5,27 @@ use std::sync::Arc;
 use crate::codec::encode::PublishFrame;
 use crate::message::Message;
 use crate::packet::QoS;
-use crate::time::Millis;
+use crate::time::Clock;
 use crate::topic::TopicFilter;
 
-/// The Subscription Identifiers of all subscriptions that a message matched [MQTT-3.3.4-3].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SubscriptionIds {
-    #[default]
-    None,
-    One([u32; 1]),
-    Many(Arc<[u32]>),
+/// What few subscriptions have, kept apart and shared, so that every queue's entry is small.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Extras {
+    /// The Subscription Identifiers of all subscriptions that the message matched [MQTT-3.3.4-3].
+    pub(crate) subscription_ids: Box<[u32]>,
+    /// The Shared Subscription that chose this client.
+    pub(crate) share: Option<TopicFilter>,
 }
 
-impl SubscriptionIds {
-    pub(crate) fn new(identifiers: &[u32]) -> SubscriptionIds {
-        match *identifiers {
-            [] => SubscriptionIds::None,
-            [one] => SubscriptionIds::One([one]),
-            _ => SubscriptionIds::Many(identifiers.into()),
-        }
-    }
-
-    pub(crate) fn one(identifier: Option<u32>) -> SubscriptionIds {
-        identifier.map_or(SubscriptionIds::None, |id| SubscriptionIds::One([id]))
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u32] {
-        match self {
-            SubscriptionIds::None => &[],
-            SubscriptionIds::One(one) => one,
-            SubscriptionIds::Many(many) => many,
-        }
-    }
-
-    /// What they take outside of the entry.
-    fn memory(&self) -> usize {
-        match self {
-            SubscriptionIds::None | SubscriptionIds::One(_) => 0,
-            SubscriptionIds::Many(many) => size_of_val(&**many),
-        }
+impl Extras {
+    /// `None` if there is nothing to say.
+    pub(crate) fn new(subscription_ids: &[u32], share: Option<TopicFilter>) -> Option<Arc<Extras>> {
+        (!subscription_ids.is_empty() || share.is_some()).then(|| {
+            Arc::new(Extras {
+                subscription_ids: subscription_ids.into(),
+                share,
+            })
+        })
     }
 }
 
@@ -52,45 +34,58 @@ impl SubscriptionIds {
 pub(crate) struct Terms {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
-    pub(crate) subscription_ids: SubscriptionIds,
-    /// The Shared Subscription that chose this client, by which the message may move to another member.
-    pub(crate) share: Option<TopicFilter>,
+    pub(crate) extras: Option<Arc<Extras>>,
+}
+
+impl Terms {
+    /// Whether there are no Subscription Identifiers to be sent.
+    pub(super) fn is_plain(&self) -> bool {
+        self.extras
+            .as_ref()
+            .is_none_or(|extras| extras.subscription_ids.is_empty())
+    }
 }
 
 /// A message queued or in flight for one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) message: Arc<Message>,
-    pub(crate) subscription_ids: SubscriptionIds,
-    pub(crate) share: Option<TopicFilter>,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
+    extras: Option<Arc<Extras>>,
     /// Bytes for which the session's queue was charged.
     pub(crate) charge: u32,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
 }
 
 impl Delivery {
     /// A message whose memory counts for this session.
     pub(crate) fn new(message: Arc<Message>, terms: Terms) -> Delivery {
-        let charge = u32::try_from(message.size() + OVERHEAD + terms.subscription_ids.memory()).unwrap_or(u32::MAX);
-        let Terms {
-            qos,
-            retain,
-            subscription_ids,
-            share,
-        } = terms;
-        Delivery {
+        let Terms { qos, retain, extras } = terms;
+        let mut delivery = Delivery {
             message,
-            subscription_ids,
-            share,
+            extras,
+            charge: 0,
             qos,
             retain,
-            charge,
-        }
+        };
+        let size = delivery.message.size() + OVERHEAD + size_of_val(delivery.subscription_ids());
+        delivery.charge = u32::try_from(size).unwrap_or(u32::MAX);
+        delivery
+    }
+
+    pub(crate) fn subscription_ids(&self) -> &[u32] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.subscription_ids)
+    }
+
+    /// The Shared Subscription by which the message may move to another member when the session ends: QoS 2 does not
+    /// move [MQTT-4.8.2-5].
+    pub(crate) fn share(&self) -> Option<&TopicFilter> {
+        let extras = self.extras.as_ref().filter(|_| self.qos == QoS::AtLeastOnce)?;
+        extras.share.as_ref()
     }
 
     /// The PUBLISH that carries it, apart from what the connection adds (DUP, Packet Identifier, Topic Alias).
-    pub(crate) fn frame(&self, now: Millis) -> PublishFrame<'_> {
+    pub(crate) fn frame(&self, clock: &Clock) -> PublishFrame<'_> {
         PublishFrame {
             dup: false,
             qos: self.qos,
@@ -98,8 +93,8 @@ impl Delivery {
             topic: self.message.topic(),
             packet_id: 0,
             topic_alias: None,
-            message_expiry_interval: self.message.remaining_expiry(now),
-            subscription_identifiers: self.subscription_ids.as_slice(),
+            message_expiry_interval: self.message.remaining_expiry(clock),
+            subscription_identifiers: self.subscription_ids(),
             properties: self.message.raw_properties(),
             payload: self.message.payload(),
         }

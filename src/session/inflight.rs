@@ -76,12 +76,18 @@ impl Inflight {
             .min(MAX_SPAN.saturating_sub(self.slots.len()))
     }
 
+    /// The Packet Identifier of the message that is [pushed](Inflight::push) next.
+    pub(crate) fn next_identifier(&self) -> u16 {
+        // `next` is below 65,535.
+        self.next.saturating_add(1)
+    }
+
     /// Takes a message into flight and gives it its Packet Identifier. To be called only while there is [room].
     ///
     /// [room]: Inflight::room
     pub(crate) fn push(&mut self, delivery: Delivery) -> u16 {
         debug_assert!(self.sent == self.slots.len() && self.slots.len() < MAX_SPAN && delivery.qos > QoS::AtMostOnce);
-        let identifier = self.next + 1;
+        let identifier = self.next_identifier();
         self.next = ((u32::from(self.next) + 1) % IDENTIFIERS) as u16;
         self.slots.push_back(Slot::Publish(delivery));
         self.sent += 1;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::{Message, Publication};
-use crate::session::{SubscriptionIds, Terms};
+use crate::session::Terms;
 
 fn delivery(qos: QoS, number: u32) -> Delivery {
     let payload = number.to_be_bytes();
@@ -20,8 +20,7 @@ fn delivery(qos: QoS, number: u32) -> Delivery {
     let terms = Terms {
         qos,
         retain: false,
-        subscription_ids: SubscriptionIds::None,
-        share: None,
+        extras: None,
     };
     Delivery::new(Arc::new(Message::new(&publication)), terms)
 }

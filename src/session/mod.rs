@@ -11,7 +11,7 @@ mod state;
 mod will;
 
 pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
-pub(crate) use delivery::{Delivery, SubscriptionIds, Terms};
+pub(crate) use delivery::{Delivery, Extras, Terms};
 pub(crate) use inflight::{Acked, Resend};
 pub use outbox::QueueOverflow;
 pub(crate) use outbox::{Appetite, Outbox, OutboxLimits, Placement, Qos0, Taken, Wire};

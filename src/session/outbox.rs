@@ -24,7 +24,7 @@ use super::outgoing::Outgoing;
 use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
 use crate::stats::{Discard, Stats};
-use crate::time::Millis;
+use crate::time::Clock;
 
 /// What happens to a QoS 1 or 2 message for a session whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,7 +202,7 @@ impl Outbox {
             (Link::Online(wire), QoS::AtMostOnce) => inner.push_qos0(&self.limits, wire, outgoing, terms),
             (Link::Online(_) | Link::Offline, _) => {
                 let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
-                inner.push_queue(&self.limits, delivery, placement, outgoing.now())
+                inner.push_queue(&self.limits, delivery, placement, outgoing.clock())
             }
         };
         let refused = match offered {
@@ -418,7 +418,7 @@ impl Inner {
         outgoing: &mut Outgoing<'_>,
         terms: Terms,
     ) -> Result<(), Option<Discard>> {
-        let plain = wire.frames && terms.subscription_ids.as_slice().is_empty() && outgoing.has_plain_frame();
+        let plain = wire.frames && terms.is_plain() && outgoing.has_plain_frame();
         if !plain {
             let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
             return self.push_qos0_message(limits, delivery);
@@ -486,11 +486,11 @@ impl Inner {
         limits: &OutboxLimits,
         delivery: Delivery,
         placement: Placement,
-        now: Millis,
+        clock: &Clock,
     ) -> Result<(), Option<Discard>> {
         let charge = delivery.charge as usize;
         if !self.fits(limits, charge) {
-            self.drop_expired(limits, now);
+            self.drop_expired(limits, clock);
         }
         if !self.fits(limits, charge) && placement != Placement::IfOnline {
             self.shed_qos0(limits, charge);
@@ -510,8 +510,12 @@ impl Inner {
 
     /// What has expired makes room before anything else does. Looks at the front only: the oldest expire first where
     /// it matters, which is when all have the same lifetime.
-    fn drop_expired(&mut self, limits: &OutboxLimits, now: Millis) {
-        while self.queue.front().is_some_and(|oldest| oldest.message.is_expired(now)) {
+    fn drop_expired(&mut self, limits: &OutboxLimits, clock: &Clock) {
+        while self
+            .queue
+            .front()
+            .is_some_and(|oldest| oldest.message.has_expired(clock))
+        {
             self.drop_front();
             limits.stats.discarded(Discard::Expired, 1);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::codec::encode::{self, PublishFrame};
 use crate::message::{Message, Publication};
 use crate::packet::{QoS, Version};
-use crate::time::{Clock, Millis};
+use crate::time::Clock;
 
 /// Reusable memory for encoded frames.
 #[derive(Debug, Default)]
@@ -52,8 +52,8 @@ impl<'p> Outgoing<'p> {
         }
     }
 
-    pub(super) fn now(&self) -> Millis {
-        self.clock.now()
+    pub(super) fn clock(&self) -> &'p Clock {
+        self.clock
     }
 
     pub(crate) fn publication(&self) -> &Publication<'p> {
