@@ -533,3 +533,39 @@ fn a_message_reaches_all_matching_clients_and_no_other() {
         }
     }
 }
+
+/// A publisher that stays with one topic reaches who subscribes later, whatever the filter [MQTT-4.5.0-1], and no more
+/// who has unsubscribed [MQTT-3.10.4-1]: nobody works with subscribers of the past.
+#[test]
+fn who_subscribes_later_is_found_and_who_unsubscribed_is_not() {
+    let broker = Broker::start(&[]);
+    let mut publisher = broker.v311("publisher");
+    let mut witness = broker.v311("witness");
+    witness.subscribe("a/b/c", 1);
+    let filters = [
+        "a/b/c",
+        "a/b/+",
+        "a/+/c",
+        "+/b/c",
+        "a/b/#",
+        "a/#",
+        "#",
+        "$share/g/a/b/c",
+        "$share/g/a/#",
+    ];
+    for (number, filter) in filters.into_iter().enumerate() {
+        for _ in 0..3 {
+            publisher.publish("a/b/c", "before", 1);
+            witness.expect_message("a/b/c", "before");
+        }
+        let mut late = broker.v311(&format!("late{number}"));
+        late.subscribe(filter, 1);
+        publisher.publish("a/b/c", "after", 1);
+        witness.expect_message("a/b/c", "after");
+        late.expect_message("a/b/c", "after");
+        late.unsubscribe(filter);
+        publisher.publish("a/b/c", "gone", 1);
+        witness.expect_message("a/b/c", "gone");
+        late.assert_nothing_from(&mut publisher);
+    }
+}

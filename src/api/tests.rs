@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::*;
 use crate::broker::RouteScratch;
 use crate::message::Publication;
+use crate::router::LastMatch;
 use crate::time::Millis;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -22,7 +23,12 @@ fn retain(core: &Core, topic: &str, expires_at: Option<Millis>) {
         qos: QoS::AtMostOnce,
         retain: true,
     };
-    core.route(&publication, None, &mut RouteScratch::default());
+    core.route(
+        &publication,
+        None,
+        &mut RouteScratch::default(),
+        &mut LastMatch::default(),
+    );
 }
 
 /// Runs a task until it first waits for something.

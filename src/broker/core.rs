@@ -16,7 +16,7 @@ use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
 use crate::identity::{ClientInfo, IdentifierSource};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::router::{Full, Matches, RetainedStore, Router};
+use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WillMessage};
 use crate::stats::{Discard, Stats};
 use crate::time::Clock;
@@ -80,6 +80,11 @@ impl RouteScratch {
     /// Wakes the subscribers of everything that was routed. To be called before the connection waits for anything.
     pub(crate) fn wake_subscribers(&mut self) {
         self.wakers.wake();
+    }
+
+    /// Takes the buffers of frames that have been written.
+    pub(crate) fn reuse(&mut self, buffers: &mut Vec<Vec<u8>>) {
+        buffers.drain(..).for_each(|buffer| self.frames.reuse(buffer));
     }
 
     /// The sessions that subscribe to this topic, Shared Subscriptions aside.
@@ -153,12 +158,13 @@ impl Core {
     }
 
     /// Sends a publication to all sessions that subscribe to it [MQTT-4.5.0-1] and retains it if it says so; whether
-    /// there was a subscriber. `origin` is the session of its publisher.
+    /// there was a subscriber. `origin` is the session of its publisher, `last` what it remembers.
     pub(crate) fn route(
         &self,
         publication: &Publication<'_>,
         origin: Option<&Origin<'_>>,
         scratch: &mut RouteScratch,
+        last: &mut LastMatch,
     ) -> bool {
         let RouteScratch {
             matches,
@@ -170,7 +176,7 @@ impl Core {
         if publication.retain {
             self.retain(&mut outgoing);
         }
-        self.router.matching(publication.topic, matches);
+        let matches = self.router.recall(publication.topic, last, matches);
         let found = !matches.is_empty();
         *offers += 1 + matches.len();
         matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
@@ -181,7 +187,6 @@ impl Core {
                 self.stats.discarded(Discard::NoShareMember, 1);
             }
         }
-        matches.clear();
         self.events.emit(|| Event::Published {
             client: origin.map(|origin| Arc::clone(origin.client)),
             message: Arc::clone(outgoing.message()),
@@ -227,7 +232,8 @@ impl Core {
             key,
             client: &will.client,
         };
-        self.route(&will.message.as_publication(self.clock.now()), Some(&origin), scratch);
+        let publication = will.message.as_publication(self.clock.now());
+        self.route(&publication, Some(&origin), scratch, &mut LastMatch::default());
     }
 
     async fn publish_authorized_will(self: Arc<Core>, mut will: Box<WillMessage>, key: u64) {

@@ -14,7 +14,7 @@ use crate::codec::frame::MAX_PACKET_SIZE;
 use crate::message::{Message, NewMessage, Publication};
 use crate::packet::{QoS, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
-use crate::router::{Found, Route};
+use crate::router::{Found, LastMatch, Route};
 use crate::session::{Appetite, Delivery, Outbox, Qos0, Replay, Taken, Terms, Wire};
 use crate::stats::Discard;
 use crate::topic::{TopicError, TopicFilter};
@@ -79,7 +79,7 @@ pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(),
     }
     let congested = {
         let mut scratch = RouteScratch::default();
-        core.route(&publication, None, &mut scratch);
+        core.route(&publication, None, &mut scratch, &mut LastMatch::default());
         core.congested(publication.topic, &mut scratch)
     };
     core.tell_published(None, &publication, false).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::core::{Core, RouteScratch};
 use crate::message::Publication;
 use crate::packet::QoS;
+use crate::router::LastMatch;
 use crate::stats::{Discard, Stats};
 use crate::time::Millis;
 
@@ -129,7 +130,8 @@ impl<'a> Publisher<'a> {
             qos: QoS::ExactlyOnce,
             retain: true,
         };
-        self.core.route(&publication, None, &mut self.scratch);
+        self.core
+            .route(&publication, None, &mut self.scratch, &mut LastMatch::default());
     }
 }
 

@@ -113,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         for _ in 0..WRITES_IN_A_TURN {
             self.client.end_batch();
             self.client.deliver(&mut batch.taken).await;
+            batch.route.reuse(&mut batch.taken.emptied);
             let done = self.write().await?;
             // Written completely: there may be more for the client.
             if !done || !self.client.can_deliver() {

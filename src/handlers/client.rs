@@ -8,6 +8,7 @@ use crate::codec::encode::{self, AckKind};
 use crate::identity::ClientInfo;
 use crate::packet::Version;
 use crate::reason::ReasonCode;
+use crate::router::LastMatch;
 use crate::session::{AliasesIn, AliasesOut, Appetite, Delivery};
 use crate::stats::LocalStats;
 
@@ -39,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) aliases_out: AliasesOut,
     pub(crate) output: Vec<u8>,
     pub(crate) stats: LocalStats,
+    /// Where the last message went; only of clients that publish.
+    pub(super) last_match: Option<Box<LastMatch>>,
     /// A retained message has no room beside what is in flight: something must be acknowledged first.
     pub(super) replay_waits: bool,
     /// Messages and bytes finished since the outbox was told.

@@ -117,6 +117,7 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         aliases_out: AliasesOut::new(aliases_out),
         output: Vec::new(),
         stats: LocalStats::default(),
+        last_match: None,
         replay_waits: false,
         settled: (0, 0),
     };

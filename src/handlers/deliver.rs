@@ -34,7 +34,7 @@ impl Client {
                     bytes,
                     count,
                     payload_bytes,
-                } => self.append_frames(bytes, count, payload_bytes),
+                } => taken.emptied.extend(self.append_frames(bytes, count, payload_bytes)),
                 Qos0::Message(delivery) => self.send(&delivery, 0, false),
             }
         }
@@ -43,14 +43,17 @@ impl Client {
         }
     }
 
-    fn append_frames(&mut self, bytes: Vec<u8>, count: u32, payload_bytes: u32) {
+    /// Appends them to the output; the buffer, if it is not the output itself now.
+    fn append_frames(&mut self, bytes: Vec<u8>, count: u32, payload_bytes: u32) -> Option<Vec<u8>> {
         self.stats.packets_sent += u64::from(count);
         self.stats.publish_sent += u64::from(count);
         self.stats.publish_bytes_sent += u64::from(payload_bytes);
         if self.output.is_empty() && bytes.len() > self.output.capacity() {
             self.output = bytes;
+            None
         } else {
             self.output.extend_from_slice(&bytes);
+            Some(bytes)
         }
     }
 

@@ -120,7 +120,8 @@ fn route(client: &mut Client, publication: &Publication<'_>, scratch: &mut Route
         key: client.session.outbox.key,
         client: &client.info,
     };
-    match client.core.route(publication, Some(&origin), scratch) {
+    let last = client.last_match.get_or_insert_default();
+    match client.core.route(publication, Some(&origin), scratch, last) {
         true => ReasonCode::Success,
         false => ReasonCode::NoMatchingSubscribers,
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::changes::Stamp;
 use super::{Group, Route};
 use crate::message::Publication;
 use crate::session::{Extras, Outbox, Terms};
@@ -17,7 +18,52 @@ pub(crate) struct Matches {
     identifiers: Vec<u32>,
 }
 
+/// The subscribers of the topic that a publisher has published to last: most publish to the same again.
+///
+/// It keeps an outbox from being freed until its owner publishes to another topic, or goes; a closed outbox is empty.
+#[derive(Debug, Default)]
+pub(crate) struct LastMatch {
+    topic: String,
+    /// `None` if the topic is all that is known.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) matches: Matches,
+}
+
+/// Subscribers above which looking them up is little of what the publication costs.
+const MOST_REMEMBERED: usize = 8;
+/// Bytes of a topic above which it is not worth its memory.
+const LONGEST_REMEMBERED: usize = 256;
+
+impl LastMatch {
+    #[inline]
+    pub(super) fn is_for(&self, topic: &str) -> bool {
+        self.topic == topic
+    }
+
+    /// Remembers the topic, and the subscribers if it is the topic of the last time: who changes topics all the time
+    /// does not pay for it.
+    pub(super) fn remember(&mut self, topic: &str, stamp: Stamp, found: &Matches) {
+        self.matches.clear();
+        self.stamp = None;
+        if topic.len() > LONGEST_REMEMBERED {
+            self.topic.clear();
+        } else if !self.is_for(topic) {
+            self.topic.clear();
+            self.topic.push_str(topic);
+        } else if found.len() <= MOST_REMEMBERED {
+            self.matches.copy(found);
+            self.stamp = Some(stamp);
+        }
+    }
+}
+
 impl Matches {
+    fn copy(&mut self, other: &Matches) {
+        self.routes.clone_from(&other.routes);
+        self.groups.clone_from(&other.groups);
+        self.filters = other.filters;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.routes.clear();
         self.groups.clear();

@@ -3,6 +3,7 @@
 //! Literal filters are spread over shards by hash, so that subscribing locks one of them; wildcard filters are in a
 //! trie of their own. A publisher holds a read lock while it collects the matches, and none while it delivers.
 
+mod changes;
 pub mod filters;
 mod matches;
 pub mod retained;
@@ -19,8 +20,9 @@ use parking_lot::RwLock;
 use crate::packet::QoS;
 use crate::session::{Extras, Outbox, Subscription};
 use crate::topic::TopicFilter;
+use changes::Changes;
 use filters::FilterIndex;
-pub(crate) use matches::Matches;
+pub(crate) use matches::{LastMatch, Matches};
 pub(crate) use retained_store::{Found, Full, RetainedStore};
 pub(crate) use shared::Group;
 
@@ -70,6 +72,7 @@ pub(crate) struct Router {
     literals: [RwLock<FilterIndex<Subscribers>>; SHARDS],
     wildcards: RwLock<FilterIndex<Subscribers>>,
     hasher: foldhash::fast::RandomState,
+    changes: Changes,
     subscriptions: AtomicUsize,
     shared_subscriptions: AtomicUsize,
     pub(crate) retained: RetainedStore,
@@ -83,6 +86,7 @@ impl Router {
             literals: std::array::from_fn(|_| RwLock::new(FilterIndex::new())),
             wildcards: RwLock::new(FilterIndex::new()),
             hasher: foldhash::fast::RandomState::default(),
+            changes: Changes::new(),
             subscriptions: AtomicUsize::new(0),
             shared_subscriptions: AtomicUsize::new(0),
             retained,
@@ -98,6 +102,7 @@ impl Router {
             None => insert_route(&mut subscribers.routes, route),
             Some(_) => subscribers.group(filter).join(route),
         };
+        self.changes.note(filter);
         if added {
             self.counter(filter).fetch_add(1, Ordering::Relaxed);
         }
@@ -116,10 +121,22 @@ impl Router {
         if subscribers.is_empty() {
             index.remove(filter.filter());
         }
+        self.changes.note(filter);
         if removed {
             self.counter(filter).fetch_sub(1, Ordering::Relaxed);
         }
         removed
+    }
+
+    /// The subscribers of this Topic Name: those of the last time, if it is the same and they are, or collected anew.
+    pub(crate) fn recall<'a>(&self, topic: &str, last: &'a mut LastMatch, anew: &'a mut Matches) -> &'a mut Matches {
+        if last.is_for(topic) && last.stamp.is_some_and(|stamp| self.changes.is_current(&stamp)) {
+            return &mut last.matches;
+        }
+        let stamp = self.changes.stamp(topic);
+        self.matching(topic, anew);
+        last.remember(topic, stamp, anew);
+        anew
     }
 
     /// Collects the subscribers of this Topic Name.

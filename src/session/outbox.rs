@@ -121,6 +121,8 @@ pub(crate) struct Appetite {
 pub(crate) struct Taken {
     pub(crate) qos0: Vec<Qos0>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// Buffers whose frames have been written.
+    pub(crate) emptied: Vec<Vec<u8>>,
 }
 
 /// See the module.
@@ -428,47 +430,43 @@ impl Inner {
         if size == 0 || size > wire.maximum_packet_size {
             return Err(Some(Discard::TooLarge));
         }
-        let payload_bytes = outgoing.publication().payload.len() as u32;
-        self.push_frame(limits, outgoing.qos0_frame(wire.version), terms.retain, payload_bytes)
-    }
-
-    fn push_frame(
-        &mut self,
-        limits: &OutboxLimits,
-        frame: &[u8],
-        retain: bool,
-        payload: u32,
-    ) -> Result<(), Option<Discard>> {
-        if self.qos0_bytes + self.queue_bytes + frame.len() + FRAMES_OVERHEAD > limits.bytes {
+        if self.qos0_bytes + self.queue_bytes + size + FRAMES_OVERHEAD > limits.bytes {
             return Err(Some(Discard::SlowSubscriber));
         }
-        let start = match self.qos0.back_mut() {
-            Some(Qos0::Frames {
-                bytes,
-                count,
-                payload_bytes,
-            }) if bytes.len() + frame.len() <= FRAMES_SIZE => {
-                let start = bytes.len();
-                bytes.extend_from_slice(frame);
-                *count += 1;
-                *payload_bytes += payload;
-                start
-            }
-            _ => {
-                self.qos0.push_back(Qos0::Frames {
-                    bytes: frame.to_vec(),
-                    count: 1,
-                    payload_bytes: payload,
-                });
-                self.qos0_bytes += FRAMES_OVERHEAD;
-                0
-            }
-        };
-        self.qos0_bytes += frame.len();
-        if let (true, Some(Qos0::Frames { bytes, .. })) = (retain, self.qos0.back_mut()) {
-            bytes[start] |= 1;
+        if !self.has_room_for_frame(size) {
+            self.qos0_bytes += FRAMES_OVERHEAD;
+            self.qos0.push_back(Qos0::Frames {
+                bytes: outgoing.spare(),
+                count: 0,
+                payload_bytes: 0,
+            });
         }
+        let payload = outgoing.publication().payload.len() as u32;
+        self.push_frame(outgoing.qos0_frame(wire.version), terms.retain, payload);
         Ok(())
+    }
+
+    /// Whether the last buffer of frames takes this one, too.
+    fn has_room_for_frame(&self, size: usize) -> bool {
+        matches!(self.qos0.back(), Some(Qos0::Frames { bytes, .. }) if bytes.len() + size <= FRAMES_SIZE)
+    }
+
+    /// Appends a frame to the last buffer.
+    fn push_frame(&mut self, frame: &[u8], retain: bool, payload: u32) {
+        let Some(Qos0::Frames {
+            bytes,
+            count,
+            payload_bytes,
+        }) = self.qos0.back_mut()
+        else {
+            return;
+        };
+        let start = bytes.len();
+        bytes.extend_from_slice(frame);
+        bytes[start] |= u8::from(retain);
+        *count += 1;
+        *payload_bytes += payload;
+        self.qos0_bytes += frame.len();
     }
 
     fn push_qos0_message(&mut self, limits: &OutboxLimits, delivery: Delivery) -> Result<(), Option<Discard>> {

@@ -12,7 +12,13 @@ use crate::time::Clock;
 pub(crate) struct FrameScratch {
     v3: Vec<u8>,
     v5: Vec<u8>,
+    /// Empty buffers that have been in outboxes, for the next ones: growing new ones costs more than filling them.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Spare buffers that are kept, and the bytes that such a buffer has at the most.
+const SPARES: usize = 64;
+const SPARE_SIZE: usize = 16 * 1024;
 
 /// A publication and the forms of it that were needed so far.
 #[derive(Debug)]
@@ -94,6 +100,11 @@ impl<'p> Outgoing<'p> {
         buffer
     }
 
+    /// An empty buffer.
+    pub(super) fn spare(&mut self) -> Vec<u8> {
+        self.frames.spare.pop().unwrap_or_default()
+    }
+
     /// Whether [`qos0_frame`](Outgoing::qos0_frame) says all that there is to say.
     pub(crate) fn has_plain_frame(&self) -> bool {
         self.publication.expires_at.is_none()
@@ -101,6 +112,14 @@ impl<'p> Outgoing<'p> {
 }
 
 impl FrameScratch {
+    /// Takes a buffer that is not needed any more.
+    pub(crate) fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARES && buffer.capacity() <= SPARE_SIZE {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
     /// Gives back the memory of unusually large frames.
     pub(crate) fn trim(&mut self) {
         const KEEP: usize = 64 * 1024;
