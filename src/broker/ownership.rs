@@ -145,15 +145,15 @@ impl Core {
         }
     }
 
-    fn offline(&self, session: Box<Session>) -> Offline {
+    fn offline(&self, session: Box<Session>) -> Box<Offline> {
         let now = self.clock.now();
         let interval = session.expiry_interval;
-        let mut offline = Offline {
+        let mut offline = Box::new(Offline {
             expires_at: (interval != u32::MAX).then(|| now.plus_seconds(interval)),
             will_at: session.will.as_ref().map(|will| now.plus_seconds(will.delay_interval)),
             session,
             timer: None,
-        };
+        });
         self.arm(&mut offline);
         offline
     }
@@ -213,7 +213,11 @@ impl Core {
         let queued = outbox.close();
         let mut scratch = RouteScratch::default();
         let mut lost = 0;
-        for delivery in inflight.into_unacknowledged().chain(forwarding).chain(queued) {
+        for delivery in inflight
+            .into_unacknowledged()
+            .chain(forwarding.into_iter())
+            .chain(queued)
+        {
             match delivery.share() {
                 Some(_) => self.reroute_shared(&delivery, &mut scratch),
                 None => lost += 1,

@@ -23,7 +23,7 @@ pub(crate) enum Entry {
         claimant: Option<oneshot::Sender<Owned>>,
     },
     /// The registry owns it.
-    Offline(Offline),
+    Offline(Box<Offline>),
 }
 
 impl Entry {

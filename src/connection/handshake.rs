@@ -24,7 +24,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Peer,
     core: &Arc<Core>,
     connections: usize,
-) -> Option<Client> {
+) -> Option<Box<Client>> {
     let limit = core.config.connect_timeout;
     let mut stopping = core.stopping.subscribe();
     let read = tokio::select! {
@@ -47,7 +47,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(client) => {
             link.keep(&mut input[size..end].to_vec(), 0, end - size);
             tracing::debug!(client = &*client.info.client_id, %peer, version = %client.version(), "connected");
-            Some(client)
+            Some(Box::new(client))
         }
         Err(refusal) => {
             refuse(link, core, &peer, &refusal).await;

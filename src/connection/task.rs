@@ -12,14 +12,15 @@ use super::link::Link;
 use crate::broker::{Due, TimerKey};
 use crate::codec::{decode, encode, frame};
 use crate::events::Event;
-use crate::handlers::{self, Client, Closing};
+use crate::handlers::{self, Client, Closing, Waiting};
 use crate::reason::ReasonCode;
 use crate::time::Millis;
 
 /// What the task remembers between batches.
 struct Task<'a, S> {
     link: &'a mut Link<S>,
-    client: Client,
+    /// Boxed, so that the futures which pass it on stay small.
+    client: Box<Client>,
     /// What listeners of events will be told.
     ending: ReasonCode,
     /// When the last packet arrived.
@@ -35,6 +36,15 @@ enum Wake {
     Input(Box<Batch>, usize),
     /// There is something in the outbox, or the socket takes output again.
     Work,
+}
+
+/// How far the packets of a batch have been handled.
+enum Handled<'a> {
+    All,
+    /// So far that others should run first.
+    Enough,
+    /// Up to one that waits for a hook.
+    Waits(Waiting<'a>),
 }
 
 /// Writes after which the task looks for input and signals again.
@@ -65,7 +75,7 @@ impl<S> Drop for Task<'_, S> {
 }
 
 /// Serves the client until its connection ends.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Client) {
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Box<Client>) {
     let heard = client.core.clock.now();
     let mut task = Task {
         link,
@@ -77,7 +87,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, c
     };
     task.arm();
     let closing = task.serve().await;
-    task.close(closing).await;
+    Box::pin(task.close(closing)).await;
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
@@ -125,29 +135,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         Ok(())
     }
 
-    async fn handle_input(&mut self, batch: &mut Batch, mut start: usize, end: usize) -> Result<(), Closing> {
+    async fn handle_input(&mut self, batch: &mut Batch, start: usize, end: usize) -> Result<(), Closing> {
         if start == end {
             return Ok(());
         }
-        let Batch { input, route, .. } = batch;
-        let max_packet_size = self.client.core.config.max_packet_size;
-        let before = start;
-        while let Some(frame) = frame::parse(&input[start..end], max_packet_size)? {
-            let packet = decode::packet(self.client.version(), &frame)?;
-            self.client.stats.packets_received += 1;
-            self.client.stats.bytes_received += frame.size as u64;
-            start += frame.size;
-            handlers::handle(&mut self.client, packet, route).await?;
-            if route.has_worked_long() {
-                route.wake_subscribers();
-                tokio::task::yield_now().await;
+        let mut here = start;
+        loop {
+            match self.handle_some(batch, &mut here, end)? {
+                Handled::All => break,
+                Handled::Enough => tokio::task::yield_now().await,
+                Handled::Waits(waiting) => waiting.await?,
             }
         }
-        if start > before || end - start > LARGE_PARTIAL {
+        if here > start || end - here > LARGE_PARTIAL {
             self.heard = self.client.core.clock.now();
         }
-        self.link.keep(input, start, end);
+        self.link.keep(&mut batch.input, here, end);
         Ok(())
+    }
+
+    /// Handles packets until there is something to wait for. Not async: what it needs is not kept by the connection.
+    fn handle_some<'a>(
+        &'a mut self,
+        batch: &'a mut Batch,
+        here: &mut usize,
+        end: usize,
+    ) -> Result<Handled<'a>, Closing> {
+        let Batch { input, route, .. } = batch;
+        let max_packet_size = self.client.core.config.max_packet_size;
+        let version = self.client.version();
+        while let Some(frame) = frame::parse(&input[*here..end], max_packet_size)? {
+            let packet = decode::packet(version, &frame)?;
+            self.client.stats.packets_received += 1;
+            self.client.stats.bytes_received += frame.size as u64;
+            *here += frame.size;
+            if handlers::may_wait(&self.client, &packet) {
+                return Ok(Handled::Waits(handlers::handle_and_wait(
+                    &mut self.client,
+                    packet,
+                    route,
+                )));
+            }
+            handlers::handle(&mut self.client, &packet, route)?;
+            if route.has_worked_long() {
+                route.wake_subscribers();
+                return Ok(Handled::Enough);
+            }
+        }
+        Ok(Handled::All)
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Result<Wake, Closing>> {

@@ -73,17 +73,17 @@ impl Client {
         let Some(appetite) = self.appetite() else { return false };
         let inflight = &self.session.inflight;
         let room = inflight.room(self.window());
-        if !self.session.replays.is_empty() {
+        if self.session.is_replaying() {
             return inflight.can_resend(self.window()) || (room > 0 && !self.replay_waits);
         }
         inflight.can_resend(self.window())
-            || (!self.session.forwarding.is_empty() && room > 0)
+            || (self.session.forwarding.len() > 0 && room > 0)
             || self.session.outbox.has_for(appetite)
     }
 
     /// The appetite for live messages, which wait until the retained ones have been sent.
     pub(crate) fn appetite_for_live(&self) -> Option<Appetite> {
-        self.appetite().filter(|_| self.session.replays.is_empty())
+        self.appetite().filter(|_| !self.session.is_replaying())
     }
 
     /// Publishes the will now, since the broker shuts down; `done` is dropped when that is done.

@@ -18,8 +18,9 @@ impl Client {
     /// What an earlier connection left unacknowledged goes first, in its order [MQTT-4.6.0-1].
     pub(crate) async fn deliver(&mut self, taken: &mut Taken) {
         self.resend();
-        while !self.session.replays.is_empty() {
-            if !self.replay().await {
+        while self.session.is_replaying() {
+            // Boxed: few connections wait for this at a time, and all have room for what is not.
+            if !Box::pin(self.replay()).await {
                 return;
             }
         }

@@ -10,6 +10,7 @@ mod subscribe;
 mod unsubscribe;
 
 use std::borrow::Cow;
+use std::pin::Pin;
 
 use crate::broker::RouteScratch;
 use crate::codec::{DecodeError, encode};
@@ -59,18 +60,47 @@ impl From<DecodeError> for Closing {
     }
 }
 
-/// Handles one packet. What it answers is appended to the client's output.
-///
-/// Waits only for hooks: without any, this never yields.
-pub(crate) async fn handle(client: &mut Client, packet: Packet<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+/// What a packet does that may have to wait for a hook. Boxed, so that a connection has room for what waiting takes only
+/// while it waits.
+pub(crate) type Waiting<'a> = Pin<Box<dyn Future<Output = Result<(), Closing>> + Send + 'a>>;
+
+/// Whether the packet is for [`handle_and_wait`], since there is a hook to be asked or told.
+#[inline]
+pub(crate) fn may_wait(client: &Client, packet: &Packet<'_>) -> bool {
+    let interests = &client.core.interests;
     match packet {
-        Packet::Publish(publish) => publish::handle(client, &publish, scratch).await,
-        Packet::Puback(ack) => acks::puback(client, &ack),
-        Packet::Pubrec(ack) => acks::pubrec(client, &ack),
-        Packet::Pubrel(ack) => acks::pubrel(client, &ack),
-        Packet::Pubcomp(ack) => acks::pubcomp(client, &ack),
-        Packet::Subscribe(subscribe) => subscribe::handle(client, &subscribe, scratch).await,
-        Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, &unsubscribe),
+        Packet::Publish(_) => interests.authorize_publish || interests.published,
+        Packet::Subscribe(_) => interests.authorize_subscribe,
+        _ => false,
+    }
+}
+
+/// Handles a packet for which [`may_wait`] is true.
+pub(crate) fn handle_and_wait<'a>(
+    client: &'a mut Client,
+    packet: Packet<'a>,
+    scratch: &'a mut RouteScratch,
+) -> Waiting<'a> {
+    Box::pin(async move {
+        match packet {
+            Packet::Publish(publish) => publish::ask_and_handle(client, &publish, scratch).await,
+            Packet::Subscribe(subscribe) => subscribe::ask_and_handle(client, &subscribe, scratch).await,
+            other => handle(client, &other, scratch),
+        }
+    })
+}
+
+/// Handles one packet. What it answers is appended to the client's output.
+#[inline]
+pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    match packet {
+        Packet::Publish(publish) => publish::handle(client, publish, scratch),
+        Packet::Puback(ack) => acks::puback(client, ack),
+        Packet::Pubrec(ack) => acks::pubrec(client, ack),
+        Packet::Pubrel(ack) => acks::pubrel(client, ack),
+        Packet::Pubcomp(ack) => acks::pubcomp(client, ack),
+        Packet::Subscribe(subscribe) => subscribe::handle(client, subscribe),
+        Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, unsubscribe),
         Packet::Pingreq => {
             // [MQTT-3.12.4-1]
             encode::pingresp(&mut client.output);
@@ -78,7 +108,7 @@ pub(crate) async fn handle(client: &mut Client, packet: Packet<'_>, scratch: &mu
             client.core.events.emit(|| Event::Ping(client.info.clone()));
             Ok(())
         }
-        Packet::Disconnect(disconnect) => Err(disconnect::handle(client, &disconnect)),
+        Packet::Disconnect(disconnect) => Err(disconnect::handle(client, disconnect)),
         // Without an Authentication Method in its CONNECT the client must not send AUTH [MQTT-4.12.0-7], and a CONNECT
         // with one has been refused.
         Packet::Auth(_) => Err(Closing::protocol_error(

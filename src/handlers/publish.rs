@@ -12,48 +12,47 @@ use crate::reason::ReasonCode;
 use crate::topic;
 
 /// Routes the message and acknowledges it, once it is as safe as the broker makes it [MQTT-3.3.4-1].
-pub(super) async fn handle(
-    client: &mut Client,
-    publish: &Publish<'_>,
-    scratch: &mut RouteScratch,
-) -> Result<(), Closing> {
-    client.stats.publish_received += 1;
-    client.stats.publish_bytes_received += publish.payload.len() as u64;
+pub(super) fn handle(client: &mut Client, publish: &Publish<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
     let alias = resolve_alias(client, publish)?;
     let topic = alias.as_deref().unwrap_or(publish.topic);
-    check_support(client, topic, publish)?;
-    if publish.qos == QoS::ExactlyOnce && is_known(client, publish.packet_id)? {
-        client.acknowledge(AckKind::Pubrec, publish.packet_id, ReasonCode::Success, None);
-        return Ok(());
-    }
-    if is_reserved(topic) {
-        acknowledge(
-            client,
-            publish,
-            ReasonCode::NotAuthorized,
-            Some("$SYS belongs to the broker"),
-        );
+    if is_settled(client, topic, publish)? {
         return Ok(());
     }
     let properties = publish.properties.forwardable();
-    let publication = Publication {
+    let publication = publication(client, topic, &properties, publish);
+    let reason = route(client, &publication, scratch);
+    acknowledge(client, publish, reason, None);
+    Ok(())
+}
+
+/// Checks whether the message may be published at all; whether it has been answered, and is not to be routed.
+fn is_settled(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result<bool, Closing> {
+    client.stats.publish_received += 1;
+    client.stats.publish_bytes_received += publish.payload.len() as u64;
+    check_support(client, topic, publish)?;
+    if publish.qos == QoS::ExactlyOnce && is_known(client, publish.packet_id)? {
+        client.acknowledge(AckKind::Pubrec, publish.packet_id, ReasonCode::Success, None);
+        return Ok(true);
+    }
+    if is_reserved(topic) {
+        let text = Some("$SYS belongs to the broker");
+        acknowledge(client, publish, ReasonCode::NotAuthorized, text);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn publication<'a>(client: &Client, topic: &'a str, properties: &'a [u8], publish: &Publish<'a>) -> Publication<'a> {
+    Publication {
         topic,
         payload: publish.payload,
-        properties: &properties,
+        properties,
         expires_at: publish
             .message_expiry_interval
             .map(|seconds| client.core.clock.now().plus_seconds(seconds)),
         qos: publish.qos,
         retain: publish.retain,
-    };
-    let interests = &client.core.interests;
-    if interests.authorize_publish || interests.published {
-        Box::pin(ask_and_route(client, publish, &publication, scratch)).await;
-    } else {
-        let reason = route(client, &publication, scratch);
-        acknowledge(client, publish, reason, None);
     }
-    Ok(())
 }
 
 /// The topic that a Topic Alias stands for, which is set if the packet has both (section 3.3.2.3.4).
@@ -127,12 +126,19 @@ fn route(client: &mut Client, publication: &Publication<'_>, scratch: &mut Route
     }
 }
 
-async fn ask_and_route(
+/// [`handle`], with hooks.
+pub(super) async fn ask_and_handle(
     client: &mut Client,
     publish: &Publish<'_>,
-    publication: &Publication<'_>,
     scratch: &mut RouteScratch,
-) {
+) -> Result<(), Closing> {
+    let alias = resolve_alias(client, publish)?;
+    let topic = alias.as_deref().unwrap_or(publish.topic);
+    if is_settled(client, topic, publish)? {
+        return Ok(());
+    }
+    let properties = publish.properties.forwardable();
+    let publication = &publication(client, topic, &properties, publish);
     // Those who were sent something before this must not wait for the hook.
     scratch.wake_subscribers();
     let core = Arc::clone(&client.core);
@@ -145,7 +151,8 @@ async fn ask_and_route(
             } else {
                 ReasonCode::NotAuthorized
             };
-            return acknowledge(client, publish, reason, None);
+            acknowledge(client, publish, reason, None);
+            return Ok(());
         }
     };
     let publication = &rewritten
@@ -158,6 +165,7 @@ async fn ask_and_route(
         scratch.wake_subscribers();
         core.tell_published(Some(&client.info), publication, false).await;
     }
+    Ok(())
 }
 
 /// Answers by the QoS [MQTT-3.3.4-1]. An MQTT 3 client can't be told that its message was refused: it gets a positive

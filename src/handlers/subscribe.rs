@@ -21,35 +21,36 @@ struct Granted {
 }
 
 /// Subscribes, answers with one code for each Topic Filter, then sends the retained messages.
-pub(super) async fn handle(
+pub(super) fn handle(client: &mut Client, subscribe: &Subscribe<'_>) -> Result<(), Closing> {
+    let mut outcomes = Vec::new();
+    for (filter, subscription) in parse_all(subscribe)? {
+        outcomes.push(grant(client, filter, subscription));
+    }
+    finish(client, subscribe.packet_id, outcomes)
+}
+
+/// [`handle`], with a hook that decides.
+pub(super) async fn ask_and_handle(
     client: &mut Client,
     subscribe: &Subscribe<'_>,
     scratch: &mut RouteScratch,
 ) -> Result<(), Closing> {
-    let mut codes = Vec::new();
-    let mut granted = Vec::new();
-    for (filter, options) in parse_all(subscribe)? {
-        let subscription = Subscription {
-            options,
-            identifier: subscribe.subscription_identifier,
-            replay: 0,
-        };
-        let outcome = if client.core.interests.authorize_subscribe {
-            scratch.wake_subscribers();
-            Box::pin(ask_and_grant(client, filter, subscription)).await
-        } else {
-            grant(client, filter, subscription)
-        };
-        codes.push(match outcome {
-            Ok(grant) => {
-                let code = granted_code(grant.subscription.options);
-                granted.push(grant);
-                code
-            }
-            Err(reason) => reason,
-        });
+    scratch.wake_subscribers();
+    let mut outcomes = Vec::new();
+    for (filter, subscription) in parse_all(subscribe)? {
+        outcomes.push(ask_and_grant(client, filter, subscription).await);
     }
-    answer(client, subscribe.packet_id, &codes)?;
+    finish(client, subscribe.packet_id, outcomes)
+}
+
+fn finish(client: &mut Client, packet_id: u16, outcomes: Vec<Result<Granted, ReasonCode>>) -> Result<(), Closing> {
+    let code = |outcome: &Result<Granted, ReasonCode>| match outcome {
+        Ok(granted) => granted_code(granted.subscription.options),
+        Err(reason) => *reason,
+    };
+    let codes: Vec<_> = outcomes.iter().map(code).collect();
+    answer(client, packet_id, &codes)?;
+    let granted: Vec<_> = outcomes.into_iter().flatten().collect();
     for granted in &granted {
         send_retained(client, granted);
     }
@@ -63,8 +64,13 @@ pub(super) async fn handle(
 }
 
 /// All filters, before anything is done for one of them: a packet with an ill-formed filter has no effect.
-fn parse_all(subscribe: &Subscribe<'_>) -> Result<Vec<(TopicFilter, SubscriptionOptions)>, Closing> {
-    let parse = |(text, options)| TopicFilter::parse(text).map(|filter| (filter, options));
+fn parse_all(subscribe: &Subscribe<'_>) -> Result<Vec<(TopicFilter, Subscription)>, Closing> {
+    let subscription = |options| Subscription {
+        options,
+        identifier: subscribe.subscription_identifier,
+        replay: 0,
+    };
+    let parse = |(text, options)| TopicFilter::parse(text).map(|filter| (filter, subscription(options)));
     let parsed = subscribe.filters.map(parse).collect::<Result<_, _>>();
     parsed.map_err(|error| Closing::told(ReasonCode::TopicFilterInvalid, error.to_string()))
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::reason::ReasonCode;
 
-/// Aliases that the client has set.
+/// Aliases that the client has set. The map is there when there is one: most clients have none.
 #[derive(Debug, Default)]
 pub(crate) struct AliasesIn {
     maximum: u16,
-    topics: HashMap<u16, Arc<str>, foldhash::fast::RandomState>,
+    topics: Option<Box<HashMap<u16, Arc<str>, foldhash::fast::RandomState>>>,
 }
 
 impl AliasesIn {
@@ -28,14 +28,15 @@ impl AliasesIn {
         if alias == 0 || alias > self.maximum {
             return Err(ReasonCode::TopicAliasInvalid);
         }
+        let topics = self.topics.get_or_insert_default();
         if topic.is_empty() {
-            return self.topics.get(&alias).cloned().ok_or(ReasonCode::ProtocolError);
+            return topics.get(&alias).cloned().ok_or(ReasonCode::ProtocolError);
         }
-        match self.topics.get(&alias) {
+        match topics.get(&alias) {
             Some(known) if **known == *topic => Ok(Arc::clone(known)),
             _ => {
                 let topic: Arc<str> = topic.into();
-                self.topics.insert(alias, Arc::clone(&topic));
+                topics.insert(alias, Arc::clone(&topic));
                 Ok(topic)
             }
         }
@@ -46,7 +47,7 @@ impl AliasesIn {
 #[derive(Debug, Default)]
 pub(crate) struct AliasesOut {
     maximum: u16,
-    aliases: HashMap<Arc<str>, u16, foldhash::fast::RandomState>,
+    aliases: Option<Box<HashMap<Arc<str>, u16, foldhash::fast::RandomState>>>,
 }
 
 /// How to name a topic in a PUBLISH.
@@ -73,16 +74,18 @@ impl AliasesOut {
         if self.maximum == 0 {
             return Naming::Plain;
         }
-        match self.aliases.get(topic) {
+        let aliases = self.aliases.as_ref();
+        let used = aliases.map_or(0, |aliases| aliases.len());
+        match aliases.and_then(|aliases| aliases.get(topic)) {
             Some(alias) => Naming::Alias(*alias),
-            None if self.aliases.len() < usize::from(self.maximum) => Naming::Introduce(self.aliases.len() as u16 + 1),
+            None if used < usize::from(self.maximum) => Naming::Introduce(used as u16 + 1),
             None => Naming::Plain,
         }
     }
 
     /// The PUBLISH that introduces the alias has been written.
     pub(crate) fn introduced(&mut self, topic: Arc<str>, alias: u16) {
-        self.aliases.insert(topic, alias);
+        self.aliases.get_or_insert_default().insert(topic, alias);
     }
 }
 

@@ -151,10 +151,10 @@ struct Inner {
     wants_queue: bool,
     signals: Signals,
     /// Publishers within the program that wait for room.
-    waiting: Vec<Waker>,
+    waiting: Option<Box<Vec<Waker>>>,
     /// Messages that had to make room in the current call, QoS 0 and others.
-    displaced_qos0: u64,
-    displaced: u64,
+    displaced_qos0: u32,
+    displaced: u32,
     /// Causes of discards that were already logged for this client.
     logged: u8,
 }
@@ -173,7 +173,7 @@ impl Outbox {
             wants_qos0: false,
             wants_queue: false,
             signals: Signals::default(),
-            waiting: Vec::new(),
+            waiting: None,
             displaced_qos0: 0,
             displaced: 0,
             logged: 0,
@@ -348,8 +348,9 @@ impl Outbox {
         if !inner.is_congested(&self.limits) {
             return Poll::Ready(());
         }
-        if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            inner.waiting.push(cx.waker().clone());
+        let waiting = inner.waiting.get_or_insert_default();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -367,8 +368,8 @@ impl Outbox {
 
     fn count_displaced(&self, inner: &mut Inner) -> [Option<Discard>; 2] {
         let (qos0, others) = (
-            std::mem::take(&mut inner.displaced_qos0),
-            std::mem::take(&mut inner.displaced),
+            u64::from(std::mem::take(&mut inner.displaced_qos0)),
+            u64::from(std::mem::take(&mut inner.displaced)),
         );
         let mut count = |cause, count| {
             if count > 0 {
@@ -545,7 +546,7 @@ impl Inner {
             let Some(item) = self.qos0.pop_front() else { return };
             self.qos0_bytes -= item.charge();
             let count = match item {
-                Qos0::Frames { count, .. } => u64::from(count),
+                Qos0::Frames { count, .. } => count,
                 Qos0::Message(_) => 1,
             };
             self.displaced_qos0 += count;
@@ -602,16 +603,21 @@ impl Inner {
         self.qos0 = VecDeque::new();
         self.qos0_bytes = 0;
         self.waker = None;
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.wake_waiting();
         self.signals.alarm = false;
         self.signals.close = None;
         self.signals.drain = None;
     }
 
     fn relieve(&mut self, limits: &OutboxLimits) {
-        if !self.waiting.is_empty() && !self.is_congested(limits) {
-            self.waiting.drain(..).for_each(Waker::wake);
+        if self.waiting.is_some() && !self.is_congested(limits) {
+            self.wake_waiting();
         }
+    }
+
+    fn wake_waiting(&mut self) {
+        let waiting = self.waiting.take();
+        waiting.into_iter().flat_map(|waiting| *waiting).for_each(Waker::wake);
     }
 
     fn is_congested(&self, limits: &OutboxLimits) -> bool {

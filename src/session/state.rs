@@ -21,6 +21,32 @@ pub(crate) struct Subscription {
     pub(crate) replay: u64,
 }
 
+/// Messages taken out of the outbox that a hook is being asked about. Boxed, since most brokers have no such hook.
+#[derive(Debug, Default)]
+pub(crate) struct Forwarding(Option<Box<VecDeque<Delivery>>>);
+
+impl Forwarding {
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |deliveries| deliveries.len())
+    }
+
+    pub(crate) fn extend(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+        self.0.get_or_insert_default().extend(deliveries);
+    }
+
+    pub(crate) fn front(&self) -> Option<&Delivery> {
+        self.0.as_ref()?.front()
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<Delivery> {
+        self.0.as_mut()?.pop_front()
+    }
+
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Delivery> {
+        self.0.into_iter().flat_map(|deliveries| *deliveries)
+    }
+}
+
 /// The subscriptions of a session by their Topic Filters.
 pub(crate) type Subscriptions = HashMap<TopicFilter, Subscription, foldhash::fast::RandomState>;
 
@@ -37,11 +63,11 @@ pub(crate) struct Session {
     /// Bytes of all Topic Filters.
     pub(crate) subscription_bytes: usize,
     /// Retained messages that new subscriptions have not been sent yet; live messages wait behind them.
-    pub(crate) replays: VecDeque<(u64, Replay)>,
+    replays: Option<Box<VecDeque<(u64, Replay)>>>,
     /// Replays begun in this session: the number of the next one.
     replayed: u64,
     /// Messages taken out of the outbox that a hook is being asked about.
-    pub(crate) forwarding: VecDeque<Delivery>,
+    pub(crate) forwarding: Forwarding,
     /// Seconds; 0 ends the session with its connection, `u32::MAX` is never.
     pub(crate) expiry_interval: u32,
     /// Set while the client is connected or the Will Delay Interval runs.
@@ -56,9 +82,9 @@ impl Session {
             inflight: Inflight::default(),
             inbound: InboundQos2::default(),
             subscription_bytes: 0,
-            replays: VecDeque::new(),
+            replays: None,
             replayed: 1,
-            forwarding: VecDeque::new(),
+            forwarding: Forwarding::default(),
             expiry_interval: 0,
             will: None,
         }
@@ -98,31 +124,44 @@ impl Session {
         if let Some(subscription) = self.subscriptions.get_mut(&replay.filter) {
             subscription.replay = self.replayed;
         }
-        self.replays.push_back((self.replayed, replay));
+        let replays = self.replays.get_or_insert_default();
+        replays.push_back((self.replayed, replay));
         self.replayed += 1;
-        if self.replays.len() > 2 * self.subscriptions.len() + 16 {
+        if replays.len() > 2 * self.subscriptions.len() + 16 {
             let subscriptions = &self.subscriptions;
-            self.replays
-                .retain(|(number, replay)| is_current(subscriptions, *number, replay));
+            replays.retain(|(number, replay)| is_current(subscriptions, *number, replay));
         }
+    }
+
+    /// Whether retained messages wait to be sent.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replays.is_some()
     }
 
     /// The replay whose turn it is.
     pub(crate) fn current_replay(&mut self) -> Option<&Replay> {
-        while let Some((number, replay)) = self.replays.front() {
+        let replays = self.replays.as_mut()?;
+        while let Some((number, replay)) = replays.front() {
             if is_current(&self.subscriptions, *number, replay) {
                 break;
             }
-            self.replays.pop_front();
+            replays.pop_front();
         }
-        self.replays.front().map(|(_, replay)| replay)
+        if replays.is_empty() {
+            self.replays = None;
+        }
+        self.replays.as_ref()?.front().map(|(_, replay)| replay)
     }
 
     /// The replay whose turn it is goes on at this topic; `None` if it is finished.
     pub(crate) fn move_replay(&mut self, cursor: Option<Arc<str>>) {
-        match (cursor, self.replays.front_mut()) {
+        let Some(replays) = &mut self.replays else { return };
+        match (cursor, replays.front_mut()) {
             (Some(cursor), Some((_, replay))) => replay.cursor = cursor,
-            _ => drop(self.replays.pop_front()),
+            _ => drop(replays.pop_front()),
+        }
+        if replays.is_empty() {
+            self.replays = None;
         }
     }
 }
