@@ -161,11 +161,8 @@ fn check_nul(text: &str) -> Result<(), TopicError> {
 /// Cheap to clone. Equal, ordered and hashed by the whole text, hence a map keyed by it can be asked with a `&str`.
 #[derive(Clone)]
 pub struct TopicFilter {
+    // All else follows from it: there are many filters, and few questions about each.
     text: Arc<str>,
-    levels: u32,
-    /// Where the filter starts behind `$share/ShareName/`; 0 if the subscription is not shared.
-    start: u16,
-    has_wildcard: bool,
 }
 
 impl TopicFilter {
@@ -177,15 +174,18 @@ impl TopicFilter {
     pub fn parse(text: &str) -> Result<TopicFilter, TopicError> {
         check_length(text.as_bytes())?;
         check_nul(text)?;
-        let start = filter_start(text)?;
-        let filter = &text[start..];
-        check_wildcards(filter)?;
-        Ok(TopicFilter {
-            text: Arc::from(text),
-            levels: levels(filter) as u32,
-            start: start as u16,
-            has_wildcard: has_wildcard(filter),
-        })
+        check_wildcards(&text[filter_start(text)?..])?;
+        Ok(TopicFilter { text: Arc::from(text) })
+    }
+
+    /// Where the filter starts behind `$share/ShareName/`; 0 if the subscription is not shared.
+    fn start(&self) -> usize {
+        filter_start(&self.text).unwrap_or_default()
+    }
+
+    /// The text, if it is all filter.
+    pub(crate) fn shareable(&self) -> Option<&Arc<str>> {
+        (self.start() == 0).then_some(&self.text)
     }
 
     /// The whole text as the client sent it.
@@ -197,26 +197,26 @@ impl TopicFilter {
     /// The ShareName of a Shared Subscription.
     #[must_use]
     pub fn share_name(&self) -> Option<&str> {
-        let end = usize::from(self.start).checked_sub(1)?;
+        let end = self.start().checked_sub(1)?;
         Some(&self.text[SHARE_PREFIX.len()..end])
     }
 
     /// The part that topics are matched with: all but `$share/ShareName/`.
     #[must_use]
     pub fn filter(&self) -> &str {
-        &self.text[usize::from(self.start)..]
+        &self.text[self.start()..]
     }
 
     /// Whether [`TopicFilter::filter`] has a wildcard; it matches exactly one Topic Name otherwise.
     #[must_use]
-    pub const fn has_wildcard(&self) -> bool {
-        self.has_wildcard
+    pub fn has_wildcard(&self) -> bool {
+        has_wildcard(self.filter())
     }
 
     /// Levels of [`TopicFilter::filter`].
     #[must_use]
-    pub const fn levels(&self) -> usize {
-        self.levels as usize
+    pub fn levels(&self) -> usize {
+        levels(self.filter())
     }
 
     /// Whether this Topic Name matches [`TopicFilter::filter`].

@@ -89,7 +89,7 @@ impl Client {
             qos: subscription.options.qos.min(message.qos()),
             // [MQTT3-3.3.1-8]
             retain: true,
-            extras: Extras::new(subscription.identifier.as_slice(), None),
+            extras: Extras::new(subscription.identifier.map(u32::from).as_slice(), None),
         };
         let delivery = Delivery::new(Arc::clone(message), terms);
         if self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {

@@ -1,5 +1,6 @@
 //! SUBSCRIBE from a client (section 3.8).
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Client, Closing};
@@ -67,7 +68,7 @@ fn finish(client: &mut Client, packet_id: u16, outcomes: Vec<Result<Granted, Rea
 fn parse_all(subscribe: &Subscribe<'_>) -> Result<Vec<(TopicFilter, Subscription)>, Closing> {
     let subscription = |options| Subscription {
         options,
-        identifier: subscribe.subscription_identifier,
+        identifier: subscribe.subscription_identifier.and_then(NonZeroU32::new),
         replay: 0,
     };
     let parse = |(text, options)| TopicFilter::parse(text).map(|filter| (filter, subscription(options)));

@@ -7,6 +7,8 @@ mod levels;
 mod slab;
 mod trie;
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 use trie::Trie;
 
@@ -21,7 +23,7 @@ use crate::topic::has_wildcard;
 /// a filter of 65,535 bytes can cost 3 MB. Hence a broker limits the levels of filters.
 #[derive(Debug)]
 pub struct FilterIndex<V> {
-    literal: HashMap<Box<str>, V>,
+    literal: HashMap<Arc<str>, V>,
     wildcard: Trie<V>,
 }
 
@@ -63,7 +65,19 @@ impl<V> FilterIndex<V> {
         if has_wildcard(filter) {
             self.wildcard.entry(filter)
         } else {
-            self.literal.entry(Box::from(filter)).or_default()
+            self.shared_entry(&Arc::from(filter))
+        }
+    }
+
+    /// [`entry`](FilterIndex::entry) for a text that the caller keeps, too: without wildcards it is not copied.
+    pub fn shared_entry(&mut self, filter: &Arc<str>) -> &mut V
+    where
+        V: Default,
+    {
+        if has_wildcard(filter) {
+            self.wildcard.entry(filter)
+        } else {
+            self.literal.entry(Arc::clone(filter)).or_default()
         }
     }
 

@@ -8,6 +8,7 @@ pub mod filters;
 mod matches;
 pub mod retained;
 mod retained_store;
+mod routes;
 mod shared;
 
 use std::hash::BuildHasher;
@@ -24,6 +25,7 @@ use changes::Changes;
 use filters::FilterIndex;
 pub(crate) use matches::{LastMatch, Matches};
 pub(crate) use retained_store::{Found, Full, RetainedStore};
+use routes::Routes;
 pub(crate) use shared::Group;
 
 /// A subscriber of one Topic Filter.
@@ -42,7 +44,7 @@ impl Route {
         let share = filter.share_name().is_some().then(|| filter.clone());
         Route {
             outbox,
-            extras: Extras::new(subscription.identifier.as_slice(), share),
+            extras: Extras::new(subscription.identifier.map(u32::from).as_slice(), share),
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
@@ -57,8 +59,7 @@ impl Route {
 /// Who subscribes to one Topic Filter.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    /// Sorted by [`Outbox::key`].
-    routes: Vec<Route>,
+    routes: Routes,
     /// The Shared Subscriptions of this filter; boxed, since most filters have none. Never an empty map.
     groups: Option<Box<Groups>>,
 }
@@ -97,9 +98,12 @@ impl Router {
     /// that no message is lost or delivered twice meanwhile [MQTT-3.8.4-4].
     pub(crate) fn subscribe(&self, filter: &TopicFilter, route: Route) {
         let mut index = self.index(filter).write();
-        let subscribers = index.entry(filter.filter());
+        let subscribers = match filter.shareable() {
+            Some(text) => index.shared_entry(text),
+            None => index.entry(filter.filter()),
+        };
         let added = match filter.share_name() {
-            None => insert_route(&mut subscribers.routes, route),
+            None => subscribers.routes.insert(route),
             Some(_) => subscribers.group(filter).join(route),
         };
         self.changes.note(filter);
@@ -115,7 +119,7 @@ impl Router {
             return false;
         };
         let removed = match filter.share_name() {
-            None => remove_route(&mut subscribers.routes, key),
+            None => subscribers.routes.remove(key),
             Some(_) => subscribers.leave_group(filter, key),
         };
         if subscribers.is_empty() {
@@ -142,7 +146,7 @@ impl Router {
     /// Collects the subscribers of this Topic Name.
     pub(crate) fn matching(&self, topic: &str, into: &mut Matches) {
         into.clear();
-        let mut collect = |subscribers: &Subscribers| into.add(&subscribers.routes, subscribers.groups());
+        let mut collect = |subscribers: &Subscribers| into.add(subscribers.routes.as_slice(), subscribers.groups());
         self.literal_shard(topic).read().for_each_match(topic, &mut collect);
         let wildcards = self.wildcards.read();
         if !wildcards.is_empty() {
@@ -214,31 +218,6 @@ impl Subscribers {
         }
         removed
     }
-}
-
-/// Whether the route is new, and not a replacement.
-fn insert_route(routes: &mut Vec<Route>, route: Route) -> bool {
-    match routes.binary_search_by_key(&route.outbox.key, |route| route.outbox.key) {
-        Ok(index) => {
-            routes[index] = route;
-            false
-        }
-        Err(index) => {
-            routes.insert(index, route);
-            true
-        }
-    }
-}
-
-fn remove_route(routes: &mut Vec<Route>, key: u64) -> bool {
-    let Ok(index) = routes.binary_search_by_key(&key, |route| route.outbox.key) else {
-        return false;
-    };
-    routes.remove(index);
-    if routes.capacity() > 4 * routes.len().max(4) {
-        routes.shrink_to(2 * routes.len());
-    }
-    true
 }
 
 #[cfg(test)]

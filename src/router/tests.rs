@@ -20,7 +20,7 @@ fn route(key: u64, identifier: Option<u32>) -> Route {
     };
     let subscription = Subscription {
         options: SubscriptionOptions::default(),
-        identifier,
+        identifier: identifier.and_then(std::num::NonZeroU32::new),
         replay: 0,
     };
     let outbox = Arc::new(Outbox::new(key, "client".into(), Arc::new(limits)));

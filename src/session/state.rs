@@ -1,6 +1,7 @@
 //! A Session, as its owner holds it.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::delivery::Delivery;
@@ -16,7 +17,7 @@ use crate::topic::TopicFilter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subscription {
     pub(crate) options: SubscriptionOptions,
-    pub(crate) identifier: Option<u32>,
+    pub(crate) identifier: Option<NonZeroU32>,
     /// The number of the replay of its retained messages.
     pub(crate) replay: u64,
 }
