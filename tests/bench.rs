@@ -50,7 +50,7 @@ fn messages_flow_in_every_shape() {
     check_flow("fanin --publishers 5 --qos 1 --mqtt 5");
     check_flow("shared --publishers 5 --members 3 --qos 1");
     check_flow("match --publishers 2 --topics 50 --filters 500");
-    check_flow("p2p --pairs 2 --frozen 1 --churn 500");
+    check_flow("p2p --pairs 2 --frozen 1 --churn 500 --keep-alive 60");
 }
 
 #[test]

@@ -32,6 +32,17 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--cfg",
     "--target",
     "--fuzz-dir",
+    "--example",
+    "--bench",
+    // benches/compare and benches/idle
+    "--rounds",
+    "--seconds",
+    "--shapes",
+    "--peers",
+    "--broker",
+    "--cores",
+    "--broker-cores",
+    "--latency-rate",
     // tests/run
     "--yes",
     "--only",
@@ -78,7 +89,8 @@ fn the_tables_of_the_readme_have_every_option() {
 
 #[test]
 fn no_document_names_an_option_that_does_not_exist() {
-    let options = options();
+    let mut options = options();
+    options.extend(shapes().into_values().flatten());
     let mut faults = Vec::new();
     for document in documents() {
         for word in words(&document.text, |c| {
@@ -91,6 +103,59 @@ fn no_document_names_an_option_that_does_not_exist() {
         }
     }
     assert!(faults.is_empty(), "unknown options:\n{}", faults.join("\n"));
+}
+
+/// What stands behind `broker bench SHAPE` in a line is an option of just that shape.
+#[test]
+fn every_command_of_the_load_generator_would_run() {
+    let shapes = shapes();
+    let mut faults = Vec::new();
+    for document in documents() {
+        let lines = document.text.lines();
+        for command in lines.flat_map(|line| line.split("broker bench ").skip(1)) {
+            // A command ends with its code span, and its output may follow.
+            let command = command.split('`').next().unwrap_or_default();
+            let mut words = command.split_whitespace();
+            let Some(shape) = words
+                .next()
+                .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+            else {
+                continue;
+            };
+            match shapes.get(shape) {
+                None => faults.push(format!("{}: broker bench {shape}", document.name)),
+                Some(options) => faults.extend(
+                    words
+                        .filter(|word| word.starts_with("--") && !options.contains_key(*word))
+                        .map(|word| format!("{}: broker bench {shape} {word}", document.name)),
+                ),
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "unknown shapes, or options of another one:\n{}",
+        faults.join("\n")
+    );
+}
+
+/// A row is for one shape if its first cell names that shape, too.
+#[test]
+fn every_option_of_the_load_generator_has_a_row_with_its_default() {
+    let shapes = shapes();
+    let table = table_rows("docs/bench.md");
+    for (shape, options) in &shapes {
+        let is_for_it = |row: &&String| {
+            let cell = first_cell(row);
+            let names = words(&cell, |c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            let mut named = names.filter(|word| shapes.contains_key(*word)).peekable();
+            named.peek().is_none() || named.any(|word| word == shape)
+        };
+        let rows: Vec<_> = table.iter().filter(is_for_it).cloned().collect();
+        for (name, described) in options.iter().filter(|(name, _)| *name != "--help") {
+            check_row("docs/bench.md", name, described, &rows);
+        }
+    }
 }
 
 #[test]
@@ -194,26 +259,56 @@ fn the_parsers_read_what_they_should() {
     );
     assert_eq!(help["--host"].default.as_deref(), Some("all interfaces, IPv4 and IPv6"));
     assert!(help.len() > 25 && help["--version"].variable.is_none());
+    let shapes = shapes();
+    assert_eq!(shapes["match"]["--topics"].default.as_deref(), Some("10000"));
+    assert!(
+        shapes.len() >= 9 && !shapes["conn"].contains_key("--pairs"),
+        "{:?}",
+        shapes.keys()
+    );
 }
 
 // ---- the program ----------------------------------------------------------------------------------------------------
 
-/// The options in the output of `broker --help`.
+/// The options of the broker.
 fn options() -> BTreeMap<String, Described> {
+    described_by(&help(&["--help"]))
+}
+
+/// The shapes of load that `broker bench` knows, with their options.
+fn shapes() -> BTreeMap<String, BTreeMap<String, Described>> {
+    let help_of_all = help(&["bench", "--help"]);
+    let (_, commands) = help_of_all.split_once("Commands:\n").expect("has shapes");
+    let (commands, _) = commands.split_once("\n\n").expect("the list ends");
+    // The lines of a description that goes on are further in.
+    let names = commands
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names
+        .filter(|name| !name.is_empty())
+        .map(|name| (name.to_owned(), described_by(&help(&["bench", name, "--help"]))))
+        .collect()
+}
+
+fn help(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
     // A value that is set would stand in the help.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BROKER_")) {
         command.env_remove(name);
     }
-    let output = command.arg("--help").output().expect("the broker runs");
+    let output = command.args(arguments).output().expect("the broker runs");
     assert!(output.status.success(), "{output:?}");
-    let help = String::from_utf8(output.stdout).expect("is UTF-8");
+    String::from_utf8(output.stdout).expect("is UTF-8")
+}
+
+/// The options that the text explains.
+fn described_by(help: &str) -> BTreeMap<String, Described> {
     let mut options = BTreeMap::new();
     // The paragraphs of one option go together, and a line may be broken within brackets.
-    for text in split_before(&help, |line| {
+    for text in split_before(help, |line| {
         line.trim_start().starts_with('-') && line.find("--").is_some_and(|at| at < 8)
     }) {
-        let name = words(text, |c| c.is_ascii_lowercase() || c == '-').find(|word| word.starts_with("--"));
+        let name = words(text, is_of_an_option).find(|word| word.starts_with("--"));
         if let Some(name) = name {
             options.insert(
                 name.trim_end_matches('-').trim_end_matches('.').to_owned(),
@@ -342,9 +437,7 @@ fn table_rows(name: &str) -> Vec<String> {
 
 /// The row whose first cell names the option also has its variable and its default.
 fn check_row(document: &str, name: &str, described: &Described, table: &[String]) {
-    let first_cell = |row: &str| row.replace("\\|", "/").split('|').nth(1).unwrap_or_default().to_owned();
-    let is_row =
-        |row: &&String| words(&first_cell(row), |c| c.is_ascii_lowercase() || c == '-').any(|word| word == name);
+    let is_row = |row: &&String| words(&first_cell(row), is_of_an_option).any(|word| word == name);
     let row = table
         .iter()
         .find(is_row)
@@ -362,6 +455,14 @@ fn check_row(document: &str, name: &str, described: &Described, table: &[String]
             .any(|cell| *cell == *default || default.starts_with(&format!("{cell}, ")));
         assert!(has_default, "{document}: {name} has the default {default}: {row}");
     }
+}
+
+fn first_cell(row: &str) -> String {
+    row.replace("\\|", "/").split('|').nth(1).unwrap_or_default().to_owned()
+}
+
+fn is_of_an_option(c: char) -> bool {
+    c.is_ascii_lowercase() || c == '-'
 }
 
 /// Runs of characters that belong to a word.

@@ -23,6 +23,7 @@ pub(super) struct Terms<'a> {
     pub(super) qos: QoS,
     pub(super) clean: bool,
     pub(super) session_expiry_interval: u32,
+    pub(super) keep_alive: u16,
     pub(super) username: Option<&'a str>,
     pub(super) password: Option<&'a str>,
 }
@@ -35,6 +36,7 @@ impl<'a> Terms<'a> {
             qos: common.qos(),
             clean: true,
             session_expiry_interval: 0,
+            keep_alive: common.keep_alive,
             username: common.username.as_deref(),
             password: common.password.as_deref(),
         })
@@ -47,7 +49,7 @@ impl<'a> Terms<'a> {
             version: self.version,
             client_id,
             clean: self.clean,
-            keep_alive: 0,
+            keep_alive: self.keep_alive,
             session_expiry_interval: self.session_expiry_interval,
             username: self.username,
             password: self.password,

@@ -128,6 +128,9 @@ pub(super) struct Common {
     /// Messages of a publisher that are under way at a time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub(super) window: u64,
+    /// Keep Alive of the clients, in seconds; they send no PINGREQ, so it must be longer than the run
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) keep_alive: u16,
     /// User name
     #[arg(long)]
     pub(super) username: Option<String>,
