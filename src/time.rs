@@ -1,6 +1,8 @@
 //! Absolute time in milliseconds, for everything that is due at some point: expiry, Will Delay, time-outs.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch. Absolute, so that it means the same in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +44,8 @@ impl Millis {
 }
 
 /// The broker's clock: set by the system's at the start and monotonic from then on, so that a step of the system's
-/// clock neither expires sessions nor keeps them.
+/// clock neither expires sessions nor keeps them. It is tokio's, as that of every time-out is: where tests pause or
+/// advance that one, sessions and messages expire with it. Without tokio's `test-util` it reads the system's directly.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -63,13 +66,11 @@ impl Clock {
     }
 
     /// The instant of tokio's clock at which `at` is reached.
-    pub(crate) fn instant(&self, at: Millis) -> tokio::time::Instant {
+    pub(crate) fn instant(&self, at: Millis) -> Instant {
         let offset = at.since(Millis(self.started_unix));
-        tokio::time::Instant::from_std(
-            self.started
-                .checked_add(offset)
-                .unwrap_or_else(|| self.started + FAR_AWAY),
-        )
+        self.started
+            .checked_add(offset)
+            .unwrap_or_else(|| self.started + FAR_AWAY)
     }
 
     pub(crate) fn uptime(&self) -> Duration {
