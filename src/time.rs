@@ -79,3 +79,18 @@ impl Clock {
 }
 
 const FAR_AWAY: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_stands_and_moves_with_tokios() {
+        let clock = Clock::start();
+        let started = clock.now();
+        assert_eq!(clock.instant(started), Instant::now());
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert_eq!(clock.now(), started.plus_seconds(86_400));
+        assert_eq!(clock.instant(clock.now()), Instant::now());
+    }
+}
