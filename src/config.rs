@@ -68,7 +68,8 @@ pub struct Config {
     pub write_timeout: Duration,
     /// Time between updates of the `$SYS` topics; `None` turns them off.
     pub sys_interval: Option<Duration>,
-    /// Publish `$SYS/<broker id>/…` with the names of Aedes beside `$SYS/broker/…`.
+    /// Publish `$SYS/<broker id>/…` with the names of Aedes beside `$SYS/broker/…`, and there also which clients come,
+    /// go, subscribe and unsubscribe.
     pub aedes_sys_topics: bool,
     /// Time that a shutdown may take to flush to the clients.
     pub drain_timeout: Duration,

@@ -345,17 +345,24 @@ fn split_before(text: &str, begins: impl Fn(&str) -> bool) -> Vec<&str> {
     starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
 }
 
-/// The retained topics below `$SYS`, with `<id>` for the broker's own identifier.
+/// The topics below `$SYS`, with `<id>` for the broker's own identifier: retained ones, heartbeats, and those that tell
+/// of a client which comes, subscribes, unsubscribes and goes.
 fn published_sys_topics() -> BTreeSet<String> {
     let broker = Broker::start(&["--sys-interval", "0.05", "--aedes-sys-topics"]);
     let id = after_an_update(&broker);
     let mut reader = broker.v5("reader");
     reader.subscribe("$SYS/#", 0);
-    // The retained messages come directly behind the SUBACK.
-    reader.send(Packet::Pingreq);
+    // The retained messages come first.
+    let mut client = broker.v5("client");
+    client.subscribe("a", 0);
+    client.unsubscribe("a");
+    client.disconnect();
     let mut topics = BTreeSet::new();
-    while let Packet::Publish(publish) = reader.recv() {
-        topics.insert(publish.topic.replace(&format!("$SYS/{id}/"), "$SYS/<id>/"));
+    while !["heartbeat", "disconnect/clients"]
+        .iter()
+        .all(|name| topics.contains(&format!("$SYS/<id>/{name}")))
+    {
+        topics.insert(reader.message().topic.replace(&format!("$SYS/{id}/"), "$SYS/<id>/"));
     }
     topics
 }

@@ -216,15 +216,7 @@ fn options() {
     reader.assert_silent_until_ping();
 
     let aedes = Broker::start(&["--sys-interval", "0.1", "--aedes-sys-topics"]);
-    let mut reader = aedes.v5("reader");
-    reader.subscribe("$SYS/+/clients/connected", 0);
-    let topic = loop {
-        let topic = reader.message().topic;
-        if topic != "$SYS/broker/clients/connected" {
-            break topic;
-        }
-    };
-    let prefix = topic.trim_end_matches("clients/connected");
+    let prefix = format!("$SYS/{}/", heartbeat(&mut aedes.v5("reader")));
     for name in [
         "version",
         "uptime",
@@ -233,5 +225,148 @@ fn options() {
         "retained/messages/count",
     ] {
         read(&aedes, &format!("{prefix}{name}"), 1);
+    }
+}
+
+/// The identifier of the broker, from two heartbeats of Aedes: at the interval, and not retained.
+fn heartbeat(reader: &mut Client) -> String {
+    reader.subscribe("$SYS/+/heartbeat", 1);
+    let id = reader.message().text().to_owned();
+    let beat = reader.message();
+    assert_eq!((&*beat.topic, beat.text()), (&*format!("$SYS/{id}/heartbeat"), &*id));
+    assert_eq!((beat.qos, beat.retain), (0, false));
+    reader.send(Unsubscribe::new(1).filter("$SYS/+/heartbeat"));
+    while !matches!(reader.recv(), Packet::Unsuback(_)) {}
+    id
+}
+
+/// A client that is told what Aedes tells of clients.
+struct Told {
+    client: Client,
+    prefix: String,
+}
+
+impl Told {
+    fn by(broker: &Broker) -> Told {
+        let mut client = broker.connect(Connect::v311("told"));
+        let prefix = format!("$SYS/{}/", heartbeat(&mut client));
+        let filters = [
+            "new/clients",
+            "new/subscribes",
+            "new/unsubscribes",
+            "disconnect/clients",
+        ];
+        let filter = |subscribe: Subscribe, name: &&str| subscribe.filter(&format!("{prefix}{name}"), 1);
+        client.send(filters.iter().fold(Subscribe::new(2), filter));
+        assert_eq!(client.recv_suback().codes, [1; 4]);
+        let subs = filters.map(|name| format!(r#"{{"topic":"{prefix}{name}","qos":1}}"#));
+        let mut told = Told { client, prefix };
+        // It hears of its own SUBSCRIBE first.
+        told.expect(
+            "new/subscribes",
+            &format!(r#"{{"clientId":"told","subs":[{}]}}"#, subs.join(",")),
+        );
+        told
+    }
+
+    /// The next event has this name and payload.
+    fn expect(&mut self, name: &str, payload: &str) {
+        let event = self.client.message();
+        let topic = format!("{}{name}", self.prefix);
+        assert_eq!((&*event.topic, event.text()), (&*topic, payload));
+        assert_eq!((event.qos, event.retain), (0, false));
+    }
+}
+
+const AEDES: [&str; 3] = ["--sys-interval", "0.1", "--aedes-sys-topics"];
+
+/// Aedes tells which clients come and go, and not of those that are refused.
+#[test]
+fn aedes_tells_of_clients() {
+    let broker = Broker::start(&AEDES);
+    let mut told = Told::by(&broker);
+    for version in Version::ALL {
+        let mut first = broker.connect(Connect::new(version, "ann"));
+        told.expect("new/clients", "ann");
+        let second = broker.connect(Connect::new(version, "ann"));
+        first.expect_cut(code::SESSION_TAKEN_OVER);
+        told.expect("disconnect/clients", "ann");
+        told.expect("new/clients", "ann");
+        second.kill();
+        told.expect("disconnect/clients", "ann");
+    }
+    broker.expect_refused(Connect::v5("bob").will(Will::new("$SYS/a", "x")), code::NOT_AUTHORIZED);
+    broker.v5("cy").disconnect();
+    told.expect("new/clients", "cy");
+    told.expect("disconnect/clients", "cy");
+}
+
+/// Aedes tells of each SUBSCRIBE and UNSUBSCRIBE as JSON: options as the client sent them, the QoS as granted.
+#[test]
+fn aedes_tells_of_subscriptions() {
+    let broker = Broker::start(&[&AEDES[..], &["--max-subscriptions", "5", "--max-qos", "1"]].concat());
+    let mut told = Told::by(&broker);
+    let mut client = broker.connect(Connect::v311("say \"a\\b\""));
+    told.expect("new/clients", "say \"a\\b\"");
+    client.send(Subscribe::new(1).filter("a/+", 0).filter("b\u{1}\n\u{e9}", 2));
+    client.recv_suback();
+    let subs = "[{\"topic\":\"a/+\",\"qos\":0},{\"topic\":\"b\\u0001\\n\u{e9}\",\"qos\":1}]";
+    let name = r#"say \"a\\b\""#;
+    told.expect("new/subscribes", &format!(r#"{{"clientId":"{name}","subs":{subs}}}"#));
+    client.send(Unsubscribe::new(2).filter("a/+").filter("never"));
+    client.recv_unsuback();
+    told.expect(
+        "new/unsubscribes",
+        &format!(r#"{{"clientId":"{name}","subs":["a/+","never"]}}"#),
+    );
+
+    let mut client = broker.v5("v5");
+    told.expect("new/clients", "v5");
+    let options = 2 | Subscribe::NO_LOCAL | Subscribe::RETAIN_AS_PUBLISHED | Subscribe::RETAIN_NEVER;
+    let subscribe = Subscribe::new(1).prop(Prop::subscription_id(300));
+    client.send((0..6).fold(subscribe, |subscribe, n| subscribe.filter(&n.to_string(), options)));
+    let codes = client.recv_suback().codes;
+    assert_eq!(codes, [1, 1, 1, 1, 1, code::QUOTA_EXCEEDED]);
+    let rest = r#""nl":true,"rap":true,"rh":2,"subscriptionIdentifier":300"#;
+    let sub = |(n, qos)| format!(r#"{{"topic":"{n}","qos":{qos},{rest}}}"#);
+    let subs: Vec<_> = (0..6).zip([1, 1, 1, 1, 1, 128]).map(sub).collect();
+    told.expect(
+        "new/subscribes",
+        &format!(r#"{{"clientId":"v5","subs":[{}]}}"#, subs.join(",")),
+    );
+}
+
+/// An event is no larger than what a client may send.
+#[test]
+fn what_aedes_tells_is_bounded() {
+    let broker = Broker::start(&[&AEDES[..], &["--max-packet-size", "1000"]].concat());
+    let mut told = Told::by(&broker);
+    let mut client = broker.v5("client");
+    told.expect("new/clients", "client");
+    for count in [100, 1] {
+        client.send((0..count).fold(Subscribe::new(1), |subscribe, _| subscribe.filter("a", 0)));
+        client.recv_suback();
+    }
+    let one = r#"{"topic":"a","qos":0,"nl":false,"rap":false,"rh":0}"#;
+    told.expect("new/subscribes", &format!(r#"{{"clientId":"client","subs":[{one}]}}"#));
+}
+
+/// Aedes tells nothing unless both the option and the interval ask for it.
+#[test]
+fn aedes_tells_only_on_request() {
+    for options in [
+        &["--sys-interval", "0.1"][..],
+        &["--sys-interval", "0", "--aedes-sys-topics"],
+    ] {
+        let broker = Broker::start(options);
+        let mut reader = broker.v5("reader");
+        for filter in ["$SYS/+/heartbeat", "$SYS/+/new/#", "$SYS/+/disconnect/#"] {
+            reader.subscribe(filter, 0);
+        }
+        broker.let_time_pass();
+        let mut client = broker.v5("client");
+        client.subscribe("a", 0);
+        client.unsubscribe("a");
+        reader.assert_nothing_from(&mut client);
     }
 }

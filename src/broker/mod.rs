@@ -1,5 +1,6 @@
 //! The broker's core: sessions and who owns them, routing, wills, timers, `$SYS`.
 
+mod aedes;
 mod core;
 mod ownership;
 pub(crate) mod program;
@@ -7,6 +8,7 @@ mod registry;
 pub(crate) mod sys;
 mod timers;
 
+pub(crate) use self::aedes::AedesEvent;
 pub(crate) use self::core::{Core, Origin, RouteScratch};
 pub(crate) use ownership::{Claimed, Owned};
 pub(crate) use timers::{Due, TimerKey};

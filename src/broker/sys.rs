@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::aedes::AedesEvent;
 use super::core::{Core, RouteScratch};
 use crate::message::Publication;
 use crate::packet::QoS;
@@ -53,6 +54,7 @@ impl<'a> Publisher<'a> {
         if self.aedes_prefix.is_some() {
             self.aedes();
         }
+        self.core.tell_aedes(AedesEvent::Heartbeat, &mut self.scratch);
         self.scratch.trim();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::{Agreed, Client};
 use super::{publish, subscribe};
-use crate::broker::{Claimed, Core};
+use crate::broker::{AedesEvent, Claimed, Core, RouteScratch};
 use crate::codec::decode::ConnectError;
 use crate::codec::encode::{self, Connack};
 use crate::config::Config;
@@ -149,6 +149,7 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
             .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
     }
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
+    core.tell_aedes(AedesEvent::Connected(&client.info), &mut RouteScratch::default());
     Ok(client)
 }
 

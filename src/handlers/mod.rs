@@ -99,8 +99,8 @@ pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut Rou
         Packet::Pubrec(ack) => acks::pubrec(client, ack),
         Packet::Pubrel(ack) => acks::pubrel(client, ack),
         Packet::Pubcomp(ack) => acks::pubcomp(client, ack),
-        Packet::Subscribe(subscribe) => subscribe::handle(client, subscribe),
-        Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, unsubscribe),
+        Packet::Subscribe(subscribe) => subscribe::handle(client, subscribe, scratch),
+        Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, unsubscribe, scratch),
         Packet::Pingreq => {
             // [MQTT-3.12.4-1]
             encode::pingresp(&mut client.output);

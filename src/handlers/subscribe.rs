@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Client, Closing};
-use crate::broker::RouteScratch;
+use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
 use crate::events::Event;
 use crate::hooks::SubscribeVerdict;
@@ -22,12 +22,16 @@ struct Granted {
 }
 
 /// Subscribes, answers with one code for each Topic Filter, then sends the retained messages.
-pub(super) fn handle(client: &mut Client, subscribe: &Subscribe<'_>) -> Result<(), Closing> {
+pub(super) fn handle(
+    client: &mut Client,
+    subscribe: &Subscribe<'_>,
+    scratch: &mut RouteScratch,
+) -> Result<(), Closing> {
     let mut outcomes = Vec::new();
     for (filter, subscription) in parse_all(subscribe)? {
         outcomes.push(grant(client, filter, subscription));
     }
-    finish(client, subscribe.packet_id, outcomes)
+    finish(client, subscribe, outcomes, scratch)
 }
 
 /// [`handle`], with a hook that decides.
@@ -41,16 +45,21 @@ pub(super) async fn ask_and_handle(
     for (filter, subscription) in parse_all(subscribe)? {
         outcomes.push(ask_and_grant(client, filter, subscription).await);
     }
-    finish(client, subscribe.packet_id, outcomes)
+    finish(client, subscribe, outcomes, scratch)
 }
 
-fn finish(client: &mut Client, packet_id: u16, outcomes: Vec<Result<Granted, ReasonCode>>) -> Result<(), Closing> {
+fn finish(
+    client: &mut Client,
+    subscribe: &Subscribe<'_>,
+    outcomes: Vec<Result<Granted, ReasonCode>>,
+    scratch: &mut RouteScratch,
+) -> Result<(), Closing> {
     let code = |outcome: &Result<Granted, ReasonCode>| match outcome {
         Ok(granted) => granted_code(granted.subscription.options),
         Err(reason) => *reason,
     };
     let codes: Vec<_> = outcomes.iter().map(code).collect();
-    answer(client, packet_id, &codes)?;
+    answer(client, subscribe.packet_id, &codes)?;
     let granted: Vec<_> = outcomes.into_iter().flatten().collect();
     for granted in &granted {
         send_retained(client, granted);
@@ -61,6 +70,8 @@ fn finish(client: &mut Client, packet_id: u16, outcomes: Vec<Result<Granted, Rea
             filters: granted.iter().map(|granted| granted.filter.clone()).collect(),
         });
     }
+    let event = AedesEvent::Subscribed(&client.info, subscribe, &codes);
+    client.core.tell_aedes(event, scratch);
     Ok(())
 }
 

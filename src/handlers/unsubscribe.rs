@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Client, Closing};
+use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
 use crate::events::Event;
 use crate::packet::Unsubscribe;
@@ -11,7 +12,11 @@ use crate::topic::TopicFilter;
 
 /// Ends subscriptions and answers with one code for each Topic Filter, also if there was nothing to end
 /// [MQTT-3.10.4-5]. Messages that are queued already are still delivered [MQTT-3.10.4-3].
-pub(super) fn handle(client: &mut Client, unsubscribe: &Unsubscribe<'_>) -> Result<(), Closing> {
+pub(super) fn handle(
+    client: &mut Client,
+    unsubscribe: &Unsubscribe<'_>,
+    scratch: &mut RouteScratch,
+) -> Result<(), Closing> {
     let codes: Vec<_> = unsubscribe.filters.map(|filter| end(client, filter)).collect();
     let limit = client.agreed.maximum_packet_size;
     let identifier = unsubscribe.packet_id;
@@ -33,6 +38,8 @@ pub(super) fn handle(client: &mut Client, unsubscribe: &Unsubscribe<'_>) -> Resu
         client: Arc::clone(&client.info),
         filters: unsubscribe.filters.map(Box::from).collect(),
     });
+    let event = AedesEvent::Unsubscribed(&client.info, unsubscribe);
+    client.core.tell_aedes(event, scratch);
     Ok(())
 }
 

@@ -255,6 +255,7 @@ fn published() {
         });
     let mut config = crate::harness::config();
     config.sys_interval = Some(std::time::Duration::from_millis(10));
+    config.aedes_sys_topics = true;
     let embedded = Embedded::launch(config, Some(script));
     let mut subscription = embedded.subscribe("#", 1);
     for version in Version::ALL {

@@ -144,6 +144,7 @@ fn settings(script: &mut Script<'_>) -> (Config, usize, u8) {
     config.retain = !is_set(3);
     config.empty_client_id = !is_set(4);
     config.sys_interval = is_set(5).then_some(Duration::from_secs(7));
+    config.aedes_sys_topics = is_set(7);
     let pipe = if is_set(6) { 48 } else { 8192 };
     (config, pipe, ending)
 }
