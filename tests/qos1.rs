@@ -63,10 +63,7 @@ fn new_messages_have_unused_identifiers_and_no_dup() {
 fn unacknowledged_messages_are_sent_again_on_resume() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a/+", 1);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a/+", 1);
         publisher.publish_numbers("a/b", 0..5, 1);
         let sent: Vec<Publish> = (0..5).map(|_| subscriber.recv_publish()).collect();
         subscriber.ack(&sent[1]);
@@ -99,10 +96,7 @@ fn unacknowledged_messages_are_sent_again_on_resume() {
 fn unacknowledged_messages_are_sent_again_after_a_takeover() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut first = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        first.subscribe("a", 1);
+        let (connect, mut first, mut publisher) = broker.lasting_pair(version, "a", 1);
         publisher.publish_numbers("a", 0..2, 1);
         let sent = [first.recv_publish(), first.recv_publish()];
         let mut second = broker.resume(connect);

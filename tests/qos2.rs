@@ -272,10 +272,7 @@ fn a_pubrec_without_subscribers_is_released() {
 fn resume_before_the_pubrec_repeats_the_publish() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         publisher.publish("a", "x", 2);
         let sent = subscriber.recv_publish();
         for _ in 0..2 {
@@ -294,10 +291,7 @@ fn resume_before_the_pubrec_repeats_the_publish() {
 fn resume_before_the_pubcomp_repeats_the_pubrel() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         publisher.publish("a", "x", 2);
         let id = subscriber.recv_publish().id;
         subscriber.send(Packet::Pubrec(Ack::new(id)));
@@ -321,10 +315,7 @@ fn resume_before_the_pubcomp_repeats_the_pubrel() {
 fn resume_after_the_pubcomp_repeats_nothing() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         publisher.publish("a", "x", 2);
         subscriber.expect_message("a", "x");
         subscriber.disconnect();
@@ -339,10 +330,7 @@ fn resume_after_the_pubcomp_repeats_nothing() {
 fn every_state_is_resumed_at_once() {
     for version in Version::ALL {
         let broker = Broker::start(&["--max-inflight", "4"]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         publisher.publish_numbers("a", 0..7, 2);
         let first = subscriber.recv_publish();
         let mut sent = vec![
@@ -430,10 +418,7 @@ fn a_pubrec_for_an_unknown_identifier_is_answered() {
 fn acks_for_nothing_change_nothing() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         subscriber.send(Packet::Pubcomp(Ack::new(3)));
         subscriber.ping();
         publisher.publish("a", "x", 2);

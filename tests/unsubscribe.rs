@@ -130,10 +130,7 @@ fn no_new_messages_come_after_an_unsubscribe() {
 fn deliveries_that_have_begun_are_completed() {
     for version in Version::ALL {
         let broker = Broker::start(&[]);
-        let connect = Connect::persistent(version, "subscriber");
-        let mut subscriber = broker.connect(connect.clone());
-        let mut publisher = broker.connect(Connect::new(version, "publisher"));
-        subscriber.subscribe("a", 2);
+        let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", 2);
         publisher.publish("a", "one", 1);
         publisher.publish("a", "two", 2);
         let (one, two) = (subscriber.recv_publish(), subscriber.recv_publish());

@@ -11,6 +11,16 @@ impl Broker {
         )
     }
 
+    /// A subscriber whose session outlives its connection, with this subscription, and a publisher; and the CONNECT
+    /// with which the subscriber comes back.
+    pub fn lasting_pair(&self, version: Version, filter: &str, qos: u8) -> (Connect, Client, Client) {
+        let connect = Connect::persistent(version, "subscriber");
+        let mut subscriber = self.connect(connect.clone());
+        let publisher = self.connect(Connect::new(version, "publisher"));
+        subscriber.subscribe(filter, qos);
+        (connect, subscriber, publisher)
+    }
+
     /// Leaves a session with one subscription behind, whose client is not connected.
     pub fn offline_session(&self, version: Version, client_id: &str, filter: &str, qos: u8) {
         let mut client = self.connect(Connect::persistent(version, client_id));

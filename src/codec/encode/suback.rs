@@ -22,18 +22,13 @@ pub fn suback(
         return append(out, None, |buffer| v4::SubAck::new(packet_id, codes).write(buffer));
     }
     let mut packet = v5::SubAck::new(packet_id, codes.iter().map(|&code| suback_code(code)).collect());
-    if let Some(text) = sendable(reason_string) {
-        let reason_string = Some(text.to_owned());
-        packet.properties = Some(v5::SubAckProperties {
-            reason_string,
+    with_reason_string(reason_string, |text| {
+        packet.properties = text.map(|text| v5::SubAckProperties {
+            reason_string: Some(text),
             user_properties: Vec::new(),
         });
-        if append(out, limit, |buffer| packet.write(buffer)) {
-            return true;
-        }
-        packet.properties = None;
-    }
-    append(out, limit, |buffer| packet.write(buffer))
+        append(out, limit, |buffer| packet.write(buffer))
+    })
 }
 
 /// One of the Subscribe Reason Codes [MQTT-3.9.3-2].
@@ -70,18 +65,13 @@ pub fn unsuback(
     }
     let mut packet = v5::UnsubAck::new(packet_id);
     packet.reasons = codes.iter().map(|&code| unsuback_code(code)).collect();
-    if let Some(text) = sendable(reason_string) {
-        let reason_string = Some(text.to_owned());
-        packet.properties = Some(v5::UnsubAckProperties {
-            reason_string,
+    with_reason_string(reason_string, |text| {
+        packet.properties = text.map(|text| v5::UnsubAckProperties {
+            reason_string: Some(text),
             user_properties: Vec::new(),
         });
-        if append(out, limit, |buffer| packet.write(buffer)) {
-            return true;
-        }
-        packet.properties = None;
-    }
-    append(out, limit, |buffer| packet.write(buffer))
+        append(out, limit, |buffer| packet.write(buffer))
+    })
 }
 
 /// One of the Unsubscribe Reason Codes [MQTT-3.11.3-2].
@@ -95,4 +85,10 @@ fn unsuback_code(code: ReasonCode) -> v5::UnsubAckReason {
         ReasonCode::PacketIdentifierInUse => v5::UnsubAckReason::PacketIdentifierInUse,
         _ => v5::UnsubAckReason::UnspecifiedError,
     }
+}
+
+/// Tries to append with the Reason String, if it can be sent, and then without it.
+fn with_reason_string(reason_string: Option<&str>, mut append: impl FnMut(Option<String>) -> bool) -> bool {
+    let text = sendable(reason_string).map(str::to_owned);
+    (text.is_some() && append(text)) || append(None)
 }
