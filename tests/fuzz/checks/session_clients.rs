@@ -64,6 +64,9 @@ pub(crate) struct Link {
     phase: Phase,
     session_present: bool,
     messages: Messages,
+    /// Identifiers that the client has acknowledged without having read a message. Its PUBLISH may have been on its way
+    /// then, and the broker rightly takes it for finished.
+    acknowledged_unread: BTreeSet<u16>,
     /// Those of the session as the client knows it; forgotten unless the CONNACK says that the session is present.
     inherited: Messages,
     /// The connection that had the session when this one claimed it.
@@ -87,6 +90,7 @@ impl Link {
             phase: Phase::Start,
             session_present: false,
             messages: Messages::new(),
+            acknowledged_unread: BTreeSet::new(),
             inherited: Messages::new(),
             claimed_from: None,
             aliases: HashMap::new(),
@@ -369,6 +373,10 @@ fn check_publish(link: &mut Link, terms: &Terms, publish: Publish) {
             "not what was sent before, {known:?}: {publish:?}"
         );
     }
+    if link.acknowledged_unread.remove(&publish.id) {
+        link.messages.remove(&publish.id);
+        return;
+    }
     let message = Unacknowledged {
         qos: publish.qos,
         payload: publish.payload,
@@ -422,13 +430,10 @@ fn note_sent(link: &mut Link, first: u8, body: &[u8]) {
             1 => (4, id_at(2 + usize::from(id))),
             _ => (5, id_at(2 + usize::from(id))),
         },
-        4 | 7 => {
-            link.messages.remove(&id);
-            return;
-        }
+        4 | 7 => return finished(link, id),
         5 => {
             if body.get(2).is_some_and(|reason| *reason >= 0x80) {
-                link.messages.remove(&id);
+                finished(link, id);
             } else if let Some(message) = link.messages.get_mut(&id) {
                 message.received = true;
             }
@@ -441,6 +446,18 @@ fn note_sent(link: &mut Link, first: u8, body: &[u8]) {
         _ => return,
     };
     *link.due.entry((answer, id)).or_default() += 1;
+}
+
+/// The client has sent the last of what it owes for the message of this identifier.
+fn finished(link: &mut Link, id: u16) {
+    let is_read = link
+        .messages
+        .get(&id)
+        .is_some_and(|message| message.here || message.released);
+    link.messages.remove(&id);
+    if !is_read {
+        link.acknowledged_unread.insert(id);
+    }
 }
 
 /// What the broker must make of the first packet; `None` if it has to close without a word.
