@@ -103,10 +103,7 @@ fn in_flight_then_queued_then_new_messages() {
     for version in Version::ALL {
         for qos in 1..=2 {
             let broker = Broker::start(&[]);
-            let connect = Connect::persistent(version, "subscriber");
-            let mut subscriber = broker.connect(connect.clone());
-            let mut publisher = broker.connect(Connect::new(version, "publisher"));
-            subscriber.subscribe("a", qos);
+            let (connect, mut subscriber, mut publisher) = broker.lasting_pair(version, "a", qos);
             publisher.publish_numbers("a", 0..5, qos);
             for _ in 0..5 {
                 subscriber.recv_publish();
