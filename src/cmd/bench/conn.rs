@@ -43,7 +43,7 @@ pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &C
     let mut report = Report::default();
     report.text("shape", "conn");
     report.count("clients", clients as u64);
-    report.measure("connects per second", clients as f64 / took.as_secs_f64(), "/s", 0);
+    report.measure("connects", clients as f64 / took.as_secs_f64(), "/s", 0);
     let names = ["broker CPU per connect", "load generator CPU per connect"];
     Costs::now(common)?.report(costs, clients as u64, names, &mut report);
     settle(&mut net, &mut idle)?;
@@ -61,7 +61,7 @@ pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &C
         clients::subscribe(&mut net, &mut idle, &terms, &ids, &joining)?;
         let took = begun.elapsed();
         report.count("subscriptions", total);
-        report.measure("subscriptions per second", total as f64 / took.as_secs_f64(), "/s", 0);
+        report.measure("subscriptions", total as f64 / took.as_secs_f64(), "/s", 0);
         let names = ["broker CPU per subscription", "load generator CPU per subscription"];
         Costs::now(common)?.report(costs, total, names, &mut report);
         settle(&mut net, &mut idle)?;

@@ -44,7 +44,7 @@ pub(super) fn run(name: &'static str, prefix: &str, plan: &Plan, options: &Traff
     report.text("shape", name);
     report.text("protocol", common.version().to_string());
     report.count("QoS", common.qos() as u64);
-    report.measure("delivered per second", delivered as f64 / took.as_secs_f64(), "/s", 0);
+    report.measure("delivered", delivered as f64 / took.as_secs_f64(), "/s", 0);
     costs_after.report(costs, delivered, PER_MESSAGE, &mut report);
     if let Some(memory) = memory {
         report.measure("broker memory", memory as f64 / (1024.0 * 1024.0), "MiB", 1);

@@ -90,12 +90,7 @@ pub(super) fn run(prefix: &str, messages: u64, common: &Common) -> Result<Outcom
     let publisher = clients::join(&mut net, &mut queue, &terms, &[joining("p", &[])])?[0];
     let (costs, begun) = (Costs::now(common)?, Instant::now());
     publish_all(&mut net, &mut queue, publisher, &topic, messages, common, qos)?;
-    report.measure(
-        "queued per second",
-        messages as f64 / begun.elapsed().as_secs_f64(),
-        "/s",
-        0,
-    );
+    report.measure("queued", messages as f64 / begun.elapsed().as_secs_f64(), "/s", 0);
     let names = ["broker CPU per message queued", "load generator CPU per message queued"];
     Costs::now(common)?.report(costs, messages, names, &mut report);
 
@@ -105,12 +100,7 @@ pub(super) fn run(prefix: &str, messages: u64, common: &Common) -> Result<Outcom
         return Err("the broker has forgotten the session".to_owned());
     }
     clients::wait(&mut net, &mut queue, |queue| queue.received, messages)?;
-    report.measure(
-        "received per second",
-        messages as f64 / begun.elapsed().as_secs_f64(),
-        "/s",
-        0,
-    );
+    report.measure("received", messages as f64 / begun.elapsed().as_secs_f64(), "/s", 0);
     let names = [
         "broker CPU per message received",
         "load generator CPU per message received",
