@@ -92,15 +92,30 @@ fn impossible_flags_cut_the_connection() {
     }
 }
 
-/// A Topic Name contains no wildcard [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT3-3.3.2-2] [MQTT3-4.7.1-1].
+/// A Topic Name contains no wildcard [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT3-3.3.2-2] [MQTT3-4.7.1-1], however long it is
+/// and wherever the wildcard stands.
 #[test]
 fn a_topic_name_with_wildcards_cuts_the_connection() {
+    const TOPICS: [&str; 12] = [
+        "#",
+        "+",
+        "a/#",
+        "a/+/b",
+        "a#",
+        "+a",
+        "kitchen/sensors/#",
+        "kitchen/sensors/+",
+        "#/sensors/kitchen",
+        "+/sensors/kitchen",
+        "sensors/#/kitchen",
+        "sensors/+/kitchen",
+    ];
     for version in Version::ALL {
         for qos in 0..=2 {
             let broker = Broker::start(&[]);
             let mut subscriber = broker.connect(Connect::new(version, "subscriber"));
             subscriber.subscribe("#", 0);
-            for topic in ["#", "+", "a/#", "a/+/b", "a#", "+a"] {
+            for topic in TOPICS {
                 let mut client = broker.connect(Connect::new(version, "client"));
                 client.send(Publish::new(topic, "x").qos(qos, 1));
                 client.expect_cut_with_any(&[code::TOPIC_NAME_INVALID, code::MALFORMED, code::PROTOCOL_ERROR]);
@@ -117,10 +132,13 @@ fn a_topic_name_with_wildcards_cuts_the_connection() {
 /// [MQTT3-4.7.3-1].
 #[test]
 fn an_impossible_topic_name_cuts_the_connection() {
-    const TOPICS: [&[u8]; 9] = [
+    const TOPICS: [&[u8]; 12] = [
         b"",
         b"\0",
         b"a\0",
+        b"\0kitchen/sensors",
+        b"kitchen\0/sensors",
+        b"kitchen/sensors\0",
         b"a/\xFF",
         b"\xC3",
         b"\xC0\x80",
