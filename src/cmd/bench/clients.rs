@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::net::{Handler, Net};
 use super::options::Common;
-use crate::client::{self, Connect, Inbound};
+use crate::client::{self, Connect, Inbound, InboundPublish};
+use crate::codec::encode::{self, AckKind};
 use crate::packet::{QoS, Version};
+use crate::reason::ReasonCode;
 
 /// What a client is to do before the run begins.
 #[derive(Debug)]
@@ -161,6 +163,22 @@ pub(super) fn subscribe(
             Ok(())
         },
     )
+}
+
+/// Answers a message as its QoS asks for.
+#[inline]
+pub(super) fn acknowledge(output: &mut Vec<u8>, version: Version, publish: &InboundPublish<'_>) {
+    match publish.qos {
+        QoS::AtMostOnce => {}
+        QoS::AtLeastOnce => answer(output, version, AckKind::Puback, publish.packet_id),
+        QoS::ExactlyOnce => answer(output, version, AckKind::Pubrec, publish.packet_id),
+    }
+}
+
+/// Goes on with the flow of a message of QoS 1 or 2.
+#[inline]
+pub(super) fn answer(output: &mut Vec<u8>, version: Version, kind: AckKind, packet_id: u16) {
+    encode::ack(output, version, kind, packet_id, ReasonCode::Success, None, None);
 }
 
 /// Packet Identifiers in turn.

@@ -11,7 +11,6 @@ use super::{Costs, Outcome};
 use crate::client::{self, Inbound};
 use crate::codec::encode::{self, AckKind, PublishFrame};
 use crate::packet::{QoS, Version};
-use crate::reason::ReasonCode;
 
 struct Queue {
     version: Version,
@@ -24,19 +23,12 @@ struct Queue {
 
 impl Handler for Queue {
     fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
-        let mut answer = |kind, packet_id| {
-            encode::ack(output, self.version, kind, packet_id, ReasonCode::Success, None, None);
-        };
         match packet {
             Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged += 1,
-            Inbound::Pubrec { packet_id, .. } => answer(AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => answer(AckKind::Pubcomp, packet_id),
+            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
+            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
             Inbound::Publish(publish) => {
-                match publish.qos {
-                    QoS::AtMostOnce => {}
-                    QoS::AtLeastOnce => answer(AckKind::Puback, publish.packet_id),
-                    QoS::ExactlyOnce => answer(AckKind::Pubrec, publish.packet_id),
-                }
+                clients::acknowledge(output, self.version, &publish);
                 let stamp = Stamp::read(publish.payload).ok_or("a message that is not of this run has arrived")?;
                 self.received += 1;
                 self.faults += u64::from(self.tracker.see(stamp.sequence) != Arrival::InOrder);

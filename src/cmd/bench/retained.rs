@@ -10,7 +10,6 @@ use super::{Costs, Outcome};
 use crate::client::{self, Inbound};
 use crate::codec::encode::{self, AckKind, PublishFrame};
 use crate::packet::{QoS, Version};
-use crate::reason::ReasonCode;
 
 /// Publishes with QoS 1, so that it knows what has arrived, and counts what comes back.
 struct Retainer {
@@ -23,21 +22,14 @@ struct Retainer {
 
 impl Handler for Retainer {
     fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
-        let mut answer = |kind, packet_id| {
-            encode::ack(output, self.version, kind, packet_id, ReasonCode::Success, None, None);
-        };
         match packet {
             Inbound::Puback { .. } => self.acknowledged += 1,
             Inbound::Publish(publish) if publish.retain => {
                 self.received += 1;
                 self.first.get_or_insert_with(Instant::now);
-                match publish.qos {
-                    QoS::AtMostOnce => {}
-                    QoS::AtLeastOnce => answer(AckKind::Puback, publish.packet_id),
-                    QoS::ExactlyOnce => answer(AckKind::Pubrec, publish.packet_id),
-                }
+                clients::acknowledge(output, self.version, &publish);
             }
-            Inbound::Pubrel { packet_id } => answer(AckKind::Pubcomp, packet_id),
+            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
             other => {
                 self.joined.see(&other)?;
             }

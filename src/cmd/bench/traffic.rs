@@ -11,7 +11,6 @@ use crate::client::{Inbound, InboundPublish};
 use crate::codec::encode::{self, AckKind, PublishFrame};
 use crate::packet::{QoS, Version};
 use crate::properties::PropertiesBuilder;
-use crate::reason::ReasonCode;
 
 /// A PUBLISH that is ready but for its Packet Identifier and its stamp.
 #[derive(Debug)]
@@ -244,16 +243,8 @@ impl Traffic {
             publisher.ready = true;
             self.ready.push(stamp.publisher as usize);
         }
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.answer(output, AckKind::Puback, publish.packet_id),
-            QoS::ExactlyOnce => self.answer(output, AckKind::Pubrec, publish.packet_id),
-        }
+        clients::acknowledge(output, self.version, publish);
         Ok(())
-    }
-
-    fn answer(&self, output: &mut Vec<u8>, kind: AckKind, packet_id: u16) {
-        encode::ack(output, self.version, kind, packet_id, ReasonCode::Success, None, None);
     }
 
     fn acknowledged(&mut self, id: usize) {
@@ -287,8 +278,8 @@ impl Handler for Traffic {
                 return Err(format!("the broker refused a message with Reason Code 0x{reason:02X}"));
             }
             Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged(id),
-            Inbound::Pubrec { packet_id, .. } => self.answer(output, AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => self.answer(output, AckKind::Pubcomp, packet_id),
+            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
+            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
             other => {
                 self.joined.see(&other)?;
             }
