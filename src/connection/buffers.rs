@@ -42,6 +42,7 @@ pub(super) fn lend() -> Box<Batch> {
 /// Gives a batch to this thread, which need not be the one that lent it.
 pub(super) fn give_back(mut batch: Box<Batch>) {
     batch.route.trim();
+    batch.taken.emptied.clear();
     if batch.input.len() != INPUT_SIZE {
         batch.input = vec![0; INPUT_SIZE];
     }

@@ -23,6 +23,8 @@ pub(super) struct Changes {
 }
 
 const PLACES: usize = 256;
+// A stamp has a byte for each place.
+const _: () = assert!(PLACES <= 256);
 
 /// What had changed when a Topic Name was looked up.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,7 @@ impl Changes {
             &self.literal[self.place(text)]
         } else if topic::has_wildcard(one) {
             &self.any
-        } else if topic::has_wildcard(two) || one.len() == two.len() {
+        } else if topic::has_wildcard(two) {
             &self.one_level[self.place(one)]
         } else {
             &self.two_levels[self.place(two)]

@@ -82,7 +82,6 @@ struct Flow<'a> {
     pace: Option<Pace>,
     churn: Option<Churn>,
     latencies: Option<[u64; 5]>,
-    measured: bool,
 }
 
 /// Messages a second, due one after the other whatever has become of those before.
@@ -142,7 +141,6 @@ impl<'a> Flow<'a> {
             }),
             traffic,
             latencies: None,
-            measured: false,
         })
     }
 
@@ -215,7 +213,6 @@ impl<'a> Flow<'a> {
                 seen = (self.traffic.account.delivered, Instant::now());
             }
         }
-        self.measured = true;
         Ok(())
     }
 

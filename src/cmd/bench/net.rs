@@ -173,7 +173,7 @@ impl Net {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => return Err(format!("connection {id}: {error}")),
         };
-        // A full buffer, or one that a signal cut short, hides how much there is: only a short read says "no more".
+        // A full buffer hides how much there is: only a short read says "no more".
         if read == room {
             self.again.push(id);
         }

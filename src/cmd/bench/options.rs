@@ -157,7 +157,7 @@ pub(super) struct TrafficOptions {
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     warmup: f64,
     /// Messages a second of all publishers together, instead of as many as the window allows
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rate: Option<u32>,
     /// User Properties of each message (MQTT 5.0)
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
