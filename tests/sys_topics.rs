@@ -336,6 +336,34 @@ fn aedes_tells_of_subscriptions() {
     );
 }
 
+/// A session that ends with its connection ends its subscriptions, which Aedes tells; one that is kept does not.
+#[test]
+fn aedes_tells_which_subscriptions_end_with_the_connection() {
+    let broker = Broker::start(&AEDES);
+    let mut told = Told::by(&broker);
+    for version in Version::ALL {
+        for (connect, ends) in [
+            (Connect::new(version, "ann"), true),
+            (Connect::persistent(version, "ann"), false),
+        ] {
+            let mut client = broker.connect(connect);
+            told.expect("new/clients", "ann");
+            client.subscribe("a", 0);
+            told.client.message();
+            client.kill();
+            told.expect("disconnect/clients", "ann");
+            if ends {
+                told.expect("new/unsubscribes", r#"{"clientId":"ann","subs":["a"]}"#);
+            }
+        }
+    }
+    broker.v5("last").disconnect();
+    told.expect("new/clients", "last");
+    told.expect("disconnect/clients", "last");
+    broker.v5("without subscriptions").disconnect();
+    told.expect("new/clients", "without subscriptions");
+}
+
 /// An event is no larger than what a client may send.
 #[test]
 fn what_aedes_tells_is_bounded() {

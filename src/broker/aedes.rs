@@ -11,6 +11,8 @@ use crate::message::Publication;
 use crate::packet::{QoS, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use crate::reason::ReasonCode;
 use crate::router::LastMatch;
+use crate::session::Subscriptions;
+use crate::topic::TopicFilter;
 
 /// Something that Aedes tells.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,8 @@ pub(crate) enum AedesEvent<'a> {
     /// A SUBSCRIBE, and what its SUBACK says of each Topic Filter.
     Subscribed(&'a ClientInfo, &'a Subscribe<'a>, &'a [ReasonCode]),
     Unsubscribed(&'a ClientInfo, &'a Unsubscribe<'a>),
+    /// The subscriptions of a session that ends with its connection.
+    SessionEnded(&'a ClientInfo, &'a Subscriptions),
 }
 
 impl Core {
@@ -57,7 +61,7 @@ impl AedesEvent<'_> {
             AedesEvent::Connected(_) => "new/clients",
             AedesEvent::Disconnected(_) => "disconnect/clients",
             AedesEvent::Subscribed(..) => "new/subscribes",
-            AedesEvent::Unsubscribed(..) => "new/unsubscribes",
+            AedesEvent::Unsubscribed(..) | AedesEvent::SessionEnded(..) => "new/unsubscribes",
         }
     }
 
@@ -74,6 +78,9 @@ impl AedesEvent<'_> {
                 })
             }
             AedesEvent::Unsubscribed(client, unsubscribe) => subs(client, limit, unsubscribe.filters, string),
+            AedesEvent::SessionEnded(client, subscriptions) => {
+                subs(client, limit, subscriptions.keys().map(TopicFilter::as_str), string)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffers::{self, Batch};
 use super::link::Link;
-use crate::broker::{AedesEvent, Due, RouteScratch, TimerKey};
+use crate::broker::{Due, TimerKey};
 use crate::codec::{decode, encode, frame};
 use crate::events::Event;
 use crate::handlers::{self, Client, Closing, Waiting};
@@ -71,8 +71,7 @@ impl<S> Drop for Task<'_, S> {
             client: Arc::clone(&self.client.info),
             reason: self.ending,
         });
-        let event = AedesEvent::Disconnected(&self.client.info);
-        self.client.core.tell_aedes(event, &mut RouteScratch::default());
+        self.client.tell_end();
     }
 }
 

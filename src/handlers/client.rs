@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Core, Owned};
+use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
 use crate::codec::encode::{self, AckKind};
 use crate::identity::ClientInfo;
 use crate::packet::Version;
@@ -90,6 +90,17 @@ impl Client {
     pub(crate) fn publish_will(&mut self, done: impl Send + 'static) {
         if let Some(will) = self.session.will.take() {
             self.core.publish_will(will, self.session.outbox.key, done);
+        }
+    }
+
+    /// Tells, as Aedes does, that the connection has ended, and then which subscriptions end with it.
+    pub(crate) fn tell_end(&self) {
+        let mut scratch = RouteScratch::default();
+        self.core.tell_aedes(AedesEvent::Disconnected(&self.info), &mut scratch);
+        let subscriptions = &self.session.subscriptions;
+        if !self.session.is_persistent() && !subscriptions.is_empty() {
+            let event = AedesEvent::SessionEnded(&self.info, subscriptions);
+            self.core.tell_aedes(event, &mut scratch);
         }
     }
 

@@ -17,5 +17,5 @@ pub use outbox::QueueOverflow;
 pub(crate) use outbox::{Appetite, Outbox, OutboxLimits, Placement, Qos0, Taken, Wire};
 pub(crate) use outgoing::{FrameScratch, Outgoing};
 pub(crate) use replay::Replay;
-pub(crate) use state::{Session, Subscription};
+pub(crate) use state::{Session, Subscription, Subscriptions};
 pub(crate) use will::WillMessage;
