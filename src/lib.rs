@@ -16,6 +16,7 @@ mod server;
 mod session;
 mod stats;
 mod time;
+mod transport;
 mod wire;
 
 #[cfg(feature = "cli")]

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::broker::Core;
 use crate::connection;
 use crate::identity::Peer;
+use crate::transport;
 
 /// Connections above the maximum that may be there at a time to be told so; further ones are closed unheard.
 const REFUSALS_AT_A_TIME: usize = 256;
@@ -49,7 +50,8 @@ fn admit(core: &Arc<Core>, socket: TcpStream, peer: Peer) {
     }
     // An error means that the connection has gone already.
     let _ = socket.set_nodelay(true);
-    tokio::spawn(connection::serve(socket, peer, Arc::clone(core)));
+    let (socket, direct) = transport::split(socket);
+    tokio::spawn(connection::serve_directly(socket, Some(direct), peer, Arc::clone(core)));
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {

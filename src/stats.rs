@@ -124,6 +124,15 @@ impl Stats {
         self.discards[cause as usize].fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Counts PUBLISH packets that a publisher has written for their receiver.
+    pub(crate) fn sent_directly(&self, count: u32, payload_bytes: u32, bytes: usize) {
+        self.packets_sent.fetch_add(u64::from(count), Ordering::Relaxed);
+        self.publish_sent.fetch_add(u64::from(count), Ordering::Relaxed);
+        self.publish_bytes_sent
+            .fetch_add(u64::from(payload_bytes), Ordering::Relaxed);
+        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Messages discarded for this cause.
     pub(crate) fn discards(&self, cause: Discard) -> u64 {
         self.discards[cause as usize].load(Ordering::Relaxed)

@@ -33,6 +33,8 @@ const ORDER: &[&[&str]] = &[
     &["router"],
     &["broker"],
     &["handlers"],
+    // What connections come over, each kind in a file.
+    &["transport"],
     &["connection"],
     &["server"],
     // The handle for programs, which holds the core and starts what is above it.
@@ -52,9 +54,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("mio", &["cmd"]),
     ("tracing_subscriber", &["cli"]),
     ("rustix", &["cli"]),
-    ("socket2", &["cli"]),
-    ("tokio::net", &["server", "cli", "api"]),
-    ("tokio::io", &["connection", "api"]),
+    ("socket2", &["cli", "transport"]),
+    ("tokio::net", &["transport", "server", "cli", "api"]),
+    ("tokio::io", &["transport", "connection", "api"]),
 ];
 
 /// A file of the library, reduced to its code.

@@ -151,3 +151,55 @@ fn topics_of_one_publisher_come_in_order() {
         subscriber.expect_numbers(0..100);
     }
 }
+
+/// A subscriber that talks itself, and reads slowly through a small window, gets whole packets in the order of each of
+/// its publishers, and its answers among them: publishers write to a sleeping subscriber's socket themselves
+/// [MQTT-4.6.0-6] [MQTT3-4.6.0-6].
+#[test]
+fn publishers_and_the_broker_do_not_write_over_each_other() {
+    const PUBLISHERS: usize = 4;
+    const COUNT: u32 = 300;
+    for version in Version::ALL {
+        let broker = Broker::start(&["--threads", "4", "--max-queued-bytes", "100000000"]);
+        let mut subscriber = broker.connect(Connect::new(version, "subscriber"));
+        socket2::SockRef::from(subscriber.stream())
+            .set_recv_buffer_size(32 * 1024)
+            .expect("a smaller buffer");
+        subscriber.subscribe("t/+", 0);
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|index| {
+                let mut publisher = broker.connect(Connect::new(version, &format!("p{index}")));
+                std::thread::spawn(move || {
+                    for number in 0..COUNT {
+                        // From some bytes to more than a socket takes at once.
+                        let size = 4 + (number as usize * 7919) % if number % 10 == 0 { 30_000 } else { 300 };
+                        let mut payload = vec![index as u8; size];
+                        payload[..4].copy_from_slice(&number.to_be_bytes());
+                        publisher.publish(&format!("t/{index}"), payload, 0);
+                        publisher.ping();
+                    }
+                })
+            })
+            .collect();
+        let (mut next, mut pings) = ([0; PUBLISHERS], 0);
+        while next != [COUNT; PUBLISHERS] || pings > 0 {
+            if pings < 3 && next != [COUNT; PUBLISHERS] {
+                subscriber.send(Packet::Pingreq);
+                pings += 1;
+            }
+            match subscriber.recv() {
+                Packet::Pingresp => pings -= 1,
+                Packet::Publish(message) => {
+                    let index: usize = message.topic[2..].parse().expect("a number");
+                    assert_eq!(message.payload[..4], u32::to_be_bytes(next[index]));
+                    assert!(message.payload[4..].iter().all(|byte| usize::from(*byte) == index));
+                    next[index] += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for publisher in publishers {
+            publisher.join().expect("published");
+        }
+    }
+}

@@ -141,3 +141,24 @@ fn unread_answers() {
         assert!(after < before + 32 * 1024, "{before} KiB grew to {after} KiB");
     }
 }
+
+/// A packet that the socket took a part of is completed before anything else: a client that reads late finds every
+/// packet whole. Each message is a batch of its own, which its publisher writes while it can.
+#[test]
+fn a_late_reader_finds_whole_packets() {
+    const MESSAGES: u32 = 300;
+    for version in Version::ALL {
+        let broker = Broker::start(&["--max-queued-bytes", "100000000"]);
+        let (mut late, mut publisher) = broker.pair(version);
+        late.subscribe("t", 0);
+        for sent in 0..MESSAGES {
+            publisher.publish("t", numbered(sent, CHUNK + sent as usize), 0);
+            publisher.ping();
+        }
+        for sent in 0..MESSAGES {
+            let message = late.message();
+            assert_eq!((number(&message), message.payload.len()), (sent, CHUNK + sent as usize));
+        }
+        late.ping();
+    }
+}

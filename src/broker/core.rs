@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +16,7 @@ use crate::identity::{ClientInfo, IdentifierSource};
 use crate::message::Publication;
 use crate::packet::QoS;
 use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
-use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WillMessage};
+use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WakeUps, WillMessage};
 use crate::stats::{Discard, Stats};
 use crate::time::Clock;
 
@@ -55,31 +54,15 @@ const SWEEP_DELAY: Duration = Duration::from_secs(1);
 pub(crate) struct RouteScratch {
     matches: Matches,
     frames: FrameScratch,
-    wakers: Wakers,
+    wake_ups: WakeUps,
     /// Deliveries offered since the connection last let others run.
     offers: usize,
-}
-
-/// Subscribers to be woken at the end of the batch. Dropping it wakes them, so that none is forgotten.
-#[derive(Debug, Default)]
-struct Wakers(Vec<Waker>);
-
-impl Wakers {
-    fn wake(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
-    }
-}
-
-impl Drop for Wakers {
-    fn drop(&mut self) {
-        self.wake();
-    }
 }
 
 impl RouteScratch {
     /// Wakes the subscribers of everything that was routed. To be called before the connection waits for anything.
     pub(crate) fn wake_subscribers(&mut self) {
-        self.wakers.wake();
+        self.wake_ups.carry_out(&mut self.frames);
     }
 
     /// Takes the buffers of frames that have been written.
@@ -106,7 +89,7 @@ impl RouteScratch {
     /// Lets go of subscribers and of unusually large memory.
     pub(crate) fn trim(&mut self) {
         self.offers = 0;
-        self.wakers.wake();
+        self.wake_ups.carry_out(&mut self.frames);
         self.matches.trim();
         self.frames.trim();
     }
@@ -169,7 +152,7 @@ impl Core {
         let RouteScratch {
             matches,
             frames,
-            wakers,
+            wake_ups,
             offers,
         } = scratch;
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
@@ -180,10 +163,10 @@ impl Core {
         let found = !matches.is_empty();
         *offers += 1 + matches.len();
         matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
-            route.outbox.offer(&mut outgoing, terms, Placement::Here, &mut wakers.0);
+            route.outbox.offer(&mut outgoing, terms, Placement::Here, wake_ups);
         });
         for group in matches.groups() {
-            if !group.deliver(&mut outgoing, &mut wakers.0) {
+            if !group.deliver(&mut outgoing, wake_ups) {
                 self.stats.discarded(Discard::NoShareMember, 1);
             }
         }
@@ -205,7 +188,7 @@ impl Core {
             &self.clock,
         );
         let taken = match self.router.group(filter) {
-            Some(group) => group.deliver(&mut outgoing, &mut scratch.wakers.0),
+            Some(group) => group.deliver(&mut outgoing, &mut scratch.wake_ups),
             None => false,
         };
         if !taken {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::buffers;
 use super::link::Link;
+use super::{Newcomer, buffers};
 use crate::broker::Core;
 use crate::codec::{decode, frame};
 use crate::events::Event;
@@ -21,10 +21,11 @@ use crate::reason::ReasonCode;
 /// A client whose CONNACK is in its output, and bytes that came behind its CONNECT are in the link.
 pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
-    peer: Peer,
+    newcomer: Newcomer,
     core: &Arc<Core>,
     connections: usize,
 ) -> Option<Box<Client>> {
+    let Newcomer { peer, direct } = newcomer;
     let limit = core.config.connect_timeout;
     let mut stopping = core.stopping.subscribe();
     let read = tokio::select! {
@@ -45,6 +46,9 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     let outcome = timeout(limit, accept(core, &input[..end], peer.clone(), connections)).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
+            if let Some(socket) = direct {
+                client.session.outbox.allow_direct(socket);
+            }
             link.keep(&mut input[size..end].to_vec(), 0, end - size);
             tracing::debug!(client = &*client.info.client_id, %peer, version = %client.version(), "connected");
             Some(Box::new(client))

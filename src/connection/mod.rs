@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::broker::Core;
 use crate::identity::Peer;
+use crate::session::DirectWrite;
 use link::Link;
 
 /// Serves one connection from its first byte to its last.
@@ -22,16 +23,36 @@ pub(crate) fn serve<S>(io: S, peer: Peer, core: Arc<Core>) -> impl Future<Output
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
+    serve_directly(io, None, peer, core)
+}
+
+/// Serves a connection whose subscriptions publishers may serve as well, by `direct`.
+pub(crate) fn serve_directly<S>(
+    io: S,
+    direct: Option<Arc<dyn DirectWrite>>,
+    peer: Peer,
+    core: Arc<Core>,
+) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
     let mut link = Link::new(io);
-    let peer = Box::new(peer);
+    let newcomer = Box::new(Newcomer { peer, direct });
     async move {
         let place = Place::enter(&core);
-        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *peer, &core, place.number)).await {
+        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &core, place.number)).await {
             task::run(&mut link, client).await;
         }
         drop(place);
         Box::pin(link.linger()).await;
     }
+}
+
+/// Who has connected, before that is a client.
+struct Newcomer {
+    peer: Peer,
+    /// For publishers that write in the client's place.
+    direct: Option<Arc<dyn DirectWrite>>,
 }
 
 /// A connection among those that count against the maximum.

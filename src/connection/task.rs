@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -113,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
 
     /// Handles a batch of input, then moves messages to the client, then writes once.
     async fn turn(&mut self, batch: &mut Batch, start: usize, end: usize) -> Result<(), Closing> {
+        poll_fn(|cx| self.poll_socket(cx)).await;
         buffers::borrow_output(batch, &mut self.client.output);
         let handled = self.handle_input(batch, start, end).await;
         batch.route.wake_subscribers();
@@ -259,6 +260,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Nothing may be written before: a publisher may be writing to the socket, and have left the end of a packet. From
+    /// here to the end of the turn nobody else writes, so answers come in the order of what they answer.
+    fn poll_socket(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if let Some(mut rest) = ready!(self.client.session.outbox.poll_awake(cx)) {
+            self.client.output.append(&mut rest);
+        }
+        Poll::Ready(())
     }
 
     fn heed_signals(&mut self) -> Result<(), Closing> {

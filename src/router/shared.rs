@@ -1,12 +1,10 @@
 //! Shared Subscriptions (section 4.8.2).
 
-use std::task::Waker;
-
 use parking_lot::Mutex;
 
 use super::Route;
 use super::matches::terms;
-use crate::session::{Outgoing, Placement};
+use crate::session::{Outgoing, Placement, WakeUps};
 
 /// The members of one Shared Subscription, who share its messages.
 #[derive(Debug, Default)]
@@ -59,19 +57,20 @@ impl Group {
 
     /// Gives the message to one member in turn: a connected one with room if there is any, else one whose session can
     /// keep it. Whether a member took it.
-    pub(crate) fn deliver(&self, outgoing: &mut Outgoing<'_>, wakers: &mut Vec<Waker>) -> bool {
+    pub(crate) fn deliver(&self, outgoing: &mut Outgoing<'_>, wake_ups: &mut WakeUps) -> bool {
         let mut members = self.members.lock();
-        members.deliver(outgoing, Placement::IfOnline, wakers) || members.deliver(outgoing, Placement::IfRoom, wakers)
+        members.deliver(outgoing, Placement::IfOnline, wake_ups)
+            || members.deliver(outgoing, Placement::IfRoom, wake_ups)
     }
 }
 
 impl Members {
-    fn deliver(&mut self, outgoing: &mut Outgoing<'_>, placement: Placement, wakers: &mut Vec<Waker>) -> bool {
+    fn deliver(&mut self, outgoing: &mut Outgoing<'_>, placement: Placement, wake_ups: &mut WakeUps) -> bool {
         let count = self.routes.len();
         for turn in (0..count).map(|step| (self.next + step) % count) {
             let member = &self.routes[turn];
             let terms = terms(member, outgoing.publication());
-            if member.outbox.offer(outgoing, terms, placement, wakers) {
+            if member.outbox.offer(outgoing, terms, placement, wake_ups) {
                 self.next = (turn + 1) % count;
                 return true;
             }

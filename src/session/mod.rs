@@ -14,7 +14,7 @@ pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
 pub(crate) use delivery::{Delivery, Extras, Terms};
 pub(crate) use inflight::{Acked, Resend};
 pub use outbox::QueueOverflow;
-pub(crate) use outbox::{Appetite, Outbox, OutboxLimits, Placement, Qos0, Taken, Wire};
+pub(crate) use outbox::{Appetite, DirectWrite, Outbox, OutboxLimits, Placement, Qos0, Taken, WakeUps, Wire};
 pub(crate) use outgoing::{FrameScratch, Outgoing};
 pub(crate) use replay::Replay;
 pub(crate) use state::{Session, Subscription, Subscriptions};

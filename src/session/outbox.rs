@@ -11,6 +11,10 @@
 //!   limit of messages is for `queue` alone: how many are in flight is for Receive Maximum to say.
 //! * `qos0_bytes + queue_bytes` stays within the limit. QoS 0 makes room for QoS 1/2, never the reverse.
 //! * A waker is there only while the owner sleeps and has asked for what is now there: one wake-up per batch.
+//! * The owner writes to its socket only between [`Outbox::poll_awake`] and its next sleep; publishers do so only while
+//!   it sleeps with nothing to write (see `direct`).
+
+mod direct;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +29,8 @@ use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
 use crate::stats::{Discard, Stats};
 use crate::time::Clock;
+use direct::Direct;
+pub(crate) use direct::{DirectWrite, WakeUps};
 
 /// What happens to a QoS 1 or 2 message for a session whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,6 +144,7 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 struct Inner {
     link: Link,
+    direct: Direct,
     qos0: VecDeque<Qos0>,
     queue: VecDeque<Delivery>,
     qos0_bytes: usize,
@@ -163,6 +170,7 @@ impl Outbox {
     pub(crate) fn new(key: u64, client_id: Arc<str>, limits: Arc<OutboxLimits>) -> Outbox {
         let inner = Inner {
             link: Link::Offline,
+            direct: Direct::default(),
             qos0: VecDeque::new(),
             queue: VecDeque::new(),
             qos0_bytes: 0,
@@ -188,13 +196,14 @@ impl Outbox {
 
     // ---- for publishers ----
 
-    /// Offers a message; whether the session took it. A waker to be woken at the end of the batch goes into `wakers`.
+    /// Offers a message; whether the session took it. What is to be done about it at the end of the batch goes into
+    /// `wake_ups`.
     pub(crate) fn offer(
-        &self,
+        self: &Arc<Outbox>,
         outgoing: &mut Outgoing<'_>,
         terms: Terms,
         placement: Placement,
-        wakers: &mut Vec<Waker>,
+        wake_ups: &mut WakeUps,
     ) -> bool {
         let mut inner = self.inner.lock();
         let offered = match (inner.link, terms.qos) {
@@ -212,7 +221,9 @@ impl Outbox {
             _ => None,
         };
         let displaced = self.count_displaced(&mut inner);
-        inner.take_waker(wakers);
+        if inner.waker.is_some() && inner.is_ready() {
+            self.call_owner(&mut inner, wake_ups);
+        }
         drop(inner);
         self.log(refused);
         displaced.into_iter().for_each(|cause| self.log(cause));
@@ -588,20 +599,16 @@ impl Inner {
 
     fn is_ready(&self) -> bool {
         !self.signals.is_empty()
+            || self.direct.has_rest()
             || (self.wants_qos0 && !self.qos0.is_empty())
             || (self.wants_queue && !self.queue.is_empty())
-    }
-
-    fn take_waker(&mut self, wakers: &mut Vec<Waker>) {
-        if self.waker.is_some() && self.is_ready() {
-            wakers.extend(self.waker.take());
-        }
     }
 
     /// Nobody is there to take QoS 0 or to be woken.
     fn rest(&mut self) {
         self.qos0 = VecDeque::new();
         self.qos0_bytes = 0;
+        self.direct.close();
         self.waker = None;
         self.wake_waiting();
         self.signals.alarm = false;

@@ -1,0 +1,5 @@
+//! Byte streams that connections come over.
+
+mod tcp;
+
+pub(crate) use tcp::split;

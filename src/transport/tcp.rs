@@ -1,0 +1,62 @@
+//! Plain TCP, whose sending half publishers may use as well.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::session::DirectWrite;
+
+/// The side of the connection's task: reads, and writes.
+#[derive(Debug)]
+pub(crate) struct Tcp(OwnedReadHalf);
+
+/// The side of publishers.
+#[derive(Debug)]
+struct Direct(OwnedWriteHalf);
+
+/// The side of the connection's task, and that of publishers.
+pub(crate) fn split(socket: TcpStream) -> (Tcp, Arc<dyn DirectWrite>) {
+    let (read, write) = socket.into_split();
+    (Tcp(read), Arc::new(Direct(write)))
+}
+
+impl DirectWrite for Direct {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes).unwrap_or(0)
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let socket: &TcpStream = self.0.as_ref();
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            match socket.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket: &TcpStream = self.0.as_ref();
+        Poll::Ready(SockRef::from(socket).shutdown(Shutdown::Write))
+    }
+}
