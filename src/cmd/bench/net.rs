@@ -39,6 +39,8 @@ struct Connection {
     frozen: bool,
     /// In `Net::dirty`.
     dirty: bool,
+    /// The broker sends nothing more; what it has sent may not have been read.
+    ended: bool,
 }
 
 /// The connections.
@@ -89,6 +91,7 @@ impl Net {
             blocked: true,
             frozen: false,
             dirty: false,
+            ended: false,
         }));
         Ok(id)
     }
@@ -146,7 +149,8 @@ impl Net {
                     self.dirty.push(id);
                 }
             }
-            if event.is_readable() || event.is_error() {
+            connection.ended |= event.is_read_closed();
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
                 ready.push(id);
             }
         }
@@ -173,8 +177,9 @@ impl Net {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => return Err(format!("connection {id}: {error}")),
         };
-        // A full buffer hides how much there is: only a short read says "no more".
-        if read == room {
+        // A full buffer hides how much there is: only a short read says "no more". The end is behind what is read, and
+        // there is no further event for it.
+        if read == room || (connection.ended && read > 0) {
             self.again.push(id);
         }
         handler.batch();
@@ -228,4 +233,45 @@ impl Net {
 
 fn text(error: io::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const ROUND: Duration = Duration::from_millis(10);
+
+    /// Counts packets.
+    #[derive(Default)]
+    struct Counter(usize);
+
+    impl Handler for Counter {
+        fn packet(&mut self, _: usize, _: Inbound<'_>, _: &mut Vec<u8>) -> Result<(), String> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    /// A connection, and the end of the broker.
+    fn connected() -> (Net, usize, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let mut net = Net::new(Version::V311).expect("there is a poll");
+        let id = net.connect(listener.local_addr().expect("it is bound")).expect("begun");
+        let (broker, _) = listener.accept().expect("the client connects");
+        (net, id, broker)
+    }
+
+    #[test]
+    fn the_end_behind_the_last_packet_is_noticed() {
+        let (mut net, id, mut broker) = connected();
+        broker.write_all(&[0xD0, 0]).expect("sent");
+        drop(broker);
+        let mut counter = Counter::default();
+        // Both are there, and are told in one event.
+        let end = (0..100).find_map(|_| net.round(ROUND, &mut counter).err());
+        assert_eq!(end, Some(format!("the broker closed connection {id}")));
+        assert_eq!(counter.0, 1);
+    }
 }
