@@ -80,6 +80,8 @@ struct Flow<'a> {
     traffic: Traffic,
     terms: Terms<'a>,
     pace: Option<Pace>,
+    /// What is due waits for the broker, and is late.
+    held_up: bool,
     churn: Option<Churn>,
     latencies: Option<[u64; 5]>,
 }
@@ -134,6 +136,7 @@ impl<'a> Flow<'a> {
             net,
             terms,
             pace: rate.map(|rate| Pace::new(rate, now)),
+            held_up: false,
             churn: churning.map(|(connection, rate)| Churn {
                 connection,
                 pace: Pace::new(rate, now),
@@ -173,16 +176,22 @@ impl<'a> Flow<'a> {
         let Some(pace) = &mut self.pace else {
             return self.traffic.publish_window(&mut self.net);
         };
-        while let Some((number, due)) = pace.next(now) {
+        self.held_up = false;
+        while let Some((number, due)) = pace.peek(now) {
             let publisher = (number % self.traffic.publishers() as u64) as usize;
+            if !self.traffic.can_publish(&self.net, publisher) {
+                self.held_up = true;
+                return;
+            }
+            pace.sent += 1;
             self.traffic.publish(&mut self.net, publisher, due);
         }
     }
 
     /// How long nothing needs to be sent.
     fn next_due(&self) -> Duration {
-        let Some(pace) = &self.pace else {
-            return if self.churn.is_some() {
+        let Some(pace) = self.pace.as_ref().filter(|_| !self.held_up) else {
+            return if self.churn.is_some() || self.held_up {
                 Duration::from_millis(1)
             } else {
                 TICK
@@ -290,12 +299,15 @@ impl Pace {
     }
 
     /// The number of the next one, and when it is due, if that is not later than `now`.
-    fn next(&mut self, now: u64) -> Option<(u64, u64)> {
+    fn peek(&self, now: u64) -> Option<(u64, u64)> {
         let (number, due) = (self.sent, self.due(self.sent));
-        (due <= now).then(|| {
-            self.sent += 1;
-            (number, due)
-        })
+        (due <= now).then_some((number, due))
+    }
+
+    fn next(&mut self, now: u64) -> Option<(u64, u64)> {
+        let next = self.peek(now)?;
+        self.sent += 1;
+        Some(next)
     }
 }
 
