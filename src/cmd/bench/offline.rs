@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::account::{Arrival, Stamp, Tracker};
-use super::clients::{self, Host, Joined, Joining, Terms};
+use super::clients::{self, Host, Joined, Joining, Step, Terms};
 use super::net::{Handler, Net};
 use super::options::Common;
 use super::report::Report;
 use super::{Costs, Outcome};
 use crate::client::{self, Inbound};
-use crate::codec::encode::{self, AckKind, PublishFrame};
+use crate::codec::encode::{self, PublishFrame};
 use crate::packet::{QoS, Version};
 
 struct Queue {
@@ -24,18 +24,19 @@ struct Queue {
 impl Handler for Queue {
     fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
         match packet {
-            Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged += 1,
-            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
             Inbound::Publish(publish) => {
                 clients::acknowledge(output, self.version, &publish);
                 let stamp = Stamp::read(publish.payload).ok_or("a message that is not of this run has arrived")?;
                 self.received += 1;
                 self.faults += u64::from(self.tracker.see(stamp.sequence) != Arrival::InOrder);
             }
-            other => {
-                self.joined.see(&other)?;
-            }
+            other => match clients::go_on(output, self.version, &other)? {
+                Step::Acknowledged => self.acknowledged += 1,
+                Step::UnderWay => {}
+                Step::None => {
+                    self.joined.see(&other)?;
+                }
+            },
         }
         Ok(())
     }

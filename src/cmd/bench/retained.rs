@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::clients::{self, Host, Joined, Joining, Terms};
+use super::clients::{self, Host, Joined, Joining, Step, Terms};
 use super::net::{Handler, Net};
 use super::options::Common;
 use super::report::Report;
 use super::{Costs, Outcome};
 use crate::client::{self, Inbound};
-use crate::codec::encode::{self, AckKind, PublishFrame};
+use crate::codec::encode::{self, PublishFrame};
 use crate::packet::{QoS, Version};
 
 /// Publishes with QoS 1, so that it knows what has arrived, and counts what comes back.
@@ -23,16 +23,18 @@ struct Retainer {
 impl Handler for Retainer {
     fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
         match packet {
-            Inbound::Puback { .. } => self.acknowledged += 1,
             Inbound::Publish(publish) if publish.retain => {
                 self.received += 1;
                 self.first.get_or_insert_with(Instant::now);
                 clients::acknowledge(output, self.version, &publish);
             }
-            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
-            other => {
-                self.joined.see(&other)?;
-            }
+            other => match clients::go_on(output, self.version, &other)? {
+                Step::Acknowledged => self.acknowledged += 1,
+                Step::UnderWay => {}
+                Step::None => {
+                    self.joined.see(&other)?;
+                }
+            },
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::account::{Account, Arrival, STAMP_SIZE, Stamp, Tracker};
-use super::clients::{self, Host, Joined};
+use super::clients::{self, Host, Joined, Step};
 use super::histogram::Histogram;
 use super::net::{Handler, Net};
 use super::plan::Plan;
 use crate::client::{Inbound, InboundPublish};
-use crate::codec::encode::{self, AckKind, PublishFrame};
+use crate::codec::encode::{self, PublishFrame};
 use crate::packet::{QoS, Version};
 use crate::properties::PropertiesBuilder;
 
@@ -282,15 +282,13 @@ impl Handler for Traffic {
     fn packet(&mut self, id: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
         match packet {
             Inbound::Publish(publish) => return self.receive(id, &publish, output),
-            Inbound::Puback { reason, .. } | Inbound::Pubrec { reason, .. } if reason >= 0x80 => {
-                return Err(format!("the broker refused a message with Reason Code 0x{reason:02X}"));
-            }
-            Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged(id),
-            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
-            other => {
-                self.joined.see(&other)?;
-            }
+            other => match clients::go_on(output, self.version, &other)? {
+                Step::Acknowledged => self.acknowledged(id),
+                Step::UnderWay => {}
+                Step::None => {
+                    self.joined.see(&other)?;
+                }
+            },
         }
         Ok(())
     }
