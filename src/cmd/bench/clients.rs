@@ -1,5 +1,6 @@
 //! Many clients that connect and subscribe, a bounded number of them at a time.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,18 @@ use crate::reason::ReasonCode;
 /// What a client is to do before the run begins.
 #[derive(Debug)]
 pub(super) struct Joining {
-    pub(super) client_id: String,
+    client_id: String,
     pub(super) filters: Vec<String>,
+}
+
+impl Joining {
+    /// A client of the run with this prefix. The name is unique in the run.
+    pub(super) fn new(prefix: &str, name: impl Display, filters: Vec<String>) -> Joining {
+        Joining {
+            client_id: format!("{}-{name}", prefix.replace('/', "-")),
+            filters,
+        }
+    }
 }
 
 /// How clients connect.
@@ -262,26 +273,6 @@ pub(super) fn wait<H: Handler>(
         }
     }
     Ok(())
-}
-
-/// Sends `count` messages, of which so many may be unacknowledged at a time, and waits for all acknowledgements.
-pub(super) fn publish_all<H: Handler>(
-    net: &mut Net,
-    handler: &mut H,
-    (connection, count, window): (usize, u64, u64),
-    acknowledged: impl Fn(&H) -> u64,
-    mut append: impl FnMut(&mut Vec<u8>, u64),
-) -> Result<(), String> {
-    let mut sent = 0;
-    while sent < count {
-        let known = acknowledged(handler);
-        while sent < count && sent < known + window {
-            append(net.output(connection), sent);
-            sent += 1;
-        }
-        wait(net, handler, |handler| acknowledged(handler), known + 1)?;
-    }
-    wait(net, handler, |handler| acknowledged(handler), count)
 }
 
 #[cfg(test)]

@@ -115,10 +115,7 @@ impl<'a> Flow<'a> {
         );
         join_subscribers(&mut net, &mut traffic, &terms, prefix, plan)?;
         freeze_some(&mut net, &mut traffic, &terms, prefix, plan, options.frozen)?;
-        let joining = |kind: &str, number: usize| Joining {
-            client_id: format!("{}-{kind}{number}", prefix.replace('/', "-")),
-            filters: Vec::new(),
-        };
+        let joining = |kind: &str, number: usize| Joining::new(prefix, format_args!("{kind}{number}"), Vec::new());
         let publishers: Vec<_> = (0..plan.publishers.len()).map(|number| joining("p", number)).collect();
         let ids = clients::join(&mut net, &mut traffic, &terms, &publishers)?;
         let churning = match options.churn {
@@ -253,10 +250,7 @@ fn join_subscribers(
     let joining: Vec<_> = members
         .iter()
         .enumerate()
-        .map(|(number, (_, filters))| Joining {
-            client_id: format!("{}-s{number}", prefix.replace('/', "-")),
-            filters: (*filters).clone(),
-        })
+        .map(|(number, (_, filters))| Joining::new(prefix, format_args!("s{number}"), (*filters).clone()))
         .collect();
     let ids = clients::join(net, traffic, terms, &joining)?;
     for (id, (group, _)) in ids.into_iter().zip(members) {
@@ -274,10 +268,7 @@ fn freeze_some(
     count: u32,
 ) -> Result<(), String> {
     let joining: Vec<_> = (0..count)
-        .map(|number| Joining {
-            client_id: format!("{}-f{number}", prefix.replace('/', "-")),
-            filters: plan.topics[..1].to_vec(),
-        })
+        .map(|number| Joining::new(prefix, format_args!("f{number}"), plan.topics[..1].to_vec()))
         .collect();
     for id in clients::join(net, traffic, terms, &joining)? {
         net.freeze(id);

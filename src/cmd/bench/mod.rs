@@ -1,6 +1,7 @@
 //! `broker bench`: a load generator for any MQTT broker.
 
 mod account;
+mod bulk;
 mod clients;
 mod conn;
 mod flow;
