@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::thread;
 
 use common::*;
 
@@ -76,6 +79,61 @@ fn retained_messages_all_arrive() {
 fn queued_messages_all_arrive() {
     for qos in 1..=2 {
         assert!(figures(&format!("offline --messages 1000 --qos {qos}")).contains("\"messages_lost\":0,"));
+    }
+}
+
+/// Answers CONNECT with success, SUBSCRIBE and PUBLISH with these Reason Codes, all in MQTT 5.0.
+fn answer(mut client: TcpStream, suback: u8, puback: u8) {
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = client.read(&mut buffer) {
+        received.extend_from_slice(&buffer[..count]);
+        while let Some((first, body, size)) = wire::split(&received) {
+            let answer = match first >> 4 {
+                1 => vec![0x20, 3, 0, 0, 0],
+                3 => {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    vec![0x40, 3, body[topic + 2], body[topic + 3], puback]
+                }
+                8 => vec![0x90, 4, body[0], body[1], 0, suback],
+                _ => Vec::new(),
+            };
+            // The load generator may have gone.
+            let _ = client.write_all(&answer);
+            received.drain(..size);
+        }
+    }
+}
+
+/// A Reason Code of 0x80 or above is a failure (section 2.4): it ends the run, and is named.
+#[test]
+fn a_refusal_ends_the_run() {
+    for (suback, puback, shapes, expected) in [
+        (
+            1,
+            0x97,
+            &["offline", "retained", "p2p --qos 1"][..],
+            "a message with code 0x97",
+        ),
+        (
+            0x8F,
+            0,
+            &["offline", "retained", "conn --subscribe"],
+            "a subscription with code 0x8F",
+        ),
+    ] {
+        for shape in shapes {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+            let port = listener.local_addr().expect("it is bound").port();
+            thread::spawn(move || {
+                for client in listener.incoming().flatten() {
+                    thread::spawn(move || answer(client, suback, puback));
+                }
+            });
+            let output = bench(port, &format!("{shape} --mqtt 5"));
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{shape}: {errors}");
+            assert!(errors.contains(expected), "{shape}: {errors}");
+        }
     }
 }
 

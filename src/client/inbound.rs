@@ -11,10 +11,10 @@ pub(crate) enum Inbound<'a> {
     Publish(InboundPublish<'a>),
     Puback { packet_id: u16, reason: u8 },
     Pubrec { packet_id: u16, reason: u8 },
-    Pubrel { packet_id: u16 },
-    Pubcomp { packet_id: u16 },
+    Pubrel { packet_id: u16, reason: u8 },
+    Pubcomp { packet_id: u16, reason: u8 },
     Suback { packet_id: u16, reason: u8 },
-    Unsuback { packet_id: u16 },
+    Unsuback { packet_id: u16, reason: u8 },
     Pingresp,
     Disconnect { reason: u8 },
 }
@@ -47,12 +47,10 @@ pub(crate) fn parse<'a>(version: Version, frame: &Frame<'a>) -> Result<Inbound<'
         }),
         4 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Puback { packet_id, reason }),
         5 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Pubrec { packet_id, reason }),
-        6 => with_reason(&mut reader).map(|(packet_id, _)| Inbound::Pubrel { packet_id }),
-        7 => with_reason(&mut reader).map(|(packet_id, _)| Inbound::Pubcomp { packet_id }),
+        6 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Pubrel { packet_id, reason }),
+        7 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Pubcomp { packet_id, reason }),
         9 => suback(version, &mut reader),
-        11 => Ok(Inbound::Unsuback {
-            packet_id: reader.u16()?,
-        }),
+        11 => unsuback(version, &mut reader),
         13 => Ok(Inbound::Pingresp),
         14 => Ok(Inbound::Disconnect {
             reason: reader.u8().unwrap_or(0),
@@ -92,6 +90,17 @@ fn suback<'a>(version: Version, reader: &mut Reader<'_>) -> Result<Inbound<'a>, 
         packet_id,
         reason: reader.u8()?,
     })
+}
+
+/// MQTT 3 has no Reason Code here.
+fn unsuback<'a>(version: Version, reader: &mut Reader<'_>) -> Result<Inbound<'a>, Malformed> {
+    let packet_id = reader.u16()?;
+    let mut reason = 0;
+    if version.is_v5() {
+        skip_properties(reader)?;
+        reason = reader.u8()?;
+    }
+    Ok(Inbound::Unsuback { packet_id, reason })
 }
 
 fn skip_properties(reader: &mut Reader<'_>) -> Result<(), Malformed> {
@@ -141,6 +150,27 @@ mod tests {
                 reason: 0x80
             })
         );
+        assert_eq!(
+            parsed(Version::V5, &[0x70, 3, 0, 7, 0x92]),
+            Ok(Inbound::Pubcomp {
+                packet_id: 7,
+                reason: 0x92
+            })
+        );
+        assert_eq!(
+            parsed(Version::V311, &[0x62, 2, 0, 7]),
+            Ok(Inbound::Pubrel {
+                packet_id: 7,
+                reason: 0
+            })
+        );
+        for (version, bytes, reason) in [
+            (Version::V311, &[0xB0, 2, 0, 7][..], 0),
+            (Version::V5, &[0xB0, 4, 0, 7, 0, 0x87], 0x87),
+        ] {
+            let unsuback = Inbound::Unsuback { packet_id: 7, reason };
+            assert_eq!(parsed(version, bytes), Ok(unsuback));
+        }
         assert_eq!(parsed(Version::V311, &[0xE0, 0]), Ok(Inbound::Disconnect { reason: 0 }));
         assert!(parsed(Version::V5, &[0x30, 4, 0, 1, b'a', 9]).is_err());
         assert!(parsed(Version::V311, &[0x82, 2, 0, 1]).is_err());

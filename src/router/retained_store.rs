@@ -18,7 +18,7 @@ pub(crate) struct RetainedStore {
     inner: RwLock<Inner>,
 }
 
-/// Invariant: `bytes` and `expiring` are of the messages in `tree`.
+/// Invariant: `bytes` is the [`charge`] of the messages in `tree`, and `expiring` is of them, too.
 #[derive(Debug)]
 struct Inner {
     tree: RetainedTree<Retained>,
@@ -75,7 +75,7 @@ impl RetainedStore {
     pub(crate) fn set(&self, message: Arc<Message>) -> Result<bool, Full> {
         let mut inner = self.inner.write();
         let replaced = inner.remove(message.topic());
-        if inner.tree.len() >= self.max_messages || inner.bytes + message.size() > self.max_bytes {
+        if inner.tree.len() >= self.max_messages || inner.bytes + charge(&message) > self.max_bytes {
             return Err(Full);
         }
         let is_first = inner.insert(message);
@@ -151,10 +151,15 @@ impl RetainedStore {
     }
 }
 
+/// Bytes that a retained message takes: the store keeps the topic beside it, to find it.
+fn charge(message: &Message) -> usize {
+    message.size() + message.topic().len()
+}
+
 impl Inner {
     /// Whether the message, whose topic has none, is the first to expire.
     fn insert(&mut self, message: Arc<Message>) -> bool {
-        self.bytes += message.size();
+        self.bytes += charge(&message);
         let topic: Arc<str> = message.topic().into();
         let expires_at = message.expires_at();
         self.changes += 1;
@@ -169,7 +174,7 @@ impl Inner {
 
     fn remove(&mut self, topic: &str) -> Option<Arc<Message>> {
         let old = self.tree.remove(topic)?.message;
-        self.bytes -= old.size();
+        self.bytes -= charge(&old);
         if let Some(at) = old.expires_at() {
             self.expiring.remove(&(at, topic.into()));
         }
@@ -225,7 +230,7 @@ mod tests {
         assert_eq!(store.first_expiry(), Some(AT(30)));
         store.sweep(AT(u64::MAX));
         assert_eq!((topics(&store), store.first_expiry()), (vec!["b".to_owned()], None));
-        assert_eq!(store.bytes(), message("b", None).size());
+        assert_eq!(store.bytes(), message("b", None).size() + 1);
     }
 
     #[test]
@@ -246,6 +251,24 @@ mod tests {
         assert_eq!(store.first_expiry(), Some(AT(5)));
         ["a", "b", "c"].iter().for_each(|topic| store.clear(topic));
         assert_eq!((store.len(), store.bytes(), store.first_expiry()), (0, 0, None));
+    }
+
+    /// The topic is charged twice: it is in the message, and in the order of topics.
+    #[test]
+    fn the_topic_counts_beside_the_message() {
+        let long = "t".repeat(1000);
+        let size = message(&long, None).size() + 1000;
+        let store = RetainedStore::new(3, 2 * size - 1);
+        assert_eq!(store.set(message(&long, None)), Ok(false));
+        assert_eq!(store.bytes(), size);
+        let other = "u".repeat(1000);
+        assert_eq!(store.set(message(&other, None)), Err(Full));
+        assert_eq!(store.set(message(&long, Some(10))), Ok(true));
+        assert_eq!(store.bytes(), size);
+        store.clear(&long);
+        assert_eq!((store.set(message(&other, None)), store.bytes()), (Ok(false), size));
+        store.clear(&other);
+        assert_eq!(store.bytes(), 0);
     }
 
     #[test]

@@ -153,7 +153,7 @@ struct Inner {
     /// Bytes of `queue` alone.
     waiting_bytes: usize,
     waker: Option<Waker>,
-    /// The sleeping owner would take QoS 0; QoS 1/2.
+    /// The owner, when it last slept, would have taken QoS 0; QoS 1/2.
     wants_qos0: bool,
     wants_queue: bool,
     signals: Signals,
@@ -297,6 +297,9 @@ impl Outbox {
         if inner.is_ready() {
             inner.waker = None;
             return true;
+        }
+        if !wants_qos0 {
+            inner.trim_frames();
         }
         match &inner.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
@@ -447,8 +450,10 @@ impl Inner {
         }
         if !self.has_room_for_frame(size) {
             self.qos0_bytes += FRAMES_OVERHEAD;
+            // A spare buffer is larger than what is charged: it is for owners that will empty it soon.
+            let bytes = if self.wants_qos0 { outgoing.spare() } else { Vec::new() };
             self.qos0.push_back(Qos0::Frames {
-                bytes: outgoing.spare(),
+                bytes,
                 count: 0,
                 payload_bytes: 0,
             });
@@ -461,6 +466,15 @@ impl Inner {
     /// Whether the last buffer of frames takes this one, too.
     fn has_room_for_frame(&self, size: usize) -> bool {
         matches!(self.qos0.back(), Some(Qos0::Frames { bytes, .. }) if bytes.len() + size <= FRAMES_SIZE)
+    }
+
+    /// The owner takes no QoS 0 for now: few frames do not stay in a large buffer.
+    fn trim_frames(&mut self) {
+        if let Some(Qos0::Frames { bytes, .. }) = self.qos0.back_mut()
+            && bytes.capacity() / 2 > bytes.len()
+        {
+            bytes.shrink_to_fit();
+        }
     }
 
     /// Appends a frame to the last buffer.
@@ -648,3 +662,7 @@ const SMALL_QUEUE: usize = 16;
 
 /// The charge of an entry without its message; queues are bounded by at least this much a message.
 const _: () = assert!(OVERHEAD >= 16);
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

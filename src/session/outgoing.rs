@@ -14,11 +14,14 @@ pub(crate) struct FrameScratch {
     v5: Vec<u8>,
     /// Empty buffers that have been in outboxes, for the next ones: growing new ones costs more than filling them.
     spare: Vec<Vec<u8>>,
+    /// Capacity of all `spare`.
+    spare_bytes: usize,
 }
 
-/// Spare buffers that are kept, and the bytes that such a buffer has at the most.
+/// Spare buffers that are kept, the bytes that such a buffer has at the most, and those that all have together.
 const SPARES: usize = 64;
 const SPARE_SIZE: usize = 16 * 1024;
+const SPARE_BYTES: usize = 256 * 1024;
 
 /// A publication and the forms of it that were needed so far.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl<'p> Outgoing<'p> {
 
     /// An empty buffer.
     pub(super) fn spare(&mut self) -> Vec<u8> {
-        self.frames.spare.pop().unwrap_or_default()
+        self.frames.take_spare()
     }
 
     /// Whether [`qos0_frame`](Outgoing::qos0_frame) says all that there is to say.
@@ -114,10 +117,18 @@ impl<'p> Outgoing<'p> {
 impl FrameScratch {
     /// Takes a buffer that is not needed any more.
     pub(crate) fn reuse(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARES && buffer.capacity() <= SPARE_SIZE {
+        let size = buffer.capacity();
+        if self.spare.len() < SPARES && size <= SPARE_SIZE && self.spare_bytes + size <= SPARE_BYTES {
             buffer.clear();
+            self.spare_bytes += size;
             self.spare.push(buffer);
         }
+    }
+
+    fn take_spare(&mut self) -> Vec<u8> {
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= buffer.capacity();
+        buffer
     }
 
     /// Gives back the memory of unusually large frames.
@@ -128,5 +139,27 @@ impl FrameScratch {
                 *buffer = Vec::new();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_buffers_are_bounded_in_bytes() {
+        let mut frames = FrameScratch::default();
+        let capacity = |frames: &FrameScratch| frames.spare.iter().map(Vec::capacity).sum::<usize>();
+        for size in [SPARE_SIZE, SPARE_SIZE + 1, 1000] {
+            (0..2 * SPARES).for_each(|_| frames.reuse(Vec::with_capacity(size)));
+            assert!(frames.spare.len() <= SPARES && capacity(&frames) <= SPARE_BYTES);
+            assert_eq!(frames.spare_bytes, capacity(&frames));
+        }
+        while frames.take_spare().capacity() > 0 {
+            assert_eq!(frames.spare_bytes, capacity(&frames));
+        }
+        assert_eq!((frames.spare.len(), frames.spare_bytes), (0, 0));
+        (0..2 * SPARES).for_each(|_| frames.reuse(Vec::with_capacity(100)));
+        assert_eq!(frames.spare.len(), SPARES);
     }
 }

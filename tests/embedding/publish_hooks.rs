@@ -1,9 +1,13 @@
 //! `authorize_publish` and `published`.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
 use mqtt_broker::{NewMessage, PublishVerdict, ReasonCode};
+use tokio::runtime;
 
 use crate::common::*;
-use crate::harness::{Embedded, Gate, Notes, Script, level};
+use crate::harness::{Embedded, Gate, Notes, Script, config, level};
 
 /// Refuses topics under `no/`.
 fn refusing() -> Script {
@@ -278,5 +282,56 @@ fn published() {
             "ann will=rewritten (1, false, true)",
         ];
         assert_eq!(notes.take(), expected);
+    }
+}
+
+/// A client whose hook answers at once lets other tasks have their turns, though a batch of its messages never waits.
+#[test]
+fn a_flood_through_a_hook_that_answers_at_once_lets_others_run() {
+    const FLOOD: u64 = 12_000;
+    let turns = Arc::new(AtomicU64::new(0));
+    let (counted, seen) = (Arc::clone(&turns), Arc::new(Mutex::new(Runs::default())));
+    let runs = Arc::clone(&seen);
+    let script = Script::new().authorize_publish(move |_, _| {
+        runs.lock().expect("not poisoned").count(counted.load(Relaxed));
+        PublishVerdict::Allow
+    });
+    // With one thread, nobody runs unless the others let it.
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let embedded = Embedded::on(runtime.expect("a runtime"), config(), Some(script));
+    embedded.runtime().spawn(async move {
+        loop {
+            turns.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut client = embedded.pipe(Connect::v311("client"), 1 << 20);
+    // Shorter than what the broker reads at a time, and in the pipe as one piece.
+    let flood = Packet::from(Publish::new("t", "")).encode(Version::V311);
+    client.send_bytes(&flood.repeat(FLOOD as usize));
+    client.ping();
+    let runs = seen.lock().expect("not poisoned");
+    assert_eq!(runs.total, FLOOD);
+    assert!(runs.longest <= FLOOD / 2, "{runs:?}");
+}
+
+/// Messages that came one behind the other without a turn of the other task.
+#[derive(Debug, Default)]
+struct Runs {
+    turn: u64,
+    current: u64,
+    longest: u64,
+    total: u64,
+}
+
+impl Runs {
+    fn count(&mut self, turn: u64) {
+        self.total += 1;
+        self.current = if turn == self.turn { self.current + 1 } else { 1 };
+        self.turn = turn;
+        self.longest = self.longest.max(self.current);
     }
 }

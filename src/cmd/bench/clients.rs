@@ -1,5 +1,6 @@
 //! Many clients that connect and subscribe, a bounded number of them at a time.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,18 @@ use crate::reason::ReasonCode;
 /// What a client is to do before the run begins.
 #[derive(Debug)]
 pub(super) struct Joining {
-    pub(super) client_id: String,
+    client_id: String,
     pub(super) filters: Vec<String>,
+}
+
+impl Joining {
+    /// A client of the run with this prefix. The name is unique in the run.
+    pub(super) fn new(prefix: &str, name: impl Display, filters: Vec<String>) -> Joining {
+        Joining {
+            client_id: format!("{}-{name}", prefix.replace('/', "-")),
+            filters,
+        }
+    }
 }
 
 /// How clients connect.
@@ -81,13 +92,10 @@ impl Joined {
                 self.connacks += 1;
                 self.session_present = *session_present;
             }
-            Inbound::Connack { reason, .. } => {
-                return Err(format!("the broker refused a connection with code 0x{reason:02X}"));
-            }
+            Inbound::Connack { reason, .. } => return refused("a connection", *reason),
             Inbound::Suback { reason: 0..=2, .. } => self.subacks += 1,
-            Inbound::Suback { reason, .. } => {
-                return Err(format!("the broker refused a subscription with code 0x{reason:02X}"));
-            }
+            Inbound::Suback { reason, .. } => return refused("a subscription", *reason),
+            Inbound::Unsuback { reason, .. } if *reason >= 0x80 => return refused("to unsubscribe", *reason),
             Inbound::Disconnect { reason } => {
                 return Err(format!(
                     "the broker disconnected a client with Reason Code 0x{reason:02X}"
@@ -98,6 +106,10 @@ impl Joined {
         }
         Ok(true)
     }
+}
+
+fn refused<T>(what: &str, code: u8) -> Result<T, String> {
+    Err(format!("the broker refused {what} with code 0x{code:02X}"))
 }
 
 /// A handler that clients join.
@@ -175,9 +187,41 @@ pub(super) fn acknowledge(output: &mut Vec<u8>, version: Version, publish: &Inbo
     }
 }
 
+/// What a packet is to the messages of QoS 1 and 2 that are under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A message that this client has published is acknowledged for good.
+    Acknowledged,
+    /// It has been answered.
+    UnderWay,
+    /// It has nothing to do with them.
+    None,
+}
+
 /// Goes on with the flow of a message of QoS 1 or 2.
+///
+/// # Errors
+/// If the broker has refused it.
 #[inline]
-pub(super) fn answer(output: &mut Vec<u8>, version: Version, kind: AckKind, packet_id: u16) {
+pub(super) fn go_on(output: &mut Vec<u8>, version: Version, packet: &Inbound<'_>) -> Result<Step, String> {
+    let (reason, answered) = match *packet {
+        Inbound::Puback { reason, .. } | Inbound::Pubcomp { reason, .. } => (reason, None),
+        Inbound::Pubrec { packet_id, reason } => (reason, Some((AckKind::Pubrel, packet_id))),
+        Inbound::Pubrel { packet_id, reason } => (reason, Some((AckKind::Pubcomp, packet_id))),
+        _ => return Ok(Step::None),
+    };
+    if reason >= 0x80 {
+        return refused("a message", reason);
+    }
+    let Some((kind, packet_id)) = answered else {
+        return Ok(Step::Acknowledged);
+    };
+    answer(output, version, kind, packet_id);
+    Ok(Step::UnderWay)
+}
+
+#[inline]
+fn answer(output: &mut Vec<u8>, version: Version, kind: AckKind, packet_id: u16) {
     encode::ack(output, version, kind, packet_id, ReasonCode::Success, None, None);
 }
 
@@ -231,22 +275,49 @@ pub(super) fn wait<H: Handler>(
     Ok(())
 }
 
-/// Sends `count` messages, of which so many may be unacknowledged at a time, and waits for all acknowledgements.
-pub(super) fn publish_all<H: Handler>(
-    net: &mut Net,
-    handler: &mut H,
-    (connection, count, window): (usize, u64, u64),
-    acknowledged: impl Fn(&H) -> u64,
-    mut append: impl FnMut(&mut Vec<u8>, u64),
-) -> Result<(), String> {
-    let mut sent = 0;
-    while sent < count {
-        let known = acknowledged(handler);
-        while sent < count && sent < known + window {
-            append(net.output(connection), sent);
-            sent += 1;
-        }
-        wait(net, handler, |handler| acknowledged(handler), known + 1)?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_of_qos_1_and_2_goes_on() {
+        let mut output = Vec::new();
+        let mut step = |packet| go_on(&mut output, Version::V311, &packet);
+        let (packet_id, reason) = (7, 0x10);
+        assert_eq!(step(Inbound::Puback { packet_id, reason }), Ok(Step::Acknowledged));
+        assert_eq!(step(Inbound::Pubcomp { packet_id, reason }), Ok(Step::Acknowledged));
+        assert_eq!(step(Inbound::Pingresp), Ok(Step::None));
+        assert_eq!(step(Inbound::Pubrec { packet_id, reason }), Ok(Step::UnderWay));
+        assert_eq!(step(Inbound::Pubrel { packet_id, reason }), Ok(Step::UnderWay));
+        assert_eq!(output, [0x62, 2, 0, 7, 0x70, 2, 0, 7]);
     }
-    wait(net, handler, |handler| acknowledged(handler), count)
+
+    /// A Reason Code of 0x80 or above is a failure (section 2.4).
+    #[test]
+    fn a_refusal_names_the_code() {
+        let (packet_id, reason) = (7, 0x97);
+        let message = "the broker refused a message with code 0x97";
+        for packet in [
+            Inbound::Puback { packet_id, reason },
+            Inbound::Pubrec { packet_id, reason },
+            Inbound::Pubrel { packet_id, reason },
+            Inbound::Pubcomp { packet_id, reason },
+        ] {
+            let mut output = Vec::new();
+            assert_eq!(go_on(&mut output, Version::V5, &packet), Err(message.to_owned()));
+            assert!(output.is_empty());
+        }
+        let connack = Inbound::Connack {
+            session_present: false,
+            reason,
+        };
+        for (packet, what) in [
+            (connack, "a connection"),
+            (Inbound::Suback { packet_id, reason }, "a subscription"),
+            (Inbound::Unsuback { packet_id, reason }, "to unsubscribe"),
+        ] {
+            let expected = Err(format!("the broker refused {what} with code 0x97"));
+            assert_eq!(Joined::default().see(&packet), expected);
+        }
+    }
 }

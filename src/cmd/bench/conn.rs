@@ -32,10 +32,7 @@ pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &C
     let mut idle = Idle::default();
     let memory = || common.broker().map(Process::memory).transpose();
     let mut joining: Vec<_> = (0..clients)
-        .map(|number| Joining {
-            client_id: format!("{}-c{number}", prefix.replace('/', "-")),
-            filters: Vec::new(),
-        })
+        .map(|number| Joining::new(prefix, format_args!("c{number}"), Vec::new()))
         .collect();
     let (before, costs, begun) = (memory()?, Costs::now(common)?, Instant::now());
     let ids = clients::join(&mut net, &mut idle, &terms, &joining)?;

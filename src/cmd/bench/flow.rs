@@ -80,6 +80,8 @@ struct Flow<'a> {
     traffic: Traffic,
     terms: Terms<'a>,
     pace: Option<Pace>,
+    /// What is due waits for the broker, and is late.
+    held_up: bool,
     churn: Option<Churn>,
     latencies: Option<[u64; 5]>,
 }
@@ -113,10 +115,7 @@ impl<'a> Flow<'a> {
         );
         join_subscribers(&mut net, &mut traffic, &terms, prefix, plan)?;
         freeze_some(&mut net, &mut traffic, &terms, prefix, plan, options.frozen)?;
-        let joining = |kind: &str, number: usize| Joining {
-            client_id: format!("{}-{kind}{number}", prefix.replace('/', "-")),
-            filters: Vec::new(),
-        };
+        let joining = |kind: &str, number: usize| Joining::new(prefix, format_args!("{kind}{number}"), Vec::new());
         let publishers: Vec<_> = (0..plan.publishers.len()).map(|number| joining("p", number)).collect();
         let ids = clients::join(&mut net, &mut traffic, &terms, &publishers)?;
         let churning = match options.churn {
@@ -134,6 +133,7 @@ impl<'a> Flow<'a> {
             net,
             terms,
             pace: rate.map(|rate| Pace::new(rate, now)),
+            held_up: false,
             churn: churning.map(|(connection, rate)| Churn {
                 connection,
                 pace: Pace::new(rate, now),
@@ -173,16 +173,22 @@ impl<'a> Flow<'a> {
         let Some(pace) = &mut self.pace else {
             return self.traffic.publish_window(&mut self.net);
         };
-        while let Some((number, due)) = pace.next(now) {
+        self.held_up = false;
+        while let Some((number, due)) = pace.peek(now) {
             let publisher = (number % self.traffic.publishers() as u64) as usize;
+            if !self.traffic.can_publish(&self.net, publisher) {
+                self.held_up = true;
+                return;
+            }
+            pace.sent += 1;
             self.traffic.publish(&mut self.net, publisher, due);
         }
     }
 
     /// How long nothing needs to be sent.
     fn next_due(&self) -> Duration {
-        let Some(pace) = &self.pace else {
-            return if self.churn.is_some() {
+        let Some(pace) = self.pace.as_ref().filter(|_| !self.held_up) else {
+            return if self.churn.is_some() || self.held_up {
                 Duration::from_millis(1)
             } else {
                 TICK
@@ -244,10 +250,7 @@ fn join_subscribers(
     let joining: Vec<_> = members
         .iter()
         .enumerate()
-        .map(|(number, (_, filters))| Joining {
-            client_id: format!("{}-s{number}", prefix.replace('/', "-")),
-            filters: (*filters).clone(),
-        })
+        .map(|(number, (_, filters))| Joining::new(prefix, format_args!("s{number}"), (*filters).clone()))
         .collect();
     let ids = clients::join(net, traffic, terms, &joining)?;
     for (id, (group, _)) in ids.into_iter().zip(members) {
@@ -265,10 +268,7 @@ fn freeze_some(
     count: u32,
 ) -> Result<(), String> {
     let joining: Vec<_> = (0..count)
-        .map(|number| Joining {
-            client_id: format!("{}-f{number}", prefix.replace('/', "-")),
-            filters: plan.topics[..1].to_vec(),
-        })
+        .map(|number| Joining::new(prefix, format_args!("f{number}"), plan.topics[..1].to_vec()))
         .collect();
     for id in clients::join(net, traffic, terms, &joining)? {
         net.freeze(id);
@@ -290,12 +290,15 @@ impl Pace {
     }
 
     /// The number of the next one, and when it is due, if that is not later than `now`.
-    fn next(&mut self, now: u64) -> Option<(u64, u64)> {
+    fn peek(&self, now: u64) -> Option<(u64, u64)> {
         let (number, due) = (self.sent, self.due(self.sent));
-        (due <= now).then(|| {
-            self.sent += 1;
-            (number, due)
-        })
+        (due <= now).then_some((number, due))
+    }
+
+    fn next(&mut self, now: u64) -> Option<(u64, u64)> {
+        let next = self.peek(now)?;
+        self.sent += 1;
+        Some(next)
     }
 }
 

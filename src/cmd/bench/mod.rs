@@ -1,6 +1,7 @@
 //! `broker bench`: a load generator for any MQTT broker.
 
 mod account;
+mod bulk;
 mod clients;
 mod conn;
 mod flow;
@@ -14,6 +15,8 @@ mod report;
 mod retained;
 mod traffic;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::Write;
 use std::time::Duration;
 
@@ -28,7 +31,7 @@ use report::Report;
 /// # Errors
 /// If the broker can't be reached, or does what no broker should. Lost messages are an error, too.
 pub(crate) fn run(bench: &Bench) -> Result<(), String> {
-    let prefix = format!("bench/{}", std::process::id());
+    let prefix = prefix(std::process::id());
     let (common, outcome) = match &bench.shape {
         Shape::P2p { pairs, traffic } | Shape::Latency { pairs, traffic } => (
             &traffic.common,
@@ -73,6 +76,15 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
     };
     print(&outcome.report, common)?;
     outcome.fault.map_or(Ok(()), Err)
+}
+
+/// What topics begin with and, with `-`, Client Identifiers: those of two runs differ, also where processes in different
+/// containers have the same id. Hexadecimal, so that an identifier has at most 23 bytes: a broker need not accept longer
+/// ones (section 3.1.3.1).
+fn prefix(process: u32) -> String {
+    // Keyed with the system's randomness.
+    let random = RandomState::new().hash_one(process) as u16;
+    format!("bench/{process:x}{random:04x}")
 }
 
 /// The figures, and what is wrong with them.
@@ -132,3 +144,21 @@ impl Costs {
 }
 
 const PER_MESSAGE: [&str; 2] = ["broker CPU per message", "load generator CPU per message"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn runs_with_the_same_process_id_differ() {
+        // The largest of Linux.
+        let process = 4_194_304;
+        let prefixes: HashSet<_> = (0..10).map(|_| prefix(process)).collect();
+        assert!(prefixes.len() > 1, "{prefixes:?}");
+        for prefix in prefixes {
+            assert!(prefix.starts_with("bench/400000") && prefix.len() == 16, "{prefix}");
+        }
+    }
+}

@@ -27,9 +27,7 @@ pub(super) trait Handler {
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
-    /// To be sent; the first `written` bytes have been.
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     /// The beginning of a packet whose rest has not arrived.
     partial: Vec<u8>,
     connected: bool,
@@ -39,6 +37,31 @@ struct Connection {
     frozen: bool,
     /// In `Net::dirty`.
     dirty: bool,
+    /// The broker sends nothing more; what it has sent may not have been read.
+    ended: bool,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// So many of `bytes` have been sent: at most half of them.
+    written: usize,
+}
+
+impl Output {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// So much of the rest has been sent. What is moved is never more than what was sent since the last move.
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+    }
 }
 
 /// The connections.
@@ -82,13 +105,13 @@ impl Net {
         let _ = socket.set_nodelay(true);
         self.connections.push(Some(Connection {
             socket,
-            output: Vec::new(),
-            written: 0,
+            output: Output::default(),
             partial: Vec::new(),
             connected: false,
             blocked: true,
             frozen: false,
             dirty: false,
+            ended: false,
         }));
         Ok(id)
     }
@@ -101,14 +124,14 @@ impl Net {
             connection.dirty = true;
             self.dirty.push(id);
         }
-        &mut connection.output
+        &mut connection.output.bytes
     }
 
     /// Bytes that a connection has not been able to send.
     pub(super) fn unsent(&self, id: usize) -> usize {
         self.connections[id]
             .as_ref()
-            .map_or(0, |connection| connection.output.len() - connection.written)
+            .map_or(0, |connection| connection.output.rest().len())
     }
 
     /// Reads nothing more from this connection.
@@ -146,7 +169,8 @@ impl Net {
                     self.dirty.push(id);
                 }
             }
-            if event.is_readable() || event.is_error() {
+            connection.ended |= event.is_read_closed();
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
                 ready.push(id);
             }
         }
@@ -173,8 +197,9 @@ impl Net {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => return Err(format!("connection {id}: {error}")),
         };
-        // A full buffer hides how much there is: only a short read says "no more".
-        if read == room {
+        // A full buffer hides how much there is: only a short read says "no more". The end is behind what is read, and
+        // there is no further event for it.
+        if read == room || (connection.ended && read > 0) {
             self.again.push(id);
         }
         handler.batch();
@@ -183,10 +208,10 @@ impl Net {
         while let Some(frame) = frame::parse(&self.input[start..end], u32::MAX).map_err(|error| error.detail)? {
             start += frame.size;
             let packet = parse(self.version, &frame).map_err(|error| error.0)?;
-            handler.packet(id, packet, &mut connection.output)?;
+            handler.packet(id, packet, &mut connection.output.bytes)?;
         }
         connection.partial.extend_from_slice(&self.input[start..end]);
-        if !connection.output.is_empty() && !connection.dirty {
+        if !connection.output.bytes.is_empty() && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(id);
         }
@@ -210,9 +235,9 @@ impl Net {
         if connection.blocked || !connection.connected {
             return Ok(());
         }
-        while connection.written < connection.output.len() {
-            match connection.socket.write(&connection.output[connection.written..]) {
-                Ok(written) => connection.written += written,
+        while !connection.output.rest().is_empty() {
+            match connection.socket.write(connection.output.rest()) {
+                Ok(written) => connection.output.advance(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     connection.blocked = true;
                     return Ok(());
@@ -220,12 +245,71 @@ impl Net {
                 Err(error) => return Err(format!("connection {id}: {error}")),
             }
         }
-        connection.output.clear();
-        connection.written = 0;
         Ok(())
     }
 }
 
 fn text(error: io::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const ROUND: Duration = Duration::from_millis(10);
+
+    /// Counts packets.
+    #[derive(Default)]
+    struct Counter(usize);
+
+    impl Handler for Counter {
+        fn packet(&mut self, _: usize, _: Inbound<'_>, _: &mut Vec<u8>) -> Result<(), String> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    /// A connection, and the end of the broker.
+    fn connected() -> (Net, usize, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let mut net = Net::new(Version::V311).expect("there is a poll");
+        let id = net.connect(listener.local_addr().expect("it is bound")).expect("begun");
+        let (broker, _) = listener.accept().expect("the client connects");
+        (net, id, broker)
+    }
+
+    #[test]
+    fn what_was_sent_does_not_stay_before_what_was_not() {
+        let mut output = Output::default();
+        let mut sent = Vec::new();
+        for number in 0..100_u8 {
+            output.bytes.extend_from_slice(&[number; 1000]);
+            // Never all of it.
+            sent.extend_from_slice(&output.rest()[..output.rest().len() - 1]);
+            output.advance(output.rest().len() - 1);
+            assert_eq!((output.rest(), output.bytes.len()), (&[number][..], 1));
+        }
+        let expected: Vec<u8> = (0..100).flat_map(|number| [number; 1000]).collect();
+        assert_eq!(sent, expected[..99_999]);
+        output.bytes.extend_from_slice(&[7; 9]);
+        output.advance(5);
+        assert_eq!((output.rest().len(), output.bytes.len()), (5, 10));
+        output.advance(5);
+        assert_eq!(output.bytes.len(), 0);
+    }
+
+    #[test]
+    fn the_end_behind_the_last_packet_is_noticed() {
+        let (mut net, id, mut broker) = connected();
+        broker.write_all(&[0xD0, 0]).expect("sent");
+        drop(broker);
+        let mut counter = Counter::default();
+        // Both are there, and are told in one event.
+        let end = (0..100).find_map(|_| net.round(ROUND, &mut counter).err());
+        assert_eq!(end, Some(format!("the broker closed connection {id}")));
+        assert_eq!(counter.0, 1);
+    }
 }

@@ -1,49 +1,32 @@
 //! Messages for a session whose client is away, and its return.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::account::{Arrival, Stamp, Tracker};
-use super::clients::{self, Host, Joined, Joining, Terms};
-use super::net::{Handler, Net};
+use super::bulk::{Bulk, Messages, PER_MESSAGE_RECEIVED, Receiver};
+use super::clients::{self, Joining, Terms};
+use super::net::Net;
 use super::options::Common;
 use super::report::Report;
 use super::{Costs, Outcome};
-use crate::client::{self, Inbound};
-use crate::codec::encode::{self, AckKind, PublishFrame};
-use crate::packet::{QoS, Version};
+use crate::client::{self, InboundPublish};
+use crate::packet::QoS;
 
+/// What has come out of the queue.
+#[derive(Debug, Default)]
 struct Queue {
-    version: Version,
-    joined: Joined,
-    acknowledged: u64,
     tracker: Tracker,
     received: u64,
     faults: u64,
 }
 
-impl Handler for Queue {
-    fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
-        match packet {
-            Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged += 1,
-            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
-            Inbound::Publish(publish) => {
-                clients::acknowledge(output, self.version, &publish);
-                let stamp = Stamp::read(publish.payload).ok_or("a message that is not of this run has arrived")?;
-                self.received += 1;
-                self.faults += u64::from(self.tracker.see(stamp.sequence) != Arrival::InOrder);
-            }
-            other => {
-                self.joined.see(&other)?;
-            }
-        }
+impl Receiver for Queue {
+    fn receive(&mut self, publish: &InboundPublish<'_>) -> Result<(), String> {
+        let stamp = Stamp::read(publish.payload).ok_or("a message that is not of this run has arrived")?;
+        self.received += 1;
+        self.faults += u64::from(self.tracker.see(stamp.sequence) != Arrival::InOrder);
         Ok(())
-    }
-}
-
-impl Host for Queue {
-    fn joined(&mut self) -> &mut Joined {
-        &mut self.joined
     }
 }
 
@@ -60,57 +43,43 @@ pub(super) fn run(prefix: &str, messages: u64, common: &Common) -> Result<Outcom
         ..terms
     };
     let mut net = Net::new(common.version())?;
-    let mut queue = Queue {
-        version: common.version(),
-        joined: Joined::default(),
-        acknowledged: 0,
-        tracker: Tracker::default(),
-        received: 0,
-        faults: 0,
-    };
+    let mut bulk = Bulk::new(common, Queue::default());
     let topic = format!("{prefix}/queue");
-    let joining = |kind: &str, filters: &[&String]| Joining {
-        client_id: format!("{}-{kind}", prefix.replace('/', "-")),
-        filters: filters.iter().map(|filter| (*filter).clone()).collect(),
-    };
-    leave(&mut net, &mut queue, &away, &joining("s", &[&topic]))?;
+    let joining = |name, filters: &[&String]| Joining::new(prefix, name, filters.iter().copied().cloned().collect());
+    leave(&mut net, &mut bulk, &away, &joining("s", &[&topic]))?;
 
     let mut report = Report::default();
     report.text("shape", "offline");
     report.count("QoS", qos as u64);
     report.count("messages", messages);
-    let publisher = clients::join(&mut net, &mut queue, &terms, &[joining("p", &[])])?[0];
+    let publisher = clients::join(&mut net, &mut bulk, &terms, &[joining("p", &[])])?[0];
     let (costs, begun) = (Costs::now(common)?, Instant::now());
-    publish_all(&mut net, &mut queue, publisher, &topic, messages, common, qos)?;
+    publish_all(&mut net, &mut bulk, publisher, &topic, messages, common.payload, qos)?;
     report.measure("queued", messages as f64 / begun.elapsed().as_secs_f64(), "/s", 0);
     let names = ["broker CPU per message queued", "load generator CPU per message queued"];
     Costs::now(common)?.report(costs, messages, names, &mut report);
 
     let (costs, begun) = (Costs::now(common)?, Instant::now());
-    let subscriber = clients::join(&mut net, &mut queue, &away, &[joining("s", &[])])?[0];
-    if !queue.joined.session_present {
+    let subscriber = clients::join(&mut net, &mut bulk, &away, &[joining("s", &[])])?[0];
+    if !bulk.joined.session_present {
         return Err("the broker has forgotten the session".to_owned());
     }
-    clients::wait(&mut net, &mut queue, |queue| queue.received, messages)?;
+    clients::wait(&mut net, &mut bulk, |bulk| bulk.receiver.received, messages)?;
     report.measure("received", messages as f64 / begun.elapsed().as_secs_f64(), "/s", 0);
-    let names = [
-        "broker CPU per message received",
-        "load generator CPU per message received",
-    ];
-    Costs::now(common)?.report(costs, messages, names, &mut report);
-    let (lost, faults) = (queue.tracker.lost(messages), queue.faults);
+    Costs::now(common)?.report(costs, messages, PER_MESSAGE_RECEIVED, &mut report);
+    let (lost, faults) = (bulk.receiver.tracker.lost(messages), bulk.receiver.faults);
     report.count("messages lost", lost);
     report.count("messages twice or out of order", faults);
     // A session that ends with its connection takes its place.
     net.close(subscriber);
-    clients::join(&mut net, &mut queue, &terms, &[joining("s", &[])])?;
+    clients::join(&mut net, &mut bulk, &terms, &[joining("s", &[])])?;
     let fault = (lost + faults > 0).then(|| format!("{lost} messages were lost, {faults} came twice or out of order"));
     Ok(Outcome { report, fault })
 }
 
 /// Makes a session, and leaves.
-fn leave(net: &mut Net, queue: &mut Queue, terms: &Terms<'_>, client: &Joining) -> Result<(), String> {
-    let id = clients::join(net, queue, terms, std::slice::from_ref(client))?[0];
+fn leave(net: &mut Net, bulk: &mut Bulk<Queue>, terms: &Terms<'_>, client: &Joining) -> Result<(), String> {
+    let id = clients::join(net, bulk, terms, std::slice::from_ref(client))?[0];
     client::disconnect(net.output(id));
     net.close(id);
     Ok(())
@@ -118,40 +87,26 @@ fn leave(net: &mut Net, queue: &mut Queue, terms: &Terms<'_>, client: &Joining) 
 
 fn publish_all(
     net: &mut Net,
-    queue: &mut Queue,
+    bulk: &mut Bulk<Queue>,
     connection: usize,
     topic: &str,
-    messages: u64,
-    common: &Common,
+    count: u64,
+    payload: usize,
     qos: QoS,
 ) -> Result<(), String> {
-    let mut payload = vec![b'o'; common.payload];
-    let size = (connection, messages, common.window);
-    clients::publish_all(
-        net,
-        queue,
-        size,
-        |queue| queue.acknowledged,
-        |output, sequence| {
-            let stamp = Stamp {
-                publisher: 0,
-                sequence,
-                sent: 0,
-            };
-            stamp.put(&mut payload);
-            let frame = PublishFrame {
-                dup: false,
-                qos,
-                retain: false,
-                topic,
-                packet_id: clients::packet_id(sequence),
-                topic_alias: None,
-                message_expiry_interval: None,
-                subscription_identifiers: &[],
-                properties: &[],
-                payload: &payload,
-            };
-            encode::publish(output, common.version(), &frame);
-        },
-    )
+    let messages = Messages {
+        count,
+        qos,
+        retain: false,
+        payload: vec![b'o'; payload],
+    };
+    bulk.publish_all(net, connection, messages, |sequence, payload| {
+        let stamp = Stamp {
+            publisher: 0,
+            sequence,
+            sent: 0,
+        };
+        stamp.put(payload);
+        Cow::Borrowed(topic)
+    })
 }

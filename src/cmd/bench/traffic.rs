@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::account::{Account, Arrival, STAMP_SIZE, Stamp, Tracker};
-use super::clients::{self, Host, Joined};
+use super::clients::{self, Host, Joined, Step};
 use super::histogram::Histogram;
 use super::net::{Handler, Net};
 use super::plan::Plan;
 use crate::client::{Inbound, InboundPublish};
-use crate::codec::encode::{self, AckKind, PublishFrame};
+use crate::codec::encode::{self, PublishFrame};
 use crate::packet::{QoS, Version};
 use crate::properties::PropertiesBuilder;
 
@@ -75,6 +75,8 @@ pub(super) struct Traffic {
 
 /// Output of a publisher above which it waits.
 const UNSENT_LIMIT: usize = 256 * 1024;
+/// As many messages as there are Packet Identifiers.
+const IDENTIFIERS: u64 = 65_535;
 
 impl Traffic {
     pub(super) fn new(plan: &Plan, version: Version, qos: QoS, window: u64, payload: usize, properties: u8) -> Traffic {
@@ -150,6 +152,12 @@ impl Traffic {
             }
         }
         self.ready = ready;
+    }
+
+    /// Whether the publisher has a Packet Identifier that is free [MQTT-2.2.1-3], and its socket takes what it sends.
+    pub(super) fn can_publish(&self, net: &Net, number: usize) -> bool {
+        let publisher = &self.publishers[number];
+        publisher.has_identifier(self.qos) && net.unsent(publisher.connection) < UNSENT_LIMIT
     }
 
     /// Publishes the next message, which should have been sent at `due`, in nanoseconds since the start.
@@ -274,15 +282,13 @@ impl Handler for Traffic {
     fn packet(&mut self, id: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
         match packet {
             Inbound::Publish(publish) => return self.receive(id, &publish, output),
-            Inbound::Puback { reason, .. } | Inbound::Pubrec { reason, .. } if reason >= 0x80 => {
-                return Err(format!("the broker refused a message with Reason Code 0x{reason:02X}"));
-            }
-            Inbound::Puback { .. } | Inbound::Pubcomp { .. } => self.acknowledged(id),
-            Inbound::Pubrec { packet_id, .. } => clients::answer(output, self.version, AckKind::Pubrel, packet_id),
-            Inbound::Pubrel { packet_id } => clients::answer(output, self.version, AckKind::Pubcomp, packet_id),
-            other => {
-                self.joined.see(&other)?;
-            }
+            other => match clients::go_on(output, self.version, &other)? {
+                Step::Acknowledged => self.acknowledged(id),
+                Step::UnderWay => {}
+                Step::None => {
+                    self.joined.see(&other)?;
+                }
+            },
         }
         Ok(())
     }
@@ -296,6 +302,11 @@ impl Publisher {
             QoS::AtMostOnce => undelivered,
             _ => undelivered.max(self.sent - self.acknowledged.min(self.sent)),
         }
+    }
+
+    /// They are used in turn, and brokers acknowledge messages in the order in which they were sent.
+    fn has_identifier(&self, qos: QoS) -> bool {
+        qos == QoS::AtMostOnce || self.sent - self.acknowledged.min(self.sent) < IDENTIFIERS
     }
 
     fn has_room(&self, qos: QoS, window: u64) -> bool {
@@ -358,5 +369,61 @@ fn encode_length(version: Version, properties: &[u8]) -> usize {
         crate::wire::varint_len(properties.len() as u32) + properties.len()
     } else {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::client;
+    use crate::codec::frame;
+
+    /// The Packet Identifiers of the messages that wait to be sent.
+    fn packet_ids(output: &[u8]) -> Vec<u16> {
+        let mut ids = Vec::new();
+        let mut rest = output;
+        while let Some(frame) = frame::parse(rest, u32::MAX).expect("valid") {
+            match client::parse(Version::V311, &frame) {
+                Ok(Inbound::Publish(publish)) => ids.push(publish.packet_id),
+                other => panic!("no PUBLISH: {other:?}"),
+            }
+            rest = &rest[frame.size..];
+        }
+        ids
+    }
+
+    /// A new message has a Packet Identifier that is not in use (section 2.2.1).
+    #[test]
+    fn no_packet_identifier_is_used_twice_at_a_time() {
+        let plan = Plan::p2p("b", 1);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let mut net = Net::new(Version::V311).expect("there is a poll");
+        let id = net.connect(listener.local_addr().expect("it is bound")).expect("begun");
+        let mut traffic = Traffic::new(&plan, Version::V311, QoS::AtLeastOnce, 1, 20, 0);
+        traffic.add_publisher(id, &plan);
+        while traffic.publishers[0].has_identifier(QoS::AtLeastOnce) {
+            traffic.publish(&mut net, 0, 0);
+        }
+        let ids = packet_ids(net.output(id));
+        let different: HashSet<_> = ids.iter().copied().collect();
+        assert_eq!((ids.len(), different.len()), (65_535, 65_535));
+        assert!(!different.contains(&0));
+
+        // It has not been sent.
+        assert!(!traffic.can_publish(&net, 0));
+        net.output(id).clear();
+        assert!(!traffic.can_publish(&net, 0));
+        let puback = Inbound::Puback {
+            packet_id: ids[0],
+            reason: 0,
+        };
+        traffic.packet(id, puback, &mut Vec::new()).expect("expected");
+        assert!(traffic.can_publish(&net, 0));
+        traffic.publish(&mut net, 0, 0);
+        assert_eq!(packet_ids(net.output(id)), ids[..1]);
+        assert!(!traffic.can_publish(&net, 0));
     }
 }
