@@ -664,5 +664,4 @@ const SMALL_QUEUE: usize = 16;
 const _: () = assert!(OVERHEAD >= 16);
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

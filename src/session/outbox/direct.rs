@@ -38,6 +38,8 @@ pub(super) struct Direct {
     called: bool,
     /// A publisher writes.
     lent: bool,
+    /// The owner has woken up meanwhile, and waits for the publisher.
+    claimed: bool,
 }
 
 impl Direct {
@@ -88,9 +90,8 @@ impl Outbox {
     /// publisher is just writing.
     pub(crate) fn poll_awake(&self, cx: &Context<'_>) -> Poll<Option<Box<Vec<u8>>>> {
         let mut inner = self.inner.lock();
-        inner.wants_qos0 = false;
-        inner.wants_queue = false;
         if inner.direct.lent {
+            inner.direct.claimed = true;
             inner.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -136,8 +137,8 @@ impl Outbox {
         }
         inner.direct.lent = false;
         inner.direct.rest = rest;
-        // An owner without appetite has woken up meanwhile, and waits to write.
-        let waker = if inner.is_ready() || !inner.wants_qos0 {
+        let claimed = std::mem::take(&mut inner.direct.claimed);
+        let waker = if claimed || inner.is_ready() {
             inner.waker.take()
         } else {
             None

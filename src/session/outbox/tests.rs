@@ -7,14 +7,14 @@ const APPETITE: Appetite = Appetite {
     window: 10,
 };
 
-fn online() -> Outbox {
+fn online() -> Arc<Outbox> {
     let limits = OutboxLimits {
         messages: 100,
         bytes: 1 << 20,
         overflow: QueueOverflow::DropNew,
         stats: Arc::new(Stats::default()),
     };
-    let outbox = Outbox::new(1, "client".into(), Arc::new(limits));
+    let outbox = Arc::new(Outbox::new(1, "client".into(), Arc::new(limits)));
     outbox.attach(Wire {
         version: Version::V311,
         maximum_packet_size: usize::MAX,
@@ -27,7 +27,7 @@ fn sleep(outbox: &Outbox, appetite: Option<Appetite>) -> bool {
     outbox.poll_ready(&Context::from_waker(Waker::noop()), appetite)
 }
 
-fn offer(outbox: &Outbox, frames: &mut FrameScratch) {
+fn offer(outbox: &Arc<Outbox>, frames: &mut FrameScratch) {
     let publication = Publication {
         topic: "t",
         payload: b"some bytes",
@@ -43,7 +43,7 @@ fn offer(outbox: &Outbox, frames: &mut FrameScratch) {
     };
     let clock = Clock::start();
     let mut outgoing = Outgoing::new(&publication, frames, &clock);
-    assert!(outbox.offer(&mut outgoing, terms, Placement::Here, &mut Vec::new()));
+    assert!(outbox.offer(&mut outgoing, terms, Placement::Here, &mut WakeUps::default()));
 }
 
 fn allocated(outbox: &Outbox) -> usize {
