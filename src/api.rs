@@ -6,21 +6,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
 use crate::broker::{Core, Due, sys};
 use crate::config::Config;
-use crate::connection;
+use crate::connection::{self, Place};
 use crate::events::{Event, Events};
 use crate::hooks::Hooks;
 use crate::identity::Peer;
 use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
-use crate::server;
+use crate::server::{self, Listener};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -111,20 +110,21 @@ impl Broker {
         Builder::default()
     }
 
-    /// Accepts connections until the broker is shut down. A program may serve several listeners. Dropping the future
+    /// Accepts connections until the broker is shut down: plain ones on a `TcpListener` or `UnixListener`, others on a
+    /// [`Listener`]. A program may serve several. Dropping the future
     /// closes the listener; the connections go on.
     ///
     /// # Errors
     /// If the listener fails for good. Errors of single connections and a shortage of file descriptors do not end it.
-    pub async fn serve(&self, listener: TcpListener) -> std::io::Result<()> {
-        server::accept(Arc::clone(&self.core), listener).await
+    pub async fn serve(&self, listener: impl Into<Listener>) -> std::io::Result<()> {
+        server::accept(Arc::clone(&self.core), listener.into()).await
     }
 
     /// Serves one connection that the program has accepted, over any transport, until it ends.
     ///
     /// Dropping the future closes the connection as if the network had failed.
     pub async fn handle(&self, io: impl AsyncRead + AsyncWrite + Send + Unpin, peer: impl Into<Peer>) {
-        connection::serve(io, peer.into(), Arc::clone(&self.core)).await;
+        connection::serve(io, None, peer.into(), Place::enter(&self.core)).await;
     }
 
     /// Publishes a message. It is on its way to all subscribers when this returns. No hook is asked for permission.

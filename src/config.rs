@@ -52,6 +52,9 @@ pub struct Config {
     pub topic_alias_maximum_out: u16,
     /// Time from the connection to a complete CONNECT.
     pub connect_timeout: Duration,
+    /// Time after which a TCP connection whose peer has vanished is found out although nothing is sent on it. `None`
+    /// leaves that to the Keep Alive of MQTT.
+    pub tcp_keepalive: Option<Duration>,
     /// Seconds; a longer Keep Alive, or none, is replaced by this one (MQTT 5.0: Server Keep Alive). `None` accepts
     /// every Keep Alive.
     pub max_keep_alive: Option<u16>,
@@ -95,6 +98,7 @@ impl Default for Config {
             topic_alias_maximum: 32,
             topic_alias_maximum_out: 32,
             connect_timeout: Duration::from_secs(10),
+            tcp_keepalive: None,
             max_keep_alive: None,
             session_expiry_cap: None,
             max_qos: QoS::ExactlyOnce,

@@ -10,14 +10,73 @@ use crate::packet::Version;
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Peer {
-    /// The address of the client, if the transport has one.
+    /// The address of the client, if the transport has one; as a trusted proxy says, if there is one between.
     pub address: Option<SocketAddr>,
+    /// What it comes over.
+    pub transport: Transport,
+    /// The user that its certificate names, if that is what the listener asks for. It takes the place of the User Name
+    /// in the CONNECT.
+    pub username: Option<Box<str>>,
+    /// The certificate that the client has proven to have.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// The request that began a WebSocket connection, if the listener keeps it.
+    pub upgrade: Option<Arc<UpgradeRequest>>,
+}
+
+/// What a connection comes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket.
+    WebSocket,
+    /// WebSocket over TLS.
+    SecureWebSocket,
+    /// A Unix domain socket.
+    Unix,
+}
+
+/// The names in a client's certificate, which has been verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientCertificate {
+    /// The Common Name of its subject.
+    pub common_name: Option<Box<str>>,
+    /// Its Subject Alternative Names: hosts, addresses, mail addresses, URIs.
+    pub alternative_names: Vec<Box<str>>,
+}
+
+/// The HTTP request of a WebSocket client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpgradeRequest {
+    /// Its path, with the query if there is one.
+    pub path: Box<str>,
+    /// Names, in lower case, and values.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+impl UpgradeRequest {
+    /// The first value of a header, whose name is given in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| **known == *name);
+        found.map(|(_, value)| &**value)
+    }
 }
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Peer {
-        Peer { address: Some(address) }
+        Peer {
+            address: Some(address),
+            ..Peer::default()
+        }
     }
 }
 
@@ -25,6 +84,7 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.address {
             Some(address) => address.fmt(f),
+            None if self.transport == Transport::Unix => f.write_str("a Unix socket"),
             None => f.write_str("unknown"),
         }
     }

@@ -39,12 +39,14 @@ pub use broker::program::{PublishError, ReceivedMessage, SubscribeError, Subscri
 pub use config::Config;
 pub use events::{Event, Events, NextEvent};
 pub use hooks::{ConnectRequest, ForwardVerdict, Hooks, Interests, PublishRequest, PublishVerdict, SubscribeVerdict};
-pub use identity::{ClientInfo, Peer};
+pub use identity::{ClientCertificate, ClientInfo, Peer, Transport, UpgradeRequest};
 pub use message::{Message, NewMessage};
 pub use packet::{QoS, SubscriptionOptions, Version};
 pub use properties::{Properties, PropertiesBuilder, Property};
 pub use reason::ReasonCode;
+pub use server::Listener;
 pub use session::QueueOverflow;
 pub use stats::Discard;
 pub use time::Millis;
 pub use topic::{TopicError, TopicFilter};
+pub use transport::{CertificateName, ClientAuth, Tls, TlsError, TlsSettings, TrustedProxies, WebSocket};

@@ -1,16 +1,22 @@
 //! Accepting connections.
 
+mod listener;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::broker::Core;
-use crate::connection;
-use crate::identity::Peer;
-use crate::transport;
+use crate::connection::{self, Place};
+use crate::identity::{Peer, Transport};
+use crate::transport::{self, Layers, Stream};
+use listener::Accepted;
+pub use listener::Listener;
 
 /// Connections above the maximum that may be there at a time to be told so; further ones are closed unheard.
 const REFUSALS_AT_A_TIME: usize = 256;
@@ -18,18 +24,19 @@ const REFUSALS_AT_A_TIME: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the broker stops.
-pub(crate) async fn accept(core: Arc<Core>, listener: TcpListener) -> io::Result<()> {
+pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()> {
     let mut stopping = core.stopping.subscribe();
     let mut short_of_resources = false;
+    let layers = Arc::new(listener.layers);
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = listener.socket.accept() => accepted,
         };
         match accepted {
-            Ok((socket, address)) => {
+            Ok(accepted) => {
                 short_of_resources = false;
-                admit(&core, socket, address.into());
+                admit(&core, &layers, accepted);
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -42,16 +49,66 @@ pub(crate) async fn accept(core: Arc<Core>, listener: TcpListener) -> io::Result
     }
 }
 
-fn admit(core: &Arc<Core>, socket: TcpStream, peer: Peer) {
+fn admit(core: &Arc<Core>, layers: &Arc<Layers>, accepted: Accepted) {
     let most = core.config.max_connections.saturating_add(REFUSALS_AT_A_TIME);
     if core.connections.load(Ordering::Acquire) >= most {
-        tracing::debug!(%peer, "too many connections");
+        tracing::debug!("too many connections");
         return;
     }
-    // An error means that the connection has gone already.
-    let _ = socket.set_nodelay(true);
-    let (socket, direct) = transport::split(socket);
-    tokio::spawn(connection::serve_directly(socket, Some(direct), peer, Arc::clone(core)));
+    let place = Place::enter(core);
+    match accepted {
+        Accepted::Tcp(socket, address) => {
+            transport::prepare(&socket, core.config.tcp_keepalive);
+            admit_tcp(socket, address.into(), layers, place);
+        }
+        Accepted::Unix(socket) => {
+            let peer = Peer {
+                transport: Transport::Unix,
+                ..Peer::default()
+            };
+            tokio::spawn(pass_layers(socket, peer, Arc::clone(layers), place));
+        }
+    }
+}
+
+fn admit_tcp(socket: TcpStream, peer: Peer, layers: &Arc<Layers>, place: Place) {
+    if layers.is_empty() {
+        let (socket, direct) = transport::split(socket);
+        tokio::spawn(connection::serve(socket, Some(direct), peer, place));
+    } else {
+        tokio::spawn(pass_layers(socket, peer, Arc::clone(layers), place));
+    }
+}
+
+/// Goes through what lies between the socket and MQTT. Then a task of its own serves the connection, so that this one's
+/// memory is given back.
+async fn pass_layers<S>(socket: S, mut peer: Peer, layers: Arc<Layers>, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let core = Arc::clone(&place.core);
+    let mut stopping = core.stopping.subscribe();
+    let from = peer.clone();
+    let opened = tokio::select! {
+        opened = timeout(core.config.connect_timeout, layers.open(socket, &mut peer)) => opened,
+        // There is nobody yet who could be told.
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    match opened {
+        Ok(Ok(Stream::Plain(io))) => spawn(io, peer, place),
+        Ok(Ok(Stream::Tls(io))) => spawn(*io, peer, place),
+        Ok(Ok(Stream::WebSocket(io))) => spawn(io, peer, place),
+        Ok(Ok(Stream::SecureWebSocket(io))) => spawn(*io, peer, place),
+        Ok(Err(reason)) => tracing::debug!(peer = %from, %reason, "connection refused"),
+        Err(_) => tracing::debug!(peer = %from, "connection refused: its handshake took too long"),
+    }
+}
+
+fn spawn<S>(io: S, peer: Peer, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    tokio::spawn(connection::serve(io, None, peer, place));
 }
 
 fn concerns_one_connection(error: &io::Error) -> bool {

@@ -56,7 +56,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustix", &["cli"]),
     ("socket2", &["cli", "transport"]),
     ("tokio::net", &["transport", "server", "cli", "api"]),
-    ("tokio::io", &["transport", "connection", "api"]),
+    ("tokio::io", &["transport", "connection", "server", "api"]),
+    ("tokio_rustls", &["transport"]),
+    ("tokio_tungstenite", &["transport"]),
+    ("x509_parser", &["transport"]),
 ];
 
 /// A file of the library, reduced to its code.

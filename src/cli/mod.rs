@@ -1,19 +1,16 @@
 //! The command line of `broker`.
 
+mod listening;
 mod logging;
 mod options;
 mod values;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io;
 use std::process::ExitCode;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-
 use crate::cmd::bench;
-use crate::{Broker, Config};
+use crate::{Broker, Tls};
 use options::{Command, Options};
 
 /// Runs the broker as the arguments and the environment say, until it is told to end.
@@ -48,24 +45,52 @@ fn fail(error: &str) -> ExitCode {
 async fn serve(options: &Options) -> Result<(), String> {
     let mut config = options.config();
     config.max_connections = connections_that_fit(options.max_connections);
-    let listeners = bind_all(options)?;
+    let opened = options.listening.open()?;
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
-    announce(&listeners, &config)?;
+    opened.announce()?;
+    tracing::debug!(max_connections = config.max_connections, "limits in force");
     let broker = Broker::start(config);
     let mut failed = tokio::task::JoinSet::new();
-    for listener in listeners {
+    for listener in opened.listeners {
         let broker = broker.clone();
         failed.spawn(async move { broker.serve(listener).await });
     }
-    tokio::select! {
-        name = signals.next() => tracing::info!("{name}: shutting down"),
-        Some(Ok(Err(error))) = failed.join_next() => return Err(format!("a listener failed: {error}")),
-    }
+    let reloading = tokio::spawn(reload(opened.tls));
+    let ended = tokio::select! {
+        name = signals.next() => {
+            tracing::info!("{name}: shutting down");
+            Ok(())
+        }
+        Some(Ok(Err(error))) = failed.join_next() => Err(format!("a listener failed: {error}")),
+    };
+    reloading.abort();
+    ended?;
     tokio::select! {
         () = broker.shutdown() => tracing::info!("shut down"),
         name = signals.next() => tracing::warn!("{name} again: ending at once"),
     }
+    drop(opened.unix_socket);
     Ok(())
+}
+
+/// Reloads the certificates at SIGHUP, and when they change. Without certificates SIGHUP does nothing.
+async fn reload(tls: Option<Tls>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        return tracing::error!("can't listen for SIGHUP");
+    };
+    let on_hangup = async {
+        while hangups.recv().await.is_some() {
+            match &tls {
+                Some(tls) => tls.reload_and_log().await,
+                None => tracing::info!("SIGHUP: there is nothing to reload"),
+            }
+        }
+    };
+    match tls.clone() {
+        Some(tls) => tokio::join!(on_hangup, tls.watch()).0,
+        None => on_hangup.await,
+    }
 }
 
 /// SIGINT and SIGTERM.
@@ -89,60 +114,6 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
         }
     }
-}
-
-fn bind_all(options: &Options) -> Result<Vec<TcpListener>, String> {
-    let addresses = options.addresses()?;
-    let mut listeners = Vec::new();
-    for address in &addresses {
-        let listener = bind(*address).map_err(|error| explain_bind(*address, &error))?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-/// Connections that the kernel may hold for us until they are accepted.
-const BACKLOG: i32 = 4096;
-
-/// Binds with address reuse, so that a restart does not wait for old connections to be forgotten. The IPv6 wildcard
-/// address also takes IPv4.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => "the port is in use by another program".to_owned(),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need more rights; choose another with --port".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("can't listen on {address}: {reason}")
-}
-
-fn announce(listeners: &[TcpListener], config: &Config) -> Result<(), String> {
-    let mut open = false;
-    for listener in listeners {
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        writeln!(io::stdout(), "listening on mqtt://{address}")
-            .map_err(|error| format!("can't write to standard output: {error}"))?;
-        open |= !address.ip().is_loopback();
-    }
-    tracing::debug!(max_connections = config.max_connections, "limits in force");
-    if open {
-        tracing::warn!(
-            "anonymous access is open to every host that can reach this address (--host 127.0.0.1 keeps it to this machine)"
-        );
-    }
-    Ok(())
 }
 
 /// File descriptors that are not for connections in service: the broker's own, and those of connections that are told

@@ -1,11 +1,11 @@
 //! Options, their environment variables and their defaults.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::listening::Listening;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
 use crate::{Config, QoS, QueueOverflow};
@@ -26,12 +26,8 @@ pub(super) enum Command {
 pub(super) struct Options {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
-    /// TCP port; 0 lets the system choose a free one
-    #[arg(short, long, env = "BROKER_PORT", default_value_t = 1883, help_heading = "Listening")]
-    port: u16,
-    /// Address or name to listen on [default: all interfaces, IPv4 and IPv6]
-    #[arg(long, env = "BROKER_HOST", help_heading = "Listening")]
-    host: Option<String>,
+    #[command(flatten)]
+    pub(super) listening: Listening,
     /// Connections at a time; further ones are refused [default: what the limit of open files allows]
     #[arg(long, env = "BROKER_MAX_CONNECTIONS", value_name = "N", help_heading = "Listening")]
     pub(super) max_connections: Option<usize>,
@@ -208,6 +204,8 @@ const EXAMPLES: &str = "\
 Examples:
   broker                                  all interfaces, port 1883
   broker --host 127.0.0.1 --port 2883     this machine only
+  broker --tls-cert cert.pem --tls-key key.pem --ws-port
+                                          with TLS on 8883 and WebSocket on 8888 as well
   BROKER_PORT=2883 broker -v              by environment, logging connections";
 
 /// [`QueueOverflow`] by its name on the command line.
@@ -274,6 +272,7 @@ impl Options {
             topic_alias_maximum: self.topic_alias_maximum,
             topic_alias_maximum_out: self.topic_alias_maximum_out,
             connect_timeout: self.connect_timeout,
+            tcp_keepalive: self.listening.tcp_keepalive.filter(|time| !time.is_zero()),
             max_keep_alive: self.max_keep_alive.filter(|seconds| *seconds > 0),
             session_expiry_cap: self.session_expiry_cap.filter(|seconds| *seconds != u32::MAX),
             max_qos: self.max_qos,
@@ -285,36 +284,6 @@ impl Options {
             drain_timeout: self.drain_timeout,
             ..Config::default()
         }
-    }
-
-    /// The addresses to listen on: all that the host's name stands for.
-    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
-        let Some(host) = &self.host else {
-            return Ok(vec![self.all_interfaces()]);
-        };
-        let found = (host.trim_matches(['[', ']']), self.port).to_socket_addrs();
-        let mut addresses: Vec<_> = found.map_err(|error| format!("--host {host}: {error}"))?.collect();
-        addresses.sort();
-        addresses.dedup();
-        if self.port == 0 {
-            // Each would get a port of its own.
-            addresses.truncate(1);
-        }
-        if addresses.is_empty() {
-            Err(format!("--host {host}: has no address"))
-        } else {
-            Ok(addresses)
-        }
-    }
-
-    fn all_interfaces(&self) -> SocketAddr {
-        let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-        let ip: IpAddr = if has_ipv6 {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        SocketAddr::new(ip, self.port)
     }
 }
 

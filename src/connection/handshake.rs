@@ -87,6 +87,9 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
         if end == 0 {
             return Err(None);
         }
+        if let Some(refusal) = other_protocol(&batch.input[..end]) {
+            return Err(Some(refusal));
+        }
         // Anything but CONNECT is not worth waiting for the rest of [MQTT-3.1.0-1].
         let is_connect = batch.input[0] >> 4 == 1;
         let size = match frame::parse(&batch.input[..end], max_packet_size) {
@@ -102,6 +105,19 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
         link.keep(&mut batch.input, 0, end);
         buffers::give_back(batch);
     }
+}
+
+/// Whether this is the beginning of a protocol that clients speak by mistake: it helps to know which.
+fn other_protocol(input: &[u8]) -> Option<Refusal> {
+    let detail = match input {
+        [0x16, 0x03, ..] => "TLS on a port without TLS",
+        [b'G', b'E', b'T', b' ', ..] => "HTTP on a port without WebSocket",
+        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] | [b'\r', b'\n', b'\r', b'\n', 0, ..] => {
+            "a PROXY header on a port that expects none (--proxy-protocol)"
+        }
+        _ => return None,
+    };
+    Some(Refusal::silent(ReasonCode::ProtocolError, detail))
 }
 
 async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) -> Result<Client, Refusal> {

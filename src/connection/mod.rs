@@ -15,23 +15,16 @@ use crate::identity::Peer;
 use crate::session::DirectWrite;
 use link::Link;
 
-/// Serves one connection from its first byte to its last.
+/// Serves one connection from its first byte to its last. If its socket is a plain one, `direct` lets publishers write
+/// to it.
 ///
 /// The future is most of what an idle connection takes. It captures what it needs and moves none of it, since that would
 /// take the room twice; whatever is needed only for a while is boxed.
-pub(crate) fn serve<S>(io: S, peer: Peer, core: Arc<Core>) -> impl Future<Output = ()> + Send
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    serve_directly(io, None, peer, core)
-}
-
-/// Serves a connection whose subscriptions publishers may serve as well, by `direct`.
-pub(crate) fn serve_directly<S>(
+pub(crate) fn serve<S>(
     io: S,
     direct: Option<Arc<dyn DirectWrite>>,
     peer: Peer,
-    core: Arc<Core>,
+    place: Place,
 ) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
@@ -39,8 +32,7 @@ where
     let mut link = Link::new(io);
     let newcomer = Box::new(Newcomer { peer, direct });
     async move {
-        let place = Place::enter(&core);
-        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &core, place.number)).await {
+        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &place.core, place.number)).await {
             task::run(&mut link, client).await;
         }
         drop(place);
@@ -56,21 +48,24 @@ struct Newcomer {
 }
 
 /// A connection among those that count against the maximum.
-struct Place<'a> {
-    core: &'a Core,
+pub(crate) struct Place {
+    pub(crate) core: Arc<Core>,
     /// Connections at the time, this one included.
     number: usize,
 }
 
-impl<'a> Place<'a> {
-    fn enter(core: &'a Core) -> Place<'a> {
+impl Place {
+    pub(crate) fn enter(core: &Arc<Core>) -> Place {
         core.stats.sockets.fetch_add(1, Ordering::Relaxed);
         let number = core.connections.fetch_add(1, Ordering::AcqRel) + 1;
-        Place { core, number }
+        Place {
+            core: Arc::clone(core),
+            number,
+        }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.core.connections.fetch_sub(1, Ordering::AcqRel);
         self.core.connection_closed.notify_one();
@@ -88,7 +83,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         let core = Arc::new(Core::new(Config::default(), None));
         let (io, _other_end) = tokio::io::duplex(64);
-        let size = size_of_val(&serve(io, Peer::default(), core));
+        let size = size_of_val(&serve(io, None, Peer::default(), Place::enter(&core)));
         println!("future of a connection: {size} bytes");
         assert!(size <= 512, "{size} bytes");
     }

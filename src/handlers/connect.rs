@@ -93,7 +93,8 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         } else {
             connect.client_id.into()
         },
-        username: connect.username.map(Box::from),
+        // The certificate proves its name, the CONNECT only claims one.
+        username: peer.username.clone().or_else(|| connect.username.map(Box::from)),
         version: connect.version,
         peer,
     });

@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,6 +21,19 @@ pub(crate) struct Tcp(OwnedReadHalf);
 /// The side of publishers.
 #[derive(Debug)]
 struct Direct(OwnedWriteHalf);
+
+/// Sets what every connection has: nothing waits in the kernel to be sent with more. With `keepalive`, a peer that has
+/// vanished without a word is found out although nothing is sent; half of that time passes before the first probe.
+pub(crate) fn prepare(socket: &TcpStream, keepalive: Option<Duration>) {
+    // An error means that the connection has gone already.
+    let _ = socket.set_nodelay(true);
+    if let Some(time) = keepalive {
+        let probes = TcpKeepalive::new()
+            .with_time(time / 2)
+            .with_interval((time / 8).max(Duration::from_secs(1)));
+        let _ = SockRef::from(socket).set_tcp_keepalive(&probes.with_retries(4));
+    }
+}
 
 /// The side of the connection's task, and that of publishers.
 pub(crate) fn split(socket: TcpStream) -> (Tcp, Arc<dyn DirectWrite>) {

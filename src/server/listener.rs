@@ -1,0 +1,102 @@
+//! Where clients connect, and what lies between there and MQTT.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::transport::{CertificateName, Layers, Tls, TrustedProxies, WebSocket};
+
+/// A socket that clients connect to, and the layers between it and MQTT: from the outside, the PROXY protocol, TLS,
+/// WebSocket.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use mqtt_broker::{Broker, Config, Listener, Tls, TlsSettings, WebSocket};
+/// use tokio::net::TcpListener;
+///
+/// let broker = Broker::start(Config::default());
+/// let tls = Tls::load(TlsSettings::new("server.pem", "server.key"))?;
+/// let listener = Listener::from(TcpListener::bind("0.0.0.0:8889").await?);
+/// broker.serve(listener.tls(tls).websocket(WebSocket::default())).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: Socket,
+    pub(super) layers: Layers,
+}
+
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Socket::Tcp(listener) => {
+                let (socket, address) = listener.accept().await?;
+                Ok(Accepted::Tcp(socket, address))
+            }
+            Socket::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener {
+            socket: Socket::Tcp(listener),
+            layers: Layers::default(),
+        }
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener {
+            socket: Socket::Unix(listener),
+            layers: Layers::default(),
+        }
+    }
+}
+
+impl Listener {
+    /// Clients speak TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Listener {
+        self.layers.tls = Some(tls);
+        self
+    }
+
+    /// Clients speak WebSocket, within TLS if there is both.
+    #[must_use]
+    pub fn websocket(mut self, websocket: WebSocket) -> Listener {
+        self.layers.websocket = Some(websocket);
+        self
+    }
+
+    /// Whoever connects is a proxy, and begins with a header of the PROXY protocol, version 1 or 2. Only the trusted
+    /// proxies of the listener may. `username` says whether the common name of the client's certificate, if the proxy
+    /// has verified one, is its user name.
+    #[must_use]
+    pub fn proxy_protocol(mut self, username: Option<CertificateName>) -> Listener {
+        self.layers.proxy_protocol = true;
+        self.layers.proxied_username = username == Some(CertificateName::CommonName);
+        self
+    }
+
+    /// Proxies that are believed: their PROXY headers, and on WebSocket their `X-Forwarded-For`.
+    #[must_use]
+    pub fn trusted_proxies(mut self, trusted: TrustedProxies) -> Listener {
+        self.layers.trusted = trusted;
+        self
+    }
+}
