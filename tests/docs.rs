@@ -20,6 +20,7 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
+    "--cafile",
     // cargo and cargo-fuzz
     "--release",
     "--path",

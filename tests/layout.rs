@@ -57,8 +57,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("socket2", &["cli", "transport"]),
     ("tokio::net", &["transport", "server", "cli", "api"]),
     ("tokio::io", &["transport", "connection", "server", "api"]),
-    ("tokio_rustls", &["transport"]),
-    ("tokio_tungstenite", &["transport"]),
+    ("tokio_rustls", &["transport", "cmd"]),
+    ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
 ];
 

@@ -19,6 +19,8 @@ pub(crate) use tcp::{prepare, split};
 pub use tls::{CertificateName, ClientAuth, Tls, TlsError, TlsSettings};
 pub use websocket::WebSocket;
 pub(crate) use websocket::WebSocketStream;
+#[cfg(feature = "cli")]
+pub(crate) use websocket::frame as websocket_frame;
 
 /// Why a connection ended before its first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]

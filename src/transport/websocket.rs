@@ -1,6 +1,6 @@
 //! MQTT over WebSocket (section 6).
 
-mod frame;
+pub(crate) mod frame;
 mod stream;
 mod upgrade;
 

@@ -71,8 +71,10 @@ impl Broker {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some((_, addr)) = line.split_once("mqtt://") {
-                    let _ = sender.send(addr.trim().parse().expect("an address after mqtt://"));
+                // Of the first listener, whatever it speaks.
+                if let Some((_, url)) = line.split_once("://") {
+                    let addr = url.split('/').next().unwrap_or_default();
+                    let _ = sender.send(addr.trim().parse().expect("an address after ://"));
                 }
             }
         });

@@ -28,7 +28,7 @@ impl Host for Idle {
 
 pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &Common) -> Result<Outcome, String> {
     let terms = Terms::of(common)?;
-    let mut net = Net::new(common.version())?;
+    let mut net = Net::new(common.version(), common.layers()?)?;
     let mut idle = Idle::default();
     let memory = || common.broker().map(Process::memory).transpose();
     let mut joining: Vec<_> = (0..clients)

@@ -104,7 +104,7 @@ impl<'a> Flow<'a> {
     fn new(prefix: &str, plan: &Plan, options: &'a TrafficOptions, rate: Option<u32>) -> Result<Flow<'a>, String> {
         let common = &options.common;
         let terms = Terms::of(common)?;
-        let mut net = Net::new(common.version())?;
+        let mut net = Net::new(common.version(), common.layers()?)?;
         let mut traffic = Traffic::new(
             plan,
             common.version(),

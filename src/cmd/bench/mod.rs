@@ -13,6 +13,7 @@ mod plan;
 mod process;
 mod report;
 mod retained;
+mod socket;
 mod traffic;
 
 use std::collections::hash_map::RandomState;

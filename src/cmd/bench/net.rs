@@ -1,13 +1,13 @@
 //! Many sockets on one thread, with as little work for each message as there can be: a load generator that costs more
 //! than the broker measures itself.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::socket::{Layers, Socket};
 use crate::client::{Inbound, parse};
 use crate::codec::frame;
 use crate::packet::Version;
@@ -26,7 +26,7 @@ pub(super) trait Handler {
 
 #[derive(Debug)]
 struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     output: Output,
     /// The beginning of a packet whose rest has not arrived.
     partial: Vec<u8>,
@@ -76,12 +76,13 @@ pub(super) struct Net {
     again: Vec<usize>,
     input: Vec<u8>,
     version: Version,
+    layers: Layers,
 }
 
 const INPUT_SIZE: usize = 256 * 1024;
 
 impl Net {
-    pub(super) fn new(version: Version) -> Result<Net, String> {
+    pub(super) fn new(version: Version, layers: Layers) -> Result<Net, String> {
         Ok(Net {
             poll: Poll::new().map_err(text)?,
             events: Events::with_capacity(1024),
@@ -90,19 +91,19 @@ impl Net {
             again: Vec::new(),
             input: vec![0; INPUT_SIZE],
             version,
+            layers,
         })
     }
 
     /// Begins a connection; what it is to say first goes into [`Net::output`].
     pub(super) fn connect(&mut self, address: SocketAddr) -> Result<usize, String> {
-        let mut socket = TcpStream::connect(address).map_err(text)?;
+        let mut socket = Socket::connect(address, &self.layers).map_err(text)?;
         let id = self.connections.len();
         let interests = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut socket, Token(id), interests)
+            .register(socket.source(), Token(id), interests)
             .map_err(text)?;
-        let _ = socket.set_nodelay(true);
         self.connections.push(Some(Connection {
             socket,
             output: Output::default(),
@@ -190,16 +191,19 @@ impl Net {
         }
         self.input[..kept].copy_from_slice(&connection.partial);
         connection.partial.clear();
-        let room = self.input.len() - kept;
         let read = match connection.socket.read(&mut self.input[kept..]) {
             Ok(0) => return Err(format!("the broker closed connection {id}")),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => return Err(format!("connection {id}: {error}")),
         };
+        if connection.blocked && connection.connected && connection.socket.is_open() {
+            // Writing may have waited for the answer to a handshake.
+            connection.blocked = false;
+        }
         // A full buffer hides how much there is: only a short read says "no more". The end is behind what is read, and
         // there is no further event for it.
-        if read == room || (connection.ended && read > 0) {
+        if connection.socket.has_more() || (connection.ended && read > 0) {
             self.again.push(id);
         }
         handler.batch();
@@ -235,6 +239,10 @@ impl Net {
         if connection.blocked || !connection.connected {
             return Ok(());
         }
+        connection
+            .socket
+            .flush()
+            .map_err(|error| format!("connection {id}: {error}"))?;
         while !connection.output.rest().is_empty() {
             match connection.socket.write(connection.output.rest()) {
                 Ok(written) => connection.output.advance(written),
@@ -255,6 +263,7 @@ fn text(error: io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
 
     use super::*;
@@ -275,7 +284,7 @@ mod tests {
     /// A connection, and the end of the broker.
     fn connected() -> (Net, usize, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let mut net = Net::new(Version::V311).expect("there is a poll");
+        let mut net = Net::new(Version::V311, Layers::default()).expect("there is a poll");
         let id = net.connect(listener.local_addr().expect("it is bound")).expect("begun");
         let (broker, _) = listener.accept().expect("the client connects");
         (net, id, broker)

@@ -42,7 +42,7 @@ pub(super) fn run(prefix: &str, messages: u64, common: &Common) -> Result<Outcom
         session_expiry_interval: 3600,
         ..terms
     };
-    let mut net = Net::new(common.version())?;
+    let mut net = Net::new(common.version(), common.layers()?)?;
     let mut bulk = Bulk::new(common, Queue::default());
     let topic = format!("{prefix}/queue");
     let joining = |name, filters: &[&String]| Joining::new(prefix, name, filters.iter().copied().cloned().collect());

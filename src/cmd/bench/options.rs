@@ -1,12 +1,20 @@
 //! The command line of `broker bench`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::account::STAMP_SIZE;
 use super::process::Process;
+use super::socket::Layers;
 use crate::packet::{QoS, Version};
 
 /// A load generator for any MQTT broker. It runs on one thread, and accounts for every message.
@@ -113,9 +121,24 @@ pub(super) struct Common {
     /// Where the broker is
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
-    /// Its port
-    #[arg(short, long, default_value_t = 1883)]
-    port: u16,
+    /// Its port [default: 1883, 8883 with --tls, 8888 with --ws, 8889 with --wss]
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// Over TLS
+    #[arg(long, requires = "ca", conflicts_with_all = ["ws", "wss"])]
+    tls: bool,
+    /// Over WebSocket
+    #[arg(long, conflicts_with = "wss")]
+    ws: bool,
+    /// Over WebSocket within TLS
+    #[arg(long, requires = "ca")]
+    wss: bool,
+    /// The authority that the broker's certificate leads to, in PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Path of the WebSocket
+    #[arg(long, default_value = "/mqtt")]
+    path: String,
     /// Protocol version
     #[arg(long, value_name = "VERSION", default_value = "3.1.1")]
     mqtt: Mqtt,
@@ -180,11 +203,50 @@ enum Mqtt {
 
 impl Common {
     pub(super) fn address(&self) -> Result<SocketAddr, String> {
-        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let port = self.port.unwrap_or(match (self.tls, self.ws, self.wss) {
+            (true, _, _) => 8883,
+            (_, true, _) => 8888,
+            (_, _, true) => 8889,
+            _ => 1883,
+        });
+        let found = (self.host.as_str(), port).to_socket_addrs();
         let mut found = found.map_err(|error| format!("--host {}: {error}", self.host))?;
         found
             .next()
             .ok_or_else(|| format!("--host {}: has no address", self.host))
+    }
+
+    /// What lies between the sockets and MQTT.
+    pub(super) fn layers(&self) -> Result<Layers, String> {
+        Ok(Layers {
+            tls: if self.tls || self.wss {
+                Some(self.tls_config()?)
+            } else {
+                None
+            },
+            websocket: (self.ws || self.wss).then(|| (self.path.clone(), self.host.clone())),
+        })
+    }
+
+    fn tls_config(&self) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+        let Some(path) = &self.ca else {
+            return Err("--tls needs --ca".to_owned());
+        };
+        let error = |error: &dyn std::fmt::Display| format!("--ca {}: {error}", path.display());
+        let mut roots = RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|fault| error(&fault))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|fault| error(&fault))?;
+            roots.add(certificate).map_err(|fault| error(&fault))?;
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|fault| error(&fault))?.with_root_certificates(roots);
+        let mut config = builder.with_no_client_auth();
+        // Each connection costs what a new client costs.
+        config.resumption = Resumption::disabled();
+        let name = ServerName::try_from(self.host.clone()).map_err(|fault| error(&fault))?;
+        Ok((Arc::new(config), name))
     }
 
     pub(super) fn version(&self) -> Version {

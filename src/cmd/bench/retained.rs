@@ -31,7 +31,7 @@ impl Receiver for Retained {
 
 pub(super) fn run(prefix: &str, topics: u64, common: &Common) -> Result<Outcome, String> {
     let terms = Terms::of(common)?;
-    let mut net = Net::new(common.version())?;
+    let mut net = Net::new(common.version(), common.layers()?)?;
     let mut bulk = Bulk::new(common, Retained::default());
     let joining = |name| Joining::new(prefix, name, Vec::new());
     let mut report = Report::default();

@@ -400,7 +400,7 @@ mod tests {
     fn no_packet_identifier_is_used_twice_at_a_time() {
         let plan = Plan::p2p("b", 1);
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let mut net = Net::new(Version::V311).expect("there is a poll");
+        let mut net = Net::new(Version::V311, Default::default()).expect("there is a poll");
         let id = net.connect(listener.local_addr().expect("it is bound")).expect("begun");
         let mut traffic = Traffic::new(&plan, Version::V311, QoS::AtLeastOnce, 1, 20, 0);
         traffic.add_publisher(id, &plan);

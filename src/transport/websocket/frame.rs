@@ -1,13 +1,14 @@
-//! WebSocket frames (RFC 6455, section 5) without input or output: decoded in place, as they arrive.
+//! WebSocket frames (RFC 6455, section 5) without input or output: decoded in place, as they arrive. The load generator
+//! uses the other side of them.
 
 use std::fmt;
 
 /// Why a peer's frames are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameError {
+pub(crate) struct FrameError {
     /// The status code of the Close frame.
-    pub(super) code: u16,
-    pub(super) detail: &'static str,
+    pub(crate) code: u16,
+    pub(crate) detail: &'static str,
 }
 
 impl fmt::Display for FrameError {
@@ -19,7 +20,7 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 /// Normal closure.
-pub(super) const NORMAL: u16 = 1000;
+pub(crate) const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
 const TOO_BIG: u16 = 1009;
@@ -41,11 +42,11 @@ const LARGEST_HEADER: usize = 14;
 
 /// The payload of a control frame.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Control(Vec<u8>);
+pub(crate) struct Control(Vec<u8>);
 
 /// What a peer's frames are taken apart with. Small, since an idle connection owns one.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     header: [u8; LARGEST_HEADER],
     header_size: u8,
     /// Of the frame whose payload is being read.
@@ -56,6 +57,8 @@ pub(super) struct Decoder {
     /// Whether a message continues in the next data frame.
     fragmented: bool,
     in_payload: bool,
+    /// The peer is a server, whose frames have no mask (section 5.1).
+    unmasked: bool,
     /// The control frame being read.
     control: Option<Box<Control>>,
     /// The payload of the last Ping that has not been answered.
@@ -64,8 +67,17 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
+    /// For the frames of a server.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_server() -> Decoder {
+        Decoder {
+            unmasked: true,
+            ..Decoder::default()
+        }
+    }
+
     /// Takes frames apart; their payload is moved to the front of `bytes`. How many bytes that is.
-    pub(super) fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
+    pub(crate) fn decode(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
         let (mut from, mut to) = (0, 0);
         while from < bytes.len() && !self.closed {
             if !self.in_payload {
@@ -75,7 +87,9 @@ impl Decoder {
             let size = self.remaining.min((bytes.len() - from) as u64) as usize;
             if self.opcode < CLOSE {
                 bytes.copy_within(from..from + size, to);
-                unmask(&mut bytes[to..to + size], &mut self.mask);
+                if !self.unmasked {
+                    unmask(&mut bytes[to..to + size], &mut self.mask);
+                }
                 to += size;
             } else {
                 let payload = &mut bytes[from..from + size];
@@ -92,12 +106,12 @@ impl Decoder {
     }
 
     /// Whether the peer has sent a Close frame: nothing follows it.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// The last Ping that has not been answered: it is enough to answer that one (section 5.5.3).
-    pub(super) fn take_ping(&mut self) -> Option<Box<Control>> {
+    pub(crate) fn take_ping(&mut self) -> Option<Box<Control>> {
         self.ping.take()
     }
 
@@ -112,7 +126,7 @@ impl Decoder {
             if size == 1 {
                 self.check_start()?;
             }
-            if size > 0 && size + 1 == self.expected_header() {
+            if size > 0 && size + 1 == self.length_end() + self.mask_size() {
                 self.begin_frame()?;
                 break;
             }
@@ -128,8 +142,8 @@ impl Decoder {
         if first & 0x70 != 0 {
             return error(PROTOCOL_ERROR, "a reserved bit is set");
         }
-        if second & 0x80 == 0 {
-            return error(PROTOCOL_ERROR, "a frame is not masked");
+        if (second & 0x80 == 0) != self.unmasked {
+            return error(PROTOCOL_ERROR, "a frame is not masked as it should be");
         }
         match opcode {
             // [MQTT-6.0.0-1] [MQTT3-6.0.0-1]
@@ -145,17 +159,22 @@ impl Decoder {
         }
     }
 
-    fn expected_header(&self) -> usize {
+    /// Where the length in the header ends.
+    fn length_end(&self) -> usize {
         match self.header[1] & 0x7F {
-            126 => 8,
-            127 => 14,
-            _ => 6,
+            126 => 4,
+            127 => 10,
+            _ => 2,
         }
+    }
+
+    fn mask_size(&self) -> usize {
+        if self.unmasked { 0 } else { 4 }
     }
 
     fn begin_frame(&mut self) -> Result<(), FrameError> {
         let header = &self.header;
-        let mask = self.expected_header() - 4;
+        let mask = self.length_end();
         self.remaining = header[2..mask]
             .iter()
             .fold(None, |size: Option<u64>, byte| {
@@ -168,7 +187,9 @@ impl Decoder {
                 detail: "a frame larger than any packet",
             });
         }
-        self.mask.copy_from_slice(&header[mask..mask + 4]);
+        if !self.unmasked {
+            self.mask.copy_from_slice(&header[mask..mask + 4]);
+        }
         self.opcode = header[0] & 0x0F;
         if self.opcode < CLOSE {
             self.fragmented = header[0] & 0x80 == 0;
@@ -208,17 +229,17 @@ fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     mask.rotate_left(rest.len() % 4);
 }
 
-/// The header of a frame that the broker sends, which has no mask (section 5.1).
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Header {
-    bytes: [u8; 10],
+pub(crate) struct Header {
+    bytes: [u8; LARGEST_HEADER],
     from: u8,
     to: u8,
 }
 
 impl Header {
-    /// Of a binary frame with so many bytes of payload [MQTT-6.0.0-1].
-    pub(super) fn binary(size: usize) -> Header {
+    /// Of a binary frame of the broker's with so many bytes of payload [MQTT-6.0.0-1]: it has no mask (section 5.1).
+    pub(crate) fn binary(size: usize) -> Header {
         let mut header = Header::default();
         header.bytes[0] = 0x80 | BINARY;
         match u16::try_from(size) {
@@ -240,13 +261,22 @@ impl Header {
         header
     }
 
+    /// Of a client's binary frame, with a mask that changes nothing.
+    #[cfg(feature = "cli")]
+    pub(crate) fn masked(size: usize) -> Header {
+        let mut header = Header::binary(size);
+        header.bytes[1] |= 0x80;
+        header.to += 4;
+        header
+    }
+
     /// What of it has not been sent.
-    pub(super) fn unsent(&self) -> &[u8] {
+    pub(crate) fn unsent(&self) -> &[u8] {
         &self.bytes[usize::from(self.from)..usize::from(self.to)]
     }
 
     /// So many bytes have been sent, of the header and what follows; how many of these are not the header's.
-    pub(super) fn sent(&mut self, size: usize) -> usize {
+    pub(crate) fn sent(&mut self, size: usize) -> usize {
         let own = size.min(self.unsent().len());
         self.from += own as u8;
         size - own
@@ -254,13 +284,13 @@ impl Header {
 }
 
 /// A Pong frame.
-pub(super) fn pong(ping: &Control) -> Vec<u8> {
+pub(crate) fn pong(ping: &Control) -> Vec<u8> {
     // A control frame's payload has at most 125 bytes.
     [&[0x80 | PONG, ping.0.len() as u8], &ping.0[..]].concat()
 }
 
 /// A Close frame.
-pub(super) fn close(code: u16) -> Vec<u8> {
+pub(crate) fn close(code: u16) -> Vec<u8> {
     let [high, low] = code.to_be_bytes();
     vec![0x80 | CLOSE, 2, high, low]
 }
