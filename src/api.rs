@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::access::Access;
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
 use crate::broker::{Core, Due, sys};
 use crate::config::Config;
@@ -57,6 +58,7 @@ impl Drop for Background {
 pub struct Builder {
     config: Config,
     hooks: Option<Arc<dyn Hooks>>,
+    access: Access,
 }
 
 impl Builder {
@@ -74,6 +76,13 @@ impl Builder {
         self
     }
 
+    /// Sets who may do what, by files. Hooks are asked besides.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Builder {
+        self.access = access;
+        self
+    }
+
     /// Starts the broker in the current tokio runtime.
     ///
     /// # Panics
@@ -81,7 +90,9 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> Broker {
         let sys_interval = self.config.sys_interval;
-        let core = Arc::new(Core::new(self.config, self.hooks));
+        let mut core = Core::new(self.config, self.hooks);
+        core.access = self.access;
+        let core = Arc::new(core);
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
@@ -164,6 +175,14 @@ impl Broker {
             ReasonCode::AdministrativeAction
         };
         self.core.disconnect(client_id, reason)
+    }
+
+    /// Looks again at what each connected client may do, after [`Access::reload`]: users who are no more are
+    /// disconnected (0x87), subscriptions that are not allowed any more end.
+    pub fn recheck(&self) {
+        for outbox in self.core.registry.online_outboxes() {
+            outbox.signal(|signals| signals.recheck = true);
+        }
     }
 
     /// Connected clients.

@@ -3,6 +3,7 @@
 //! A program embeds a broker with [`Broker`], sets its limits with [`Config`], decides who may do what with
 //! [`Hooks`], and follows what happens with [`Events`].
 
+mod access;
 mod api;
 mod broker;
 mod config;
@@ -32,6 +33,7 @@ pub mod reason;
 pub mod router;
 pub mod topic;
 
+pub use access::{Access, AccessError, AccessSettings, DeniedPublish, WideSubscriptions, hash_password};
 pub use api::{Broker, Builder};
 /// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
 pub use async_trait::async_trait;

@@ -92,6 +92,7 @@ fn the_tables_of_the_readme_have_every_option() {
 fn no_document_names_an_option_that_does_not_exist() {
     let mut options = options();
     options.extend(shapes().into_values().flatten());
+    options.extend(described_by(&help(&["passwd", "add", "--help"])));
     let mut faults = Vec::new();
     for document in documents() {
         for word in words(&document.text, |c| {

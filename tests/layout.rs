@@ -30,6 +30,8 @@ const ORDER: &[&[&str]] = &[
     &["session"],
     // The settings, one of which is a policy of the session's queue.
     &["config"],
+    // Who may do what, by files.
+    &["access"],
     &["router"],
     &["broker"],
     &["handlers"],
@@ -53,13 +55,15 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap", &["cli", "cmd"]),
     ("mio", &["cmd"]),
     ("tracing_subscriber", &["cli"]),
-    ("rustix", &["cli"]),
+    ("rustix", &["cli", "cmd"]),
     ("socket2", &["cli", "transport"]),
     ("tokio::net", &["transport", "server", "cli", "api"]),
     ("tokio::io", &["transport", "connection", "server", "api"]),
     ("tokio_rustls", &["transport", "cmd"]),
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
+    ("argon2", &["access"]),
+    ("aws_lc_rs", &["access", "transport", "cmd"]),
 ];
 
 /// A file of the library, reduced to its code.

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::registry::Registry;
 use super::timers::{Due, TimerKey, Timers};
+use crate::access::Access;
 use crate::config::Config;
 use crate::events::{Event, EventSender};
 use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     pub(crate) stats: Arc<Stats>,
     pub(crate) events: EventSender,
+    pub(crate) access: Access,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) interests: Interests,
     /// Open connections, refused ones that are being told so included.
@@ -123,6 +125,7 @@ impl Core {
             events: EventSender::new(),
             interests: hooks.as_ref().map_or(Interests::NONE, |hooks| hooks.interests()),
             hooks,
+            access: Access::default(),
             connections: AtomicUsize::new(0),
             connection_closed: Notify::new(),
             stopping: watch::Sender::new(false),
@@ -216,6 +219,14 @@ impl Core {
             client: &will.client,
         };
         let publication = will.message.as_publication(self.clock.now());
+        if !self.access.may_publish(&will.client, publication.topic) {
+            tracing::info!(
+                client = &*will.client.client_id,
+                topic = publication.topic,
+                "the will was not allowed"
+            );
+            return;
+        }
         self.route(&publication, Some(&origin), scratch, &mut LastMatch::default());
     }
 

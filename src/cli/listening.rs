@@ -222,13 +222,13 @@ impl Drop for SocketFile {
 }
 
 impl Listeners {
-    /// Prints where clients may connect.
-    pub(super) fn announce(&self) -> Result<(), String> {
+    /// Prints where clients may connect; warns if that is everybody.
+    pub(super) fn announce(&self, anonymous: bool) -> Result<(), String> {
         for url in &self.urls {
             writeln!(io::stdout(), "listening on {url}")
                 .map_err(|error| format!("can't write to standard output: {error}"))?;
         }
-        if self.is_open {
+        if self.is_open && anonymous {
             tracing::warn!(
                 "anonymous access is open to every host that can reach this address (--host 127.0.0.1 keeps it to this machine)"
             );

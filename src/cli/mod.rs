@@ -1,5 +1,6 @@
 //! The command line of `broker`.
 
+mod access;
 mod listening;
 mod logging;
 mod options;
@@ -9,8 +10,8 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use crate::cmd::bench;
-use crate::{Broker, Tls};
+use crate::cmd::{bench, passwd};
+use crate::{Access, Broker, Tls};
 use options::{Command, Options};
 
 /// Runs the broker as the arguments and the environment say, until it is told to end.
@@ -18,8 +19,12 @@ use options::{Command, Options};
 /// Exit code 0 after an orderly end, 1 if the broker can't start, 2 for a wrong command line.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = Options::parse(arguments);
-    if let Some(Command::Bench(bench)) = &options.command {
-        return bench::run(bench).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    if let Some(command) = &options.command {
+        let done = match command {
+            Command::Bench(bench) => bench::run(bench),
+            Command::Passwd(passwd) => passwd::run(passwd),
+        };
+        return done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }
     logging::start(&options);
     options.warn_about_environment();
@@ -45,17 +50,18 @@ fn fail(error: &str) -> ExitCode {
 async fn serve(options: &Options) -> Result<(), String> {
     let mut config = options.config();
     config.max_connections = connections_that_fit(options.max_connections);
+    let access = options.access.load()?;
     let opened = options.listening.open()?;
     let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
-    opened.announce()?;
+    opened.announce(options.access.anonymous())?;
     tracing::debug!(max_connections = config.max_connections, "limits in force");
-    let broker = Broker::start(config);
+    let broker = Broker::builder().config(config).access(access.clone()).start();
     let mut failed = tokio::task::JoinSet::new();
     for listener in opened.listeners {
         let broker = broker.clone();
         failed.spawn(async move { broker.serve(listener).await });
     }
-    let reloading = tokio::spawn(reload(opened.tls));
+    let reloading = tokio::spawn(reload(opened.tls, access, broker.clone()));
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!("{name}: shutting down");
@@ -73,23 +79,35 @@ async fn serve(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Reloads the certificates at SIGHUP, and when they change. Without certificates SIGHUP does nothing.
-async fn reload(tls: Option<Tls>) {
+/// Reloads users, access lists and certificates at SIGHUP, and certificates when they change.
+async fn reload(tls: Option<Tls>, access: Access, broker: Broker) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return tracing::error!("can't listen for SIGHUP");
     };
     let on_hangup = async {
         while hangups.recv().await.is_some() {
-            match &tls {
-                Some(tls) => tls.reload_and_log().await,
-                None => tracing::info!("SIGHUP: there is nothing to reload"),
+            reload_access(&access, &broker).await;
+            if let Some(tls) = &tls {
+                tls.reload_and_log().await;
             }
         }
     };
     match tls.clone() {
         Some(tls) => tokio::join!(on_hangup, tls.watch()).0,
         None => on_hangup.await,
+    }
+}
+
+async fn reload_access(access: &Access, broker: &Broker) {
+    let reloaded = access.clone();
+    match tokio::task::spawn_blocking(move || reloaded.reload()).await {
+        Ok(Ok(())) => {
+            broker.recheck();
+            tracing::info!("users and access list reloaded");
+        }
+        Ok(Err(error)) => tracing::error!(%error, "users and access list not reloaded: the old ones stay in force"),
+        Err(error) => tracing::error!(%error, "users and access list not reloaded: this is a fault of the broker"),
     }
 }
 

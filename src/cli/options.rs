@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::access::AccessOptions;
 use super::listening::Listening;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
+use crate::cmd::passwd::Passwd;
 use crate::{Config, QoS, QueueOverflow};
 
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Bench(Bench),
+    Passwd(Passwd),
 }
 
 /// An MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port.
@@ -34,6 +37,9 @@ pub(super) struct Options {
     /// Worker threads [default: one for each core]
     #[arg(long, env = "BROKER_THREADS", value_name = "N", value_parser = at_least_one, help_heading = "Listening")]
     pub(super) threads: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) access: AccessOptions,
 
     /// Largest packet that a client may send; K, M and G are understood
     #[arg(long, env = "BROKER_MAX_PACKET_SIZE", value_name = "BYTES", default_value = "1M", value_parser = packet_size, help_heading = "Packets and topics")]

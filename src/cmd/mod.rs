@@ -1,3 +1,4 @@
 //! The subcommands of `broker`, one module each.
 
 pub(crate) mod bench;
+pub(crate) mod passwd;

@@ -278,6 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.check_deadlines()?;
             self.arm();
         }
+        if signals.recheck {
+            self.client.recheck()?;
+        }
         if let Some(done) = signals.drain {
             self.client.publish_will(done);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::LastDecision;
 use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
 use crate::codec::encode::{self, AckKind};
 use crate::identity::ClientInfo;
@@ -40,6 +41,10 @@ pub(crate) struct Client {
     pub(crate) aliases_out: AliasesOut,
     pub(crate) output: Vec<u8>,
     pub(crate) stats: LocalStats,
+    /// Whether it could publish the last message; only of clients that publish where there is an access list.
+    pub(super) last_decision: Option<Box<LastDecision>>,
+    /// It has subscriptions that are wider than what it may read: each message is checked.
+    pub(super) checks_reads: bool,
     /// Where the last message went; only of clients that publish.
     pub(super) last_match: Option<Box<LastMatch>>,
     /// A retained message has no room beside what is in flight: something must be acknowledged first.

@@ -98,6 +98,10 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         version: connect.version,
         peer,
     });
+    core.access
+        .authenticate(&info, connect.password)
+        .await
+        .map_err(|reason| refuse(reason, "user name and password, or their lack, are not accepted"))?;
     ask_hooks(core, connect, &info)
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
@@ -118,12 +122,17 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         aliases_out: AliasesOut::new(aliases_out),
         output: Vec::new(),
         stats: LocalStats::default(),
+        last_decision: None,
+        checks_reads: false,
         last_match: None,
         replay_waits: false,
         settled: (0, 0),
     };
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
+    }
+    if present {
+        client.narrow();
     }
     let expiry = expiry_interval(&core.config, connect);
     if !welcome(&mut client, connect, present, expiry) {
@@ -140,7 +149,7 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     client.session.outbox.attach(Wire {
         version: connect.version,
         maximum_packet_size: agreed.maximum_packet_size.map_or(usize::MAX, |limit| limit as usize),
-        frames: aliases_out == 0 && !core.interests.authorize_forward,
+        frames: aliases_out == 0 && !core.interests.authorize_forward && !client.checks_reads,
     });
     if *core.stopping.borrow() {
         // The broker began to shut down meanwhile, and may not have seen this client.

@@ -125,6 +125,9 @@ impl Client {
 
     /// A QoS 1 or 2 message enters the window.
     fn send_new(&mut self, delivery: Delivery) {
+        if !self.may_receive(&delivery) {
+            return self.give_up(&delivery, Discard::NotAuthorized);
+        }
         if delivery.message.has_expired(&self.core.clock) {
             // [MQTT-3.3.2-5]
             return self.give_up(&delivery, Discard::Expired);
@@ -177,6 +180,9 @@ impl Client {
     }
 
     fn send(&mut self, delivery: &Delivery, identifier: u16, dup: bool) {
+        if delivery.qos == QoS::AtMostOnce && !self.may_receive(delivery) {
+            return self.session.outbox.count_discard(Discard::NotAuthorized);
+        }
         if delivery.qos == QoS::AtMostOnce && delivery.message.has_expired(&self.core.clock) {
             return self.session.outbox.count_discard(Discard::Expired);
         }

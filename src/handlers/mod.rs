@@ -1,5 +1,6 @@
 //! What each Control Packet does: one file per packet, one flat dispatch.
 
+mod access;
 mod acks;
 mod client;
 pub(crate) mod connect;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Client, Closing};
+use crate::access::DeniedPublish;
 use crate::broker::{Origin, RouteScratch};
 use crate::codec::encode::AckKind;
 use crate::hooks::PublishVerdict;
@@ -17,6 +18,9 @@ pub(super) fn handle(client: &mut Client, publish: &Publish<'_>, scratch: &mut R
     let topic = alias.as_deref().unwrap_or(publish.topic);
     if is_settled(client, topic, publish)? {
         return Ok(());
+    }
+    if !client.may_publish(topic) {
+        return deny(client, topic, publish);
     }
     let properties = publish.properties.forwardable();
     let publication = publication(client, topic, &properties, publish);
@@ -137,6 +141,9 @@ pub(super) async fn ask_and_handle(
     if is_settled(client, topic, publish)? {
         return Ok(());
     }
+    if !client.may_publish(topic) {
+        return deny(client, topic, publish);
+    }
     let properties = publish.properties.forwardable();
     let publication = &publication(client, topic, &properties, publish);
     // Those who were sent something before this must not wait for the hook.
@@ -165,6 +172,17 @@ pub(super) async fn ask_and_handle(
         scratch.wake_subscribers();
         core.tell_published(Some(&client.info), publication, false).await;
     }
+    Ok(())
+}
+
+/// The client may not publish this. An MQTT 3 client is told by the end of its connection, or not at all
+/// [MQTT3-3.3.5-2].
+fn deny(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result<(), Closing> {
+    tracing::debug!(client = &*client.info.client_id, topic, "publication denied");
+    if !client.version().is_v5() && client.core.access.denied_publish() == DeniedPublish::Close {
+        return Err(Closing::told(ReasonCode::NotAuthorized, "publication denied"));
+    }
+    acknowledge(client, publish, ReasonCode::NotAuthorized, None);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{Client, Closing};
+use crate::access::Reading;
 use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
 use crate::events::Event;
@@ -124,6 +125,7 @@ fn refusal(reason: ReasonCode) -> ReasonCode {
 /// Puts the subscription in the place of an earlier one with the same Topic Filter [MQTT-3.8.4-3].
 fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscription) -> Result<Granted, ReasonCode> {
     check_limits(client, &filter)?;
+    check_rights(client, &filter)?;
     subscription.options.qos = client.core.cap_qos(subscription.options.qos);
     let route = Route::new(Arc::clone(&client.session.outbox), &filter, &subscription);
     client.core.router.subscribe(&filter, route);
@@ -133,6 +135,19 @@ fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscriptio
         subscription,
         is_new,
     })
+}
+
+/// What is wider than what the client may read is refused, or each of its messages is checked: it must be so before the
+/// first of them comes.
+fn check_rights(client: &mut Client, filter: &TopicFilter) -> Result<(), ReasonCode> {
+    match client.core.access.reading(&client.info, filter) {
+        Reading::All => Ok(()),
+        Reading::Some => {
+            client.check_reads();
+            Ok(())
+        }
+        Reading::Denied => Err(ReasonCode::NotAuthorized),
+    }
 }
 
 fn check_limits(client: &Client, filter: &TopicFilter) -> Result<(), ReasonCode> {
@@ -231,7 +246,7 @@ pub(super) async fn reauthorize(client: &mut Client) {
     }
 }
 
-fn revoke(client: &mut Client, filter: &TopicFilter) {
+pub(super) fn revoke(client: &mut Client, filter: &TopicFilter) {
     client.core.router.unsubscribe(filter, client.session.outbox.key);
     client.session.remove_subscription(filter);
 }

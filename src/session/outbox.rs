@@ -103,13 +103,15 @@ pub(crate) struct Signals {
     pub(crate) alarm: bool,
     /// Close the connection with this Reason Code.
     pub(crate) close: Option<ReasonCode>,
+    /// What the client may do has changed.
+    pub(crate) recheck: bool,
     /// The broker shuts down: publish the will, then drop this.
     pub(crate) drain: Option<mpsc::Sender<()>>,
 }
 
 impl Signals {
     fn is_empty(&self) -> bool {
-        !self.takeover && !self.alarm && self.close.is_none() && self.drain.is_none()
+        !self.takeover && !self.alarm && !self.recheck && self.close.is_none() && self.drain.is_none()
     }
 }
 
@@ -262,6 +264,13 @@ impl Outbox {
     pub(crate) fn attach(&self, wire: Wire) {
         let mut inner = self.inner.lock();
         inner.link = Link::Online(wire);
+    }
+
+    /// The owner wants to see each message: no more ready-made frames.
+    pub(crate) fn refuse_frames(&self) {
+        if let Link::Online(wire) = &mut self.inner.lock().link {
+            wire.frames = false;
+        }
     }
 
     /// The client is gone, the session stays: QoS 0 is discarded.
@@ -626,6 +635,7 @@ impl Inner {
         self.waker = None;
         self.wake_waiting();
         self.signals.alarm = false;
+        self.signals.recheck = false;
         self.signals.close = None;
         self.signals.drain = None;
     }

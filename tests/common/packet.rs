@@ -336,6 +336,11 @@ impl Connect {
         self.prop(Prop::SessionExpiry(seconds))
     }
 
+    /// With User Name and Password.
+    pub fn credentials(self, name: &str, password: &str) -> Connect {
+        self.username(name).password(password.as_bytes())
+    }
+
     pub fn username(self, name: &str) -> Connect {
         Connect {
             username: Some(name.into()),

@@ -1,0 +1,335 @@
+//! Who may connect, and who may publish and subscribe to what, as files say.
+//!
+//! Invariants:
+//! * Nothing is opened up by an error: a file that can't be used keeps the broker from starting, or the old one in force.
+//! * A check works with one [`Rules`] from its beginning to its end; a reload replaces all of them at once.
+//! * Hashing passwords takes a bounded number of threads, none of which is one of the workers.
+
+mod acl;
+mod attempts;
+pub(crate) mod passwords;
+mod verifier;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::identity::ClientInfo;
+use crate::reason::ReasonCode;
+use crate::topic::TopicFilter;
+use acl::Acl;
+use passwords::PasswordFile;
+use verifier::Verifier;
+
+/// What a client may do that subscribes to more than it may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WideSubscriptions {
+    /// It gets the subscription, and of the messages those that it may read, as in Mosquitto.
+    #[default]
+    Filter,
+    /// The subscription is refused (0x87).
+    Deny,
+}
+
+/// What happens when an MQTT 3 client publishes what it may not: there is no way to tell it [MQTT3-3.3.5-2].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeniedPublish {
+    /// The message is acknowledged and discarded.
+    #[default]
+    Acknowledge,
+    /// The connection is closed.
+    Close,
+}
+
+/// The files, and what else decides.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AccessSettings {
+    /// Users and their passwords, in the format of Mosquitto, or with argon2id.
+    pub password_file: Option<PathBuf>,
+    /// What users may publish and subscribe to, in the format of Mosquitto.
+    pub acl_file: Option<PathBuf>,
+    /// Whether clients may connect without a User Name.
+    pub anonymous: bool,
+    /// For subscriptions that are wider than what may be read.
+    pub wide_subscriptions: WideSubscriptions,
+    /// For publications of MQTT 3 clients.
+    pub denied_publish: DeniedPublish,
+    /// For how long a password that was right is remembered, as a keyed hash, so that a client that comes back costs
+    /// little.
+    pub password_cache: Duration,
+}
+
+impl Default for AccessSettings {
+    fn default() -> AccessSettings {
+        AccessSettings {
+            password_file: None,
+            acl_file: None,
+            anonymous: true,
+            wide_subscriptions: WideSubscriptions::Filter,
+            denied_publish: DeniedPublish::Acknowledge,
+            password_cache: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A file that can't be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, with the line.
+    pub reason: String,
+}
+
+impl std::fmt::Display for AccessError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for AccessError {}
+
+/// The hash of a password as it stands behind the colon in a password file: argon2id, with a salt of its own. Takes some
+/// ten milliseconds.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn hash_password(password: &[u8]) -> Result<String, String> {
+    passwords::Hash::new(password).map(|hash| hash.to_string())
+}
+
+/// What the files say.
+#[derive(Debug)]
+struct Rules {
+    /// None: no password is checked.
+    passwords: Option<Arc<PasswordFile>>,
+    /// None: everybody may do everything.
+    acl: Option<Acl>,
+}
+
+/// Who may do what. Cheap to clone; all clones are reloaded together.
+#[derive(Clone, Debug)]
+pub struct Access(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: AccessSettings,
+    rules: RwLock<Arc<Rules>>,
+    /// Changes with the rules.
+    generation: AtomicU64,
+    verifier: Verifier,
+}
+
+/// What a client may do with a Topic Filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It may read all that matches.
+    All,
+    /// Each message is to be checked.
+    Some,
+    /// The subscription is refused.
+    Denied,
+}
+
+/// The publications of a client that were decided last. Most publish to the same topic again.
+#[derive(Debug, Default)]
+pub(crate) struct LastDecision {
+    topic: String,
+    generation: u64,
+    allowed: bool,
+}
+
+impl Default for Access {
+    /// Everybody may do everything.
+    fn default() -> Access {
+        Access(Arc::new(Shared {
+            verifier: Verifier::new(Duration::ZERO),
+            settings: AccessSettings::default(),
+            rules: RwLock::new(Arc::new(Rules {
+                passwords: None,
+                acl: None,
+            })),
+            generation: AtomicU64::new(1),
+        }))
+    }
+}
+
+impl Access {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// If one of them can't be read, or makes no sense.
+    pub fn load(settings: AccessSettings) -> Result<Access, AccessError> {
+        let rules = read(&settings)?;
+        Ok(Access(Arc::new(Shared {
+            verifier: Verifier::new(settings.password_cache),
+            settings,
+            rules: RwLock::new(Arc::new(rules)),
+            generation: AtomicU64::new(1),
+        })))
+    }
+
+    /// Reads the files again. What clients have been granted is left to [`Broker::recheck`](crate::Broker::recheck).
+    ///
+    /// # Errors
+    /// As [`Access::load`]; what was there stays in force.
+    pub fn reload(&self) -> Result<(), AccessError> {
+        let rules = read(&self.0.settings)?;
+        *self.0.rules.write() = Arc::new(rules);
+        self.0.generation.fetch_add(1, Ordering::Release);
+        self.0.verifier.forget();
+        Ok(())
+    }
+
+    /// Whether there is anything to be checked after a client has connected.
+    pub(crate) fn has_acl(&self) -> bool {
+        self.0.settings.acl_file.is_some()
+    }
+
+    pub(crate) fn denied_publish(&self) -> DeniedPublish {
+        self.0.settings.denied_publish
+    }
+
+    /// Whether the client is who it says. A name from its certificate needs no password.
+    pub(crate) async fn authenticate(&self, client: &ClientInfo, password: Option<&[u8]>) -> Result<(), ReasonCode> {
+        if client.peer.username.is_some() {
+            return Ok(());
+        }
+        let Some(username) = &client.username else {
+            return match self.0.settings.anonymous {
+                true => Ok(()),
+                false => Err(ReasonCode::NotAuthorized),
+            };
+        };
+        let Some(passwords) = self.rules().passwords.clone() else {
+            return Ok(());
+        };
+        let address = client.peer.address.map(|address| address.ip());
+        let password = password.unwrap_or_default();
+        self.0.verifier.verify(passwords, username, password, address).await
+    }
+
+    /// Whether the user of a connected client is still one. Its password may have changed: that is for its next CONNECT.
+    pub(crate) fn is_known(&self, client: &ClientInfo) -> bool {
+        if client.peer.username.is_some() {
+            return true;
+        }
+        match (&client.username, &self.rules().passwords) {
+            (Some(username), Some(passwords)) => passwords.contains(username),
+            (None, _) => self.0.settings.anonymous,
+            (Some(_), None) => true,
+        }
+    }
+
+    /// Whether the client may publish to the topic.
+    pub(crate) fn may_publish(&self, client: &ClientInfo, topic: &str) -> bool {
+        let rules = self.rules();
+        rules
+            .acl
+            .as_ref()
+            .is_none_or(|acl| acl.allows_write(&who(client), topic))
+    }
+
+    /// The same, faster for the topic of the last time.
+    pub(crate) fn may_publish_again(&self, client: &ClientInfo, topic: &str, last: &mut LastDecision) -> bool {
+        let generation = self.0.generation.load(Ordering::Acquire);
+        if last.generation == generation && last.topic == topic {
+            return last.allowed;
+        }
+        last.allowed = self.may_publish(client, topic);
+        last.generation = generation;
+        last.topic.clear();
+        last.topic.push_str(topic);
+        last.allowed
+    }
+
+    /// Whether the client may be sent what was published to the topic.
+    pub(crate) fn may_receive(&self, client: &ClientInfo, topic: &str) -> bool {
+        let rules = self.rules();
+        rules
+            .acl
+            .as_ref()
+            .is_none_or(|acl| acl.allows_read(&who(client), topic))
+    }
+
+    /// What the client may do with the filter.
+    pub(crate) fn reading(&self, client: &ClientInfo, filter: &TopicFilter) -> Reading {
+        let rules = self.rules();
+        let Some(acl) = &rules.acl else { return Reading::All };
+        match (
+            acl.allows_all(&who(client), filter.filter()),
+            self.0.settings.wide_subscriptions,
+        ) {
+            (true, _) => Reading::All,
+            (false, WideSubscriptions::Filter) => Reading::Some,
+            (false, WideSubscriptions::Deny) => Reading::Denied,
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.rules.read())
+    }
+}
+
+fn who(client: &ClientInfo) -> acl::Who<'_> {
+    acl::Who {
+        username: client.username.as_deref(),
+        client_id: &client.client_id,
+    }
+}
+
+fn read(settings: &AccessSettings) -> Result<Rules, AccessError> {
+    let passwords = match &settings.password_file {
+        Some(path) => {
+            warn_if_open(path);
+            Some(Arc::new(read_file(path, PasswordFile::parse)?))
+        }
+        None => None,
+    };
+    let acl = match &settings.acl_file {
+        Some(path) => Some(read_file(path, Acl::parse)?),
+        None => None,
+    };
+    Ok(Rules { passwords, acl })
+}
+
+/// Hashes can be guessed by who can read them.
+#[cfg(unix)]
+fn warn_if_open(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let is_open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
+    if is_open {
+        tracing::warn!(file = %path.display(), "every user of this machine may read the password file (chmod o-rwx)");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_open(_: &std::path::Path) {}
+
+/// Bytes of the largest file that is read.
+const LARGEST_FILE: u64 = 64 * 1024 * 1024;
+
+fn read_file<T>(path: &PathBuf, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, AccessError> {
+    let error = |reason: String| AccessError {
+        path: path.clone(),
+        reason,
+    };
+    let metadata = std::fs::metadata(path).map_err(|fault| error(fault.to_string()))?;
+    if !metadata.is_file() {
+        return Err(error("it is no file".to_owned()));
+    }
+    if metadata.len() > LARGEST_FILE {
+        return Err(error(format!("larger than {LARGEST_FILE} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(|fault| error(fault.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8".to_owned()))?;
+    parse(&text).map_err(error)
+}
+
+/// Addresses are told apart; clients without one share.
+type Origin = Option<IpAddr>;

@@ -1,0 +1,86 @@
+//! Options that say who may do what.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{seconds, switch};
+use crate::{Access, AccessSettings, DeniedPublish, WideSubscriptions};
+
+const HEADING: &str = "Who may do what";
+
+#[derive(Debug, Args)]
+pub(super) struct AccessOptions {
+    /// Users and passwords, as `broker passwd` or mosquitto_passwd write them. Reloaded at SIGHUP
+    #[arg(long, env = "BROKER_PASSWORD_FILE", value_name = "FILE", help_heading = HEADING)]
+    password_file: Option<PathBuf>,
+    /// What users may publish and subscribe to, in the format of Mosquitto. Reloaded at SIGHUP
+    #[arg(long, env = "BROKER_ACL_FILE", value_name = "FILE", help_heading = HEADING)]
+    acl_file: Option<PathBuf>,
+    /// Whether clients may connect without a user name: on or off [default: on, off with --password-file]
+    #[arg(long, env = "BROKER_ANONYMOUS", value_name = "on|off", value_parser = switch, help_heading = HEADING)]
+    anonymous: Option<bool>,
+    /// What becomes of a subscription to more than the client may read
+    #[arg(long, env = "BROKER_ACL_SUBSCRIBE", value_name = "POLICY", default_value = "filter", help_heading = HEADING)]
+    acl_subscribe: Wide,
+    /// What becomes of a publication that is not allowed, if its MQTT 3 client can't be told
+    #[arg(
+        long,
+        env = "BROKER_DENIED_PUBLISH",
+        value_name = "POLICY",
+        default_value = "acknowledge",
+        help_heading = HEADING
+    )]
+    denied_publish: Denied,
+    /// Time for which a right password is remembered, as a keyed hash; 0 checks it each time
+    #[arg(
+        long,
+        env = "BROKER_PASSWORD_CACHE",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = seconds,
+        help_heading = HEADING
+    )]
+    password_cache: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Wide {
+    /// It is granted, and each message is checked
+    Filter,
+    /// It is refused
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Denied {
+    /// It is acknowledged and discarded
+    Acknowledge,
+    /// The connection is closed
+    Close,
+}
+
+impl AccessOptions {
+    pub(super) fn load(&self) -> Result<Access, String> {
+        let settings = AccessSettings {
+            password_file: self.password_file.clone(),
+            acl_file: self.acl_file.clone(),
+            anonymous: self.anonymous(),
+            wide_subscriptions: match self.acl_subscribe {
+                Wide::Filter => WideSubscriptions::Filter,
+                Wide::Deny => WideSubscriptions::Deny,
+            },
+            denied_publish: match self.denied_publish {
+                Denied::Acknowledge => DeniedPublish::Acknowledge,
+                Denied::Close => DeniedPublish::Close,
+            },
+            password_cache: self.password_cache,
+        };
+        Access::load(settings).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn anonymous(&self) -> bool {
+        self.anonymous.unwrap_or(self.password_file.is_none())
+    }
+}
