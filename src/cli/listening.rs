@@ -299,7 +299,7 @@ impl Listening {
         tcp.chain(tls).chain(ws).chain(wss).collect()
     }
 
-    fn load_tls(&self) -> Result<Option<Tls>, String> {
+    pub(super) fn load_tls(&self) -> Result<Option<Tls>, String> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
         };

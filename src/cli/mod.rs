@@ -1,6 +1,8 @@
 //! The command line of `broker`.
 
 mod access;
+mod config_command;
+mod config_file;
 mod listening;
 mod logging;
 mod options;
@@ -23,6 +25,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let done = match command {
             Command::Bench(bench) => bench::run(bench),
             Command::Passwd(passwd) => passwd::run(passwd),
+            Command::Config(config) => config_command::run(config),
         };
         return done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }

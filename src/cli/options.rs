@@ -1,11 +1,14 @@
 //! Options, their environment variables and their defaults.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::access::AccessOptions;
+use super::config_command::ConfigCommand;
+use super::config_file::ConfigFile;
 use super::listening::Listening;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
@@ -17,6 +20,7 @@ use crate::{Config, QoS, QueueOverflow};
 pub(super) enum Command {
     Bench(Bench),
     Passwd(Passwd),
+    Config(ConfigCommand),
 }
 
 /// An MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port.
@@ -29,6 +33,15 @@ pub(super) enum Command {
 pub(super) struct Options {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
+    /// Configuration file, in TOML: options by their long names. Options and environment variables win over it
+    #[arg(
+        short,
+        long,
+        env = "BROKER_CONFIG",
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    config: Option<PathBuf>,
     #[command(flatten)]
     pub(super) listening: Listening,
     /// Connections at a time; further ones are refused [default: what the limit of open files allows]
@@ -235,17 +248,14 @@ pub(super) enum LogFormat {
 impl Options {
     /// Parses, or prints what is wrong (exit code 2), the help or the version (0), and ends the process.
     pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Options {
-        let foreign_port = is_foreign_port(std::env::var("BROKER_PORT").ok().as_deref());
-        let mut command = Options::command();
-        if foreign_port {
-            command = command.mut_arg("port", |port| port.env(None::<&'static str>));
+        match Parsed::new(arguments.into_iter().collect()) {
+            Ok(parsed) => parsed.options,
+            Err(Fault::Parser(error)) => error.exit(),
+            Err(Fault::File(reason)) => {
+                eprintln!("broker: {reason}");
+                std::process::exit(2);
+            }
         }
-        let parsed = command
-            .try_get_matches_from(arguments)
-            .and_then(|matches| Options::from_arg_matches(&matches));
-        let mut options = parsed.unwrap_or_else(|error| error.exit());
-        options.foreign_port = foreign_port;
-        options
     }
 
     /// To be called when logging has been set up.
@@ -291,6 +301,69 @@ impl Options {
             ..Config::default()
         }
     }
+}
+
+/// The options, and where they come from.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) options: Options,
+    pub(super) matches: ArgMatches,
+    pub(super) file: Option<ConfigFile>,
+}
+
+/// Why there are no options.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Of the command line, the help included.
+    Parser(clap::Error),
+    /// Of the configuration file.
+    File(String),
+}
+
+impl From<clap::Error> for Fault {
+    fn from(error: clap::Error) -> Fault {
+        Fault::Parser(error)
+    }
+}
+
+impl Parsed {
+    /// From the arguments, the environment, and the file that they name, in this order.
+    pub(super) fn new(arguments: Vec<OsString>) -> Result<Parsed, Fault> {
+        let foreign_port = is_foreign_port(std::env::var("BROKER_PORT").ok().as_deref());
+        let mut command = Options::command();
+        if foreign_port {
+            command = command.mut_arg("port", |port| port.env(None::<&'static str>));
+        }
+        let file = config_file(&command, &arguments)?;
+        let merged = match &file {
+            Some((file, given)) => file.merge(&arguments, given, &command),
+            None => arguments,
+        };
+        let file = file.map(|(file, _)| file);
+        let parsed = command.try_get_matches_from(merged);
+        let matches = parsed.map_err(|error| match &file {
+            Some(file) if error.use_stderr() => Fault::File(file.explain(&error)),
+            _ => Fault::Parser(error),
+        })?;
+        let mut options = Options::from_arg_matches(&matches)?;
+        options.foreign_port = foreign_port;
+        Ok(Parsed { options, matches, file })
+    }
+}
+
+/// The file, and what is given besides, if a file is named and the command line is right without it.
+fn config_file(command: &Clap, arguments: &[OsString]) -> Result<Option<(ConfigFile, ArgMatches)>, Fault> {
+    // What the file must add is not there yet.
+    let lenient = command.clone().ignore_errors(true);
+    let given = lenient.try_get_matches_from(arguments)?;
+    let Some(path) = given
+        .get_one::<PathBuf>("config")
+        .filter(|_| given.subcommand().is_none())
+    else {
+        return Ok(None);
+    };
+    let file = ConfigFile::read(path, command).map_err(Fault::File)?;
+    Ok(Some((file, given)))
 }
 
 /// Kubernetes sets `BROKER_PORT=tcp://10.0.0.1:1883` for a Service named `broker`.
