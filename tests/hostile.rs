@@ -3,7 +3,6 @@
 
 mod common;
 use common::*;
-use std::net::Shutdown;
 
 /// A connected client that exchanges messages with itself, to show that it is served.
 struct Bystander(Client);
@@ -95,10 +94,7 @@ fn truncated_at_every_place() {
         for length in 0..connect.len() {
             let mut client = broker.open(version);
             client.send_bytes(&connect[..length]);
-            client
-                .stream()
-                .shutdown(Shutdown::Write)
-                .expect("the connection is open");
+            client.end_writing();
             client.expect_closed();
         }
         for packet in &packets[1..] {
@@ -108,10 +104,7 @@ fn truncated_at_every_place() {
                 client.send_bytes(&connect);
                 assert_eq!(client.recv_connack().code, 0);
                 client.send_bytes(&bytes[..length]);
-                client
-                    .stream()
-                    .shutdown(Shutdown::Write)
-                    .expect("the connection is open");
+                client.end_writing();
                 client.expect_closed();
                 watcher.expect_message("will", "ended by a fault");
             }
@@ -253,10 +246,7 @@ fn half_open_connections() {
     let mut bystander = Bystander::new(&broker);
     let mut strangers: Vec<Client> = (0..500).map(|_| broker.open(Version::V5)).collect();
     for stranger in strangers.iter().step_by(2) {
-        stranger
-            .stream()
-            .shutdown(Shutdown::Write)
-            .expect("the connection is open");
+        stranger.end_writing();
     }
     bystander.is_served();
     broker.assert_serves();
@@ -272,10 +262,7 @@ fn half_closed_client() {
     watcher.subscribe("will", 0);
     for version in Version::ALL {
         let mut client = broker.connect(Connect::new(version, "half").will(Will::new("will", "gone")));
-        client
-            .stream()
-            .shutdown(Shutdown::Write)
-            .expect("the connection is open");
+        client.end_writing();
         client.expect_closed();
         watcher.expect_message("will", "gone");
     }
