@@ -336,7 +336,7 @@ fn more_connections_than_allowed() {
 fn out_of_files() {
     let broker = Broker::start_with_files(256, &[]);
     let mut bystander = Bystander::new(&broker);
-    let strangers: Vec<Client> = (0..400).map(|_| broker.open(Version::V5)).collect();
+    let strangers: Vec<Stream> = (0..400).map(|_| Stream::tcp(broker.addr())).collect();
     bystander.is_served();
     let before = broker.cpu_ticks();
     for _ in 0..2 {
