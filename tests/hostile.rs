@@ -4,22 +4,6 @@
 mod common;
 use common::*;
 
-/// A connected client that exchanges messages with itself, to show that it is served.
-struct Bystander(Client);
-
-impl Bystander {
-    fn new(broker: &Broker) -> Bystander {
-        let mut client = broker.v5("bystander");
-        client.subscribe("bystander", 1);
-        Bystander(client)
-    }
-
-    fn is_served(&mut self) {
-        self.0.publish("bystander", "x", 0);
-        self.0.expect_message("bystander", "x");
-    }
-}
-
 /// A conversation with one packet of every kind that a client sends; the will tells how the broker saw the end.
 fn conversation(version: Version) -> Vec<Packet> {
     let mut packets: Vec<Packet> = vec![

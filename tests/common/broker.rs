@@ -16,6 +16,8 @@ pub struct Broker {
     child: Option<Child>,
     announced: Arc<Announced>,
     log: Arc<Mutex<String>>,
+    /// How far [`Broker::expect_log`] has read.
+    log_read: Mutex<usize>,
 }
 
 /// The lines that the broker has printed.
@@ -55,6 +57,7 @@ impl Broker {
                 child: None,
                 announced: Arc::default(),
                 log: Arc::default(),
+                log_read: Mutex::default(),
             };
         }
         add_options(&mut command, args);
@@ -64,6 +67,7 @@ impl Broker {
             transport,
             announced: Announced::read(child.stdout.take().expect("piped")),
             log: collect(child.stderr.take().expect("piped")),
+            log_read: Mutex::default(),
             child: Some(child),
         };
         // Without TCP there is no address to be used unless a test says which.
@@ -84,6 +88,7 @@ impl Broker {
             transport: Transport::Tcp,
             announced: Arc::default(),
             log: Arc::clone(&log),
+            log_read: Mutex::default(),
             child: Some(child),
         };
         let code = broker.wait().code();
@@ -117,6 +122,25 @@ impl Broker {
     /// What it has written to standard error.
     pub fn log(&self) -> String {
         self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until it logs this, behind what was expected before.
+    pub fn expect_log(&self, text: &str) {
+        let mut read = self.log_read.lock().expect("not poisoned");
+        super::eventually(&format!("the broker logs {text:?}"), || {
+            let found = self.log()[*read..].find(text);
+            found.is_some_and(|at| {
+                *read += at + text.len();
+                true
+            })
+        });
+    }
+
+    /// Waits until it announces this.
+    pub fn expect_announced(&self, url: &str) {
+        let line = format!("listening on {url}");
+        let found = self.announced.wait(|lines| lines.contains(&line).then_some(()));
+        found.unwrap_or_else(|| panic!("the broker does not say {line:?}:\n{}", self.log()));
     }
 
     /// A connection on which nothing has been sent; `version` says how answers are read.

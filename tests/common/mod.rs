@@ -56,6 +56,7 @@ pub use packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, Prop, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe,
     Version, Will, code,
 };
+pub use scenes::Bystander;
 pub use stream::Stream;
 pub use transport::Transport;
 

@@ -17,6 +17,8 @@ pub struct Stream {
     socket: Socket,
     tls: Option<Box<ClientConnection>>,
     websocket: Option<Framing>,
+    /// What was within has ended by a word of its own, not only by the end of the socket.
+    ended_in_order: bool,
 }
 
 impl Stream {
@@ -42,6 +44,7 @@ impl Stream {
             socket,
             tls: None,
             websocket: None,
+            ended_in_order: false,
         }
     }
 
@@ -102,6 +105,11 @@ impl Stream {
         self.tls.as_ref().expect("a stream with TLS")
     }
 
+    /// Whether TLS has ended by a word of its own, when the end has been read.
+    pub fn has_ended_in_order(&self) -> bool {
+        self.ended_in_order
+    }
+
     /// The frames of a stream with WebSocket.
     pub fn framing(&mut self) -> &mut Framing {
         self.websocket.as_mut().expect("a stream with WebSocket")
@@ -138,7 +146,10 @@ impl Stream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 // The end of the connection without the end of TLS.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                result => return result,
+                result => {
+                    self.ended_in_order |= matches!(result, Ok(0));
+                    return result;
+                }
             }
             tls.read_tls(&mut self.socket)?;
             tls.process_new_packets().map_err(io::Error::other)?;
