@@ -75,13 +75,16 @@ impl Framing {
         }
     }
 
-    /// A Ping, whose Pong is checked.
-    pub fn ping(&mut self) -> Vec<u8> {
+    fn ping(&mut self) -> Vec<u8> {
         self.sent_pings += 1;
-        let payload = format!("ping {}", self.sent_pings).into_bytes();
-        let ping = frame(LAST | PING, &payload);
-        self.pings.push(payload);
-        ping
+        let payload = format!("ping {}", self.sent_pings);
+        self.ping_with(payload.as_bytes())
+    }
+
+    /// A Ping, whose Pong is checked.
+    pub fn ping_with(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.pings.push(payload.to_vec());
+        frame(LAST | PING, payload)
     }
 
     /// Takes bytes of the broker's.
