@@ -278,6 +278,21 @@ fn broken_frames() {
     }
 }
 
+/// Before the CONNECT it is the same [MQTT-6.0.0-1] [MQTT3-6.0.0-1].
+#[test]
+fn connect_in_a_text_frame() {
+    let broker = start(&[]);
+    let mut client = Client::on(open(&broker), Version::V5);
+    let connect = Packet::from(Connect::v5("client")).encode(Version::V5);
+    client
+        .stream()
+        .write_below(&frame(LAST | TEXT, &connect))
+        .expect("open");
+    client.expect_closed();
+    assert_eq!(client.stream().framing().close_code(), Some(1003));
+    broker.expect_log("a text frame, where MQTT needs binary ones");
+}
+
 /// The largest frame that a packet may need may be announced.
 #[test]
 fn large_frames() {
