@@ -215,6 +215,18 @@ fn handshakes_that_never_end() {
     bystander.is_served();
 }
 
+/// The time until the CONNECT begins with the connection: a handshake does not prolong it.
+#[test]
+fn a_slow_handshake_leaves_less_time() {
+    let broker = start(&["--connect-timeout", "3"]);
+    let start = Instant::now();
+    let stream = Stream::tcp(broker.addr_of("mqtts"));
+    broker.let_time_pass();
+    let stream = stream.tls(&certificates::any_client()).expect("a handshake");
+    Client::on(stream, Version::V5).expect_closed();
+    assert_elapsed(start, 2.9, 4.4);
+}
+
 /// With `--tls-ca` a client needs a certificate that is valid now, not revoked, and of this authority.
 #[test]
 fn required_certificates() {

@@ -25,12 +25,13 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     core: &Arc<Core>,
     connections: usize,
 ) -> Option<Box<Client>> {
-    let Newcomer { peer, direct } = newcomer;
+    let Newcomer { peer, direct, since } = newcomer;
     let limit = core.config.connect_timeout;
+    let left = limit.saturating_sub(since.elapsed());
     let mut stopping = core.stopping.subscribe();
     let read = tokio::select! {
         biased;
-        read = timeout(limit, read_connect(link, &peer, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
+        read = timeout(left, read_connect(link, &peer, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
         // There is nobody yet who could be told.
         _ = stopping.wait_for(|stopping| *stopping) => return None,
     };
