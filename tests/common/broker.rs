@@ -108,13 +108,13 @@ impl Broker {
         self.addrs_of(scheme, 1)[0]
     }
 
-    /// The addresses that it announces with this scheme; waits until it has announced so many.
+    /// The addresses that it announces with this scheme; waits until there are at least so many.
     pub fn addrs_of(&self, scheme: &str, count: usize) -> Vec<SocketAddr> {
         let prefix = format!("listening on {scheme}://");
         let found = self.announced.wait(|lines| {
             let urls = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
             let addrs = urls.map(|url| url.split('/').next().expect("an address").parse().expect("an address"));
-            Some(addrs.collect()).filter(|addrs: &Vec<SocketAddr>| addrs.len() == count)
+            Some(addrs.collect()).filter(|addrs: &Vec<SocketAddr>| addrs.len() >= count)
         });
         found.unwrap_or_else(|| panic!("the broker does not listen for {scheme}:\n{}", self.log()))
     }
@@ -134,6 +134,11 @@ impl Broker {
                 true
             })
         });
+    }
+
+    /// All that it has announced so far.
+    pub fn announcements(&self) -> Vec<String> {
+        self.announced.lines.lock().expect("not poisoned").clone()
     }
 
     /// Waits until it announces this.

@@ -193,7 +193,7 @@ impl Client {
 }
 
 /// A connected client that exchanges messages with itself, to show that it is served.
-pub struct Bystander(Client);
+pub struct Bystander(pub Client);
 
 impl Bystander {
     pub fn new(broker: &Broker) -> Bystander {
