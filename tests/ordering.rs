@@ -162,7 +162,9 @@ fn publishers_and_the_broker_do_not_write_over_each_other() {
     for version in Version::ALL {
         let broker = Broker::start(&["--threads", "4", "--max-queued-bytes", "100000000"]);
         let mut subscriber = broker.connect(Connect::new(version, "subscriber"));
-        socket2::SockRef::from(subscriber.stream())
+        subscriber
+            .stream()
+            .socket()
             .set_recv_buffer_size(32 * 1024)
             .expect("a smaller buffer");
         subscriber.subscribe("t/+", 0);

@@ -129,6 +129,7 @@ fn unread_answers() {
     watcher.subscribe("will", 0);
     let mut deaf = broker.connect(Connect::v311("deaf").will(Will::new("will", "deaf")));
     deaf.stream()
+        .socket()
         .set_write_timeout(Some(Duration::from_millis(200)))
         .expect("a time-out");
     let before = broker.rss_kib();

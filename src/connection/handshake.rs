@@ -25,12 +25,13 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     core: &Arc<Core>,
     connections: usize,
 ) -> Option<Box<Client>> {
-    let Newcomer { peer, direct } = newcomer;
+    let Newcomer { peer, direct, since } = newcomer;
     let limit = core.config.connect_timeout;
+    let left = limit.saturating_sub(since.elapsed());
     let mut stopping = core.stopping.subscribe();
     let read = tokio::select! {
         biased;
-        read = timeout(limit, read_connect(link, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
+        read = timeout(left, read_connect(link, &peer, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
         // There is nobody yet who could be told.
         _ = stopping.wait_for(|stopping| *stopping) => return None,
     };
@@ -68,6 +69,7 @@ const TIMED_OUT: Refusal = Refusal::silent(ReasonCode::ServerUnavailable, "the s
 /// if what arrives is no CONNECT.
 async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
+    peer: &Peer,
     max_packet_size: u32,
 ) -> Result<(Vec<u8>, usize, usize), Option<Refusal>> {
     loop {
@@ -75,7 +77,7 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
             // Lent only while there is something to read: connections that say nothing hold no buffer.
             let mut batch = buffers::lend();
             match link.poll_read(cx, &mut batch.input) {
-                std::task::Poll::Ready(read) => std::task::Poll::Ready(read.ok().map(|end| (batch, end))),
+                std::task::Poll::Ready(read) => std::task::Poll::Ready(read.map(|end| (batch, end))),
                 std::task::Poll::Pending => {
                     buffers::give_back(batch);
                     std::task::Poll::Pending
@@ -83,7 +85,10 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
             }
         })
         .await
-        .ok_or(None)?;
+        .map_err(|reason| {
+            tracing::debug!(%peer, %reason, "connection lost before CONNECT");
+            None
+        })?;
         if end == 0 {
             return Err(None);
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::broker::Core;
 use crate::identity::Peer;
@@ -30,7 +31,11 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let mut link = Link::new(io);
-    let newcomer = Box::new(Newcomer { peer, direct });
+    let newcomer = Box::new(Newcomer {
+        peer,
+        direct,
+        since: place.since,
+    });
     async move {
         if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &place.core, place.number)).await {
             task::run(&mut link, client).await;
@@ -45,6 +50,7 @@ struct Newcomer {
     peer: Peer,
     /// For publishers that write in the client's place.
     direct: Option<Arc<dyn DirectWrite>>,
+    since: Instant,
 }
 
 /// A connection among those that count against the maximum.
@@ -52,6 +58,8 @@ pub(crate) struct Place {
     pub(crate) core: Arc<Core>,
     /// Connections at the time, this one included.
     number: usize,
+    /// When it began.
+    since: Instant,
 }
 
 impl Place {
@@ -61,6 +69,7 @@ impl Place {
         Place {
             core: Arc::clone(core),
             number,
+            since: Instant::now(),
         }
     }
 }

@@ -204,9 +204,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if self.client.output.len() < OUTPUT_LIMIT {
             let mut batch = buffers::lend();
             match self.link.poll_read(cx, &mut batch.input) {
-                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                Poll::Ready(Ok(0)) => {
                     buffers::give_back(batch);
-                    return Poll::Ready(Err(Closing::Lost));
+                    return Poll::Ready(Err(Closing::Lost(None)));
+                }
+                Poll::Ready(Err(error)) => {
+                    buffers::give_back(batch);
+                    return Poll::Ready(Err(error.into()));
                 }
                 Poll::Ready(Ok(end)) => return Poll::Ready(Ok(Wake::Input(batch, end))),
                 Poll::Pending => buffers::give_back(batch),
@@ -250,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Closing::Lost)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => {
                 self.client.stats.bytes_sent += self.link.compact(&mut self.client.output) as u64;
                 if *progress || self.stalled.is_none() {
@@ -395,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         let client = &*self.client.info.client_id;
         match closing {
             Closing::Disconnected => tracing::debug!(client, "disconnected"),
-            Closing::Lost => tracing::debug!(client, "connection lost"),
+            Closing::Lost(reason) => tracing::debug!(client, reason, "connection lost"),
             Closing::Told { reason, detail } => {
                 tracing::debug!(client, %reason, detail = &**detail, "connection closed");
                 self.client.core.events.emit(|| Event::Error {

@@ -11,6 +11,7 @@ mod subscribe;
 mod unsubscribe;
 
 use std::borrow::Cow;
+use std::io;
 use std::pin::Pin;
 
 use crate::broker::RouteScratch;
@@ -25,8 +26,8 @@ pub(crate) use client::Client;
 pub(crate) enum Closing {
     /// The client has sent DISCONNECT.
     Disconnected,
-    /// The network connection has gone.
-    Lost,
+    /// The network connection has gone, or can't be used; why, if it has not just ended.
+    Lost(Option<Box<str>>),
     /// The broker closes it, and an MQTT 5.0 client is told why [MQTT-4.13.1-1].
     Told {
         reason: ReasonCode,
@@ -49,9 +50,16 @@ impl Closing {
     pub(crate) fn reason(&self) -> ReasonCode {
         match self {
             Closing::Disconnected => ReasonCode::Success,
-            Closing::Lost => ReasonCode::UnspecifiedError,
+            Closing::Lost(_) => ReasonCode::UnspecifiedError,
             Closing::Told { reason, .. } => *reason,
         }
+    }
+}
+
+impl From<io::Error> for Closing {
+    fn from(error: io::Error) -> Closing {
+        let is_end = error.kind() == io::ErrorKind::UnexpectedEof;
+        Closing::Lost((!is_end).then(|| error.to_string().into()))
     }
 }
 

@@ -2,90 +2,121 @@
 
 use super::client::Client;
 use super::packet::{Connack, Connect, Packet, Version};
+use super::{Stream, Transport};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 /// A broker on a free port of the loopback interface; it is killed when this is dropped.
 pub struct Broker {
     addr: SocketAddr,
+    transport: Transport,
     child: Option<Child>,
+    announced: Arc<Announced>,
     log: Arc<Mutex<String>>,
+    /// How far [`Broker::expect_log`] has read.
+    log_read: Mutex<usize>,
+}
+
+/// The lines that the broker has printed.
+#[derive(Default)]
+struct Announced {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
 }
 
 impl Broker {
-    /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them.
+    /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them. It
+    /// listens on TCP, and for the transport that was chosen for the tests.
     pub fn start(args: &[&str]) -> Broker {
-        Broker::launch(Command::new(program()), args)
+        Broker::launch(Command::new(program()), args, Transport::chosen())
+    }
+
+    /// Starts a broker that listens on what these options say, and only there, for tests of transports themselves.
+    pub fn start_on(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args, Transport::Tcp)
     }
 
     /// Starts a broker that may have this many files open.
     pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
-        Broker::launch(command, args)
+        Broker::launch(command, args, Transport::chosen())
     }
 
-    fn launch(mut command: Command, args: &[&str]) -> Broker {
+    fn launch(mut command: Command, args: &[&str], transport: Transport) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr
                 .parse()
                 .expect("CONF_BROKER_ADDR is an address such as 127.0.0.1:1883");
             return Broker {
                 addr,
+                transport,
                 child: None,
+                announced: Arc::default(),
                 log: Arc::default(),
+                log_read: Mutex::default(),
             };
         }
-        for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
-            if !args.contains(&option) {
-                command.args([option, value]);
-            }
-        }
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the broker starts");
-        let log = collect(child.stderr.take().expect("piped"));
+        add_options(&mut command, args);
+        let mut child = command.args(transport.options()).spawn().expect("the broker starts");
         let mut broker = Broker {
             addr: ([127, 0, 0, 1], 0).into(),
+            transport,
+            announced: Announced::read(child.stdout.take().expect("piped")),
+            log: collect(child.stderr.take().expect("piped")),
+            log_read: Mutex::default(),
             child: Some(child),
-            log,
         };
-        broker.addr = broker.announced_address();
+        // Without TCP there is no address to be used unless a test says which.
+        if !args.contains(&"--no-tcp") {
+            broker.addr = broker.addr_of(transport.scheme());
+        }
         broker
     }
 
-    /// Reads `listening on mqtt://127.0.0.1:PORT`; a thread goes on reading, so that the broker never blocks there.
-    fn announced_address(&mut self) -> SocketAddr {
-        let stdout = self
-            .child
-            .as_mut()
-            .and_then(|child| child.stdout.take())
-            .expect("piped");
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // Of the first listener, whatever it speaks.
-                if let Some((_, url)) = line.split_once("://") {
-                    let addr = url.split('/').next().unwrap_or_default();
-                    let _ = sender.send(addr.trim().parse().expect("an address after ://"));
-                }
-            }
-        });
-        receiver
-            .recv_timeout(super::DEADLINE)
-            .unwrap_or_else(|_| panic!("the broker does not listen:\n{}", self.log()))
+    /// Starts a broker with these options, which must not be able to start: its exit code and what it says.
+    pub fn cannot_start(args: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(program());
+        add_options(&mut command, args);
+        let mut child = command.spawn().expect("the program starts");
+        let log = collect(child.stderr.take().expect("piped"));
+        let broker = Broker {
+            addr: ([127, 0, 0, 1], 0).into(),
+            transport: Transport::Tcp,
+            announced: Arc::default(),
+            log: Arc::clone(&log),
+            log_read: Mutex::default(),
+            child: Some(child),
+        };
+        let code = broker.wait().code();
+        // The thread that reads it ends with the pipe, and then nobody else has it.
+        super::eventually("all is read", || Arc::strong_count(&log) == 1);
+        let said = log.lock().expect("not poisoned").clone();
+        (code, said)
     }
 
-    /// Where it listens.
+    /// Where it listens for the transport of the tests.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The first address that it announces with this scheme: `mqtt`, `mqtts`, `ws`, `wss`.
+    pub fn addr_of(&self, scheme: &str) -> SocketAddr {
+        self.addrs_of(scheme, 1)[0]
+    }
+
+    /// The addresses that it announces with this scheme; waits until there are at least so many.
+    pub fn addrs_of(&self, scheme: &str, count: usize) -> Vec<SocketAddr> {
+        let prefix = format!("listening on {scheme}://");
+        let found = self.announced.wait(|lines| {
+            let urls = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
+            let addrs = urls.map(|url| url.split('/').next().expect("an address").parse().expect("an address"));
+            Some(addrs.collect()).filter(|addrs: &Vec<SocketAddr>| addrs.len() >= count)
+        });
+        found.unwrap_or_else(|| panic!("the broker does not listen for {scheme}:\n{}", self.log()))
     }
 
     /// What it has written to standard error.
@@ -93,9 +124,43 @@ impl Broker {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// Waits until it logs this, behind what was expected before.
+    pub fn expect_log(&self, text: &str) {
+        let mut read = self.log_read.lock().expect("not poisoned");
+        super::eventually(&format!("the broker logs {text:?}"), || {
+            let found = self.log()[*read..].find(text);
+            found.is_some_and(|at| {
+                *read += at + text.len();
+                true
+            })
+        });
+    }
+
+    /// All that it has announced so far.
+    pub fn announcements(&self) -> Vec<String> {
+        self.announced.lines.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until it announces this.
+    pub fn expect_announced(&self, url: &str) {
+        let line = format!("listening on {url}");
+        let found = self.announced.wait(|lines| lines.contains(&line).then_some(()));
+        found.unwrap_or_else(|| panic!("the broker does not say {line:?}:\n{}", self.log()));
+    }
+
     /// A connection on which nothing has been sent; `version` says how answers are read.
     pub fn open(&self, version: Version) -> Client {
-        Client::open(self.addr, version)
+        Client::on(self.transport.connect(self.addr), version)
+    }
+
+    /// Connects on this stream, and expects to be accepted.
+    pub fn connect_on(&self, stream: Stream, connect: Connect) -> Client {
+        let mut client = Client::on(stream, connect.version);
+        client.name = connect.client_id.clone();
+        client.send(connect);
+        client.connack = client.recv_connack();
+        assert_eq!(client.connack.code, 0, "{} is not accepted", client.name);
+        client
     }
 
     /// Connects and expects to be accepted. The answer is kept in [`Client::connack`].
@@ -235,6 +300,45 @@ impl Drop for Broker {
 
 fn program() -> String {
     std::env::var("CONF_BROKER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_broker").into())
+}
+
+fn add_options(command: &mut Command, args: &[&str]) {
+    for (option, value) in [("--host", "127.0.0.1"), ("--port", "0"), ("--sys-interval", "0")] {
+        if !args.contains(&option) {
+            command.args([option, value]);
+        }
+    }
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+}
+
+impl Announced {
+    /// A thread goes on reading, so that the broker never blocks there.
+    fn read(stdout: impl Read + Send + 'static) -> Arc<Announced> {
+        let announced = Arc::<Announced>::default();
+        let shared = Arc::clone(&announced);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                shared.lines.lock().expect("not poisoned").push(line);
+                shared.more.notify_all();
+            }
+        });
+        announced
+    }
+
+    /// What `find` finds in the lines, as soon as it does; none if it does not within the deadline.
+    fn wait<T>(&self, find: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let mut found = None;
+        let lines = self.lines.lock().expect("not poisoned");
+        let _ = self.more.wait_timeout_while(lines, super::DEADLINE, |lines| {
+            found = find(lines);
+            found.is_none()
+        });
+        found
+    }
 }
 
 /// Collects what a pipe delivers, in a thread of its own.

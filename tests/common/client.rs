@@ -1,12 +1,13 @@
-//! A client on a blocking socket: nothing happens that the test does not say.
+//! A client on a blocking connection: nothing happens that the test does not say.
 
 use super::packet::{
     Ack, Connack, Disconnect, Packet, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe, Version, code,
 };
+use super::stream::Stream;
 use super::{DEADLINE, wire};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// One connection to the broker. Acknowledges only when it is told to.
@@ -18,7 +19,7 @@ pub struct Client {
     pub connack: Connack,
     /// Bytes of the packet that was received last, its fixed header included.
     pub last_size: usize,
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
     /// Packets that came while [`Client::ack`] waited for another one; they are received next.
     set_aside: VecDeque<Packet>,
@@ -26,11 +27,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a connection and sends nothing.
+    /// Opens a TCP connection and sends nothing.
     pub fn open(addr: SocketAddr, version: Version) -> Client {
-        let stream = TcpStream::connect_timeout(&addr, DEADLINE).expect("the broker accepts connections");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a time-out");
+        Client::on(Stream::tcp(addr), version)
+    }
+
+    /// A client on a connection on which no MQTT has been sent.
+    pub fn on(stream: Stream, version: Version) -> Client {
         let connack = Connack {
             session_present: false,
             code: 0,
@@ -48,9 +51,9 @@ impl Client {
         }
     }
 
-    /// The socket, for tests of what happens below MQTT.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// The connection, for tests of what happens below MQTT.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 
     // ---- sending -------------------------------------------------------------------------------------------------
@@ -117,9 +120,8 @@ impl Client {
                 return Ok(Some(packet));
             }
             let left = limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left))?;
             let mut buffer = [0; 16 * 1024];
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(&mut buffer, left) {
                 Ok(0) => return self.end(),
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -440,11 +442,10 @@ impl Client {
 
     /// Reads and forgets until the broker closes, which may cut a packet in two; returns the number of bytes.
     pub fn drain_until_closed(mut self) -> usize {
-        self.stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         let mut count = self.received.len();
         let mut buffer = vec![0; 1 << 16];
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(&mut buffer, DEADLINE) {
                 Ok(0) => return count,
                 Ok(more) => count += more,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return count,
@@ -453,10 +454,15 @@ impl Client {
         }
     }
 
+    /// Closes the connection for writing, without a DISCONNECT.
+    pub fn end_writing(&self) {
+        self.stream.end_writing().expect("the connection is open");
+    }
+
     /// Closes the connection without a DISCONNECT, as a network failure does, and waits until the broker has closed
     /// its side; packets that arrive in the meantime are lost.
     pub fn kill(mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.end_writing();
         while self.recv_or_closed().is_some() {}
     }
 }

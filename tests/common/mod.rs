@@ -34,14 +34,20 @@
 //! * With `CONF_BROKER_ADDR=127.0.0.1:1883` in the environment the tests talk to that broker instead of starting one,
 //!   to see how another implementation answers (limits given to [`Broker::start`] are then ignored); with
 //!   `CONF_BROKER_BIN=path` they start that program.
+//! * With `CONF_TRANSPORT=tls`, `ws` or `wss` the tests of the protocol run over that one. What is below MQTT is reached
+//!   through [`Client::stream`].
 
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
 mod broker;
+pub mod certificates;
 mod client;
 pub mod packet;
 mod scenes;
+mod stream;
+mod transport;
+pub mod websocket;
 pub mod wire;
 
 pub use broker::Broker;
@@ -50,6 +56,9 @@ pub use packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, Prop, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe,
     Version, Will, code,
 };
+pub use scenes::Bystander;
+pub use stream::Stream;
+pub use transport::Transport;
 
 use std::time::{Duration, Instant};
 
@@ -74,4 +83,11 @@ pub fn assert_elapsed(start: Instant, least: f64, most: f64) {
         (least..=most).contains(&seconds),
         "took {seconds:.2} s; expected {least} to {most} s"
     );
+}
+
+/// The value of a header, whose name is given in lower case, in the head of an HTTP message.
+pub fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
+    Some(value.trim())
 }

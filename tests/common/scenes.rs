@@ -191,3 +191,19 @@ impl Client {
             .collect()
     }
 }
+
+/// A connected client that exchanges messages with itself, to show that it is served.
+pub struct Bystander(pub Client);
+
+impl Bystander {
+    pub fn new(broker: &Broker) -> Bystander {
+        let mut client = broker.v5("bystander");
+        client.subscribe("bystander", 1);
+        Bystander(client)
+    }
+
+    pub fn is_served(&mut self) {
+        self.0.publish("bystander", "x", 0);
+        self.0.expect_message("bystander", "x");
+    }
+}

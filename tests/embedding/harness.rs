@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mqtt_broker::{
-    Broker, ClientInfo, Config, ConnectRequest, Event, Events, ForwardVerdict, Hooks, Interests, Message, NewMessage,
-    NextEvent, Peer, PublishRequest, PublishVerdict, QoS, ReasonCode, ReceivedMessage, SubscribeVerdict, Subscription,
-    SubscriptionOptions, TopicFilter, async_trait,
+    Broker, ClientInfo, Config, ConnectRequest, Event, Events, ForwardVerdict, Hooks, Interests, Listener, Message,
+    NewMessage, NextEvent, Peer, PublishRequest, PublishVerdict, QoS, ReasonCode, ReceivedMessage, SubscribeVerdict,
+    Subscription, SubscriptionOptions, TopicFilter, async_trait,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
@@ -88,6 +88,18 @@ impl Embedded {
     /// Opens a second listener.
     pub fn serve_another(&self) -> (SocketAddr, JoinHandle<io::Result<()>>) {
         serve(&self.runtime, &self.broker)
+    }
+
+    /// Opens a listener with layers; where it listens.
+    pub fn serve_on(&self, layers: impl FnOnce(Listener) -> Listener) -> SocketAddr {
+        let listener = self
+            .runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let (broker, listener) = (self.broker.clone(), layers(listener.into()));
+        self.runtime.spawn(async move { broker.serve(listener).await });
+        addr
     }
 
     /// Waits until [`Broker::serve`] has returned.

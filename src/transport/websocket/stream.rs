@@ -22,6 +22,8 @@ pub(crate) struct WebSocketStream<S> {
     control: Vec<u8>,
     /// A Close frame is sent or about to be: nothing may follow.
     closing: bool,
+    /// The peer has broken the rules: what else it sends is not looked at.
+    failed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
@@ -33,6 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
             announced: 0,
             control: Vec::new(),
             closing: false,
+            failed: false,
         }
     }
 
@@ -41,15 +44,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
         if self.announced > 0 {
             return Poll::Ready(Ok(()));
         }
-        while !self.control.is_empty() {
-            let size = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control))?;
-            if size == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        loop {
+            while !self.control.is_empty() {
+                let size = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control))?;
+                if size == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.control.drain(..size);
             }
-            self.control.drain(..size);
+            // One answer at a time: pings that come faster than their answers go get one together.
+            self.control = match self.decoder.take_ping() {
+                Some(ping) if !self.closing => frame::pong(&ping),
+                _ => Vec::new(),
+            };
+            if self.control.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        self.control = Vec::new();
-        Poll::Ready(Ok(()))
     }
 
     fn close(&mut self, code: u16) {
@@ -60,16 +71,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
 
     /// Takes apart what has been read; how many bytes of payload there are.
     fn take_apart(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
-        let result = self.decoder.decode(bytes);
-        // One answer at a time: pings that come faster than their answers go get one together.
-        if self.control.is_empty()
-            && let Some(ping) = self.decoder.take_ping()
-            && !self.closing
-        {
-            self.control = frame::pong(&ping);
+        if self.failed {
+            return Ok(0);
         }
+        let result = self.decoder.decode(bytes);
         match &result {
-            Err(error) => self.close(error.code),
+            Err(error) => {
+                self.failed = true;
+                self.close(error.code);
+            }
             Ok(_) if self.decoder.is_closed() => self.close(frame::NORMAL),
             Ok(_) => {}
         }
@@ -156,3 +166,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! From an HTTP request to a WebSocket connection (RFC 6455, section 4).
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
@@ -14,6 +15,8 @@ use crate::transport::{Refused, TrustedProxies};
 
 /// Bytes of a request, headers included.
 const LARGEST_REQUEST: usize = 8 * 1024;
+/// Time that a client has to take an answer, and to close.
+const FAREWELL_TIME: Duration = Duration::from_millis(500);
 /// Subprotocols, the better one first [MQTT-6.0.0-4] [MQTT3-6.0.0-4]; the other is what clients of MQTT 3.1 ask for.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
@@ -88,7 +91,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     io.write_all(response.as_bytes()).await?;
     io.shutdown().await?;
     // What is not read would reset the connection before the answer is.
-    let _ = io.read(&mut [0; 1024]).await;
+    let _ = tokio::time::timeout(FAREWELL_TIME, io.read(&mut [0; 1024])).await;
     Err(Refused(format!("WebSocket: answered {status}").into()))
 }
 
@@ -105,7 +108,8 @@ async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> Result<Result<Reques
             Ok(None) => continue,
             Ok(Some((size, request))) if size == bytes.len() => Ok(Ok(request)),
             // A client must wait for the answer before it sends frames.
-            Ok(Some(_)) | Err(_) => Ok(Err(BAD_REQUEST)),
+            Ok(Some(_)) => Ok(Err(BAD_REQUEST)),
+            Err(error) => Ok(Err(explain(&error))),
         };
     }
 }
