@@ -132,7 +132,7 @@ class Lines:
 class Child:
     """A child process with line-wise output, which never outlives its `with` block."""
 
-    def __init__(self, command, stdin=None, stderr=subprocess.STDOUT, env=None):
+    def __init__(self, command, stdin=None, stderr=subprocess.STDOUT, env=None, pass_fds=()):
         self.name = os.path.basename(command[0])
         self.process = subprocess.Popen(
             command,
@@ -143,6 +143,7 @@ class Child:
             encoding="utf-8",
             errors="surrogateescape",
             env=env,
+            pass_fds=pass_fds,
         )
         self.lines = Lines(self.process.stdout, self.name)
 
