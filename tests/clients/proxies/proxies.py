@@ -10,7 +10,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "support"), os.path.join(HERE, "..", "paho-mqtt")]
 
-from harness import Child, certificate, expect  # noqa: E402
+from harness import Child, certificate, expect, show  # noqa: E402
 
 # The proxies reach the broker from here, clients come from there: else nobody could tell the addresses apart.
 PROXY, CLIENT = "127.0.0.3", "127.0.0.2"
@@ -57,7 +57,9 @@ class Proxy:
         try:
             # Whatever has happened: the worker of nginx would outlive it, were it just killed.
             status = self._child.terminate()
-            if kind is None:
+            if kind is not None:
+                show("\n".join(iter(self._child.lines.next, None)))
+            else:
                 expect(status, self.status_after_terminate, f"exit code of {self._child.name}")
         finally:
             self._child.kill()
@@ -65,15 +67,15 @@ class Proxy:
 
 
 class HAProxy(Proxy):
-    """Targets are `(address, what the line of the server says, what the line of the listener says)`."""
+    """Targets are `(address, what the line of the server says, what that of the listener says, further lines)`."""
 
     status_after_terminate = -signal.SIGTERM
 
     def _start(self, targets):
         lines = ["defaults", "mode tcp", "timeout connect 10s", "timeout client 60s", "timeout server 60s"]
-        for n, (listener, (address, server, bind)) in enumerate(zip(self._listeners, targets)):
+        for n, (listener, (address, server, bind, further)) in enumerate(zip(self._listeners, targets)):
             bind = bind.replace("IDENTITY", os.path.join(self._directory.name, "identity.pem"))
-            lines += [f"listen target{n}", f"bind fd@{listener.fileno()} {bind}"]
+            lines += [f"listen target{n}", f"bind fd@{listener.fileno()} {bind}", *further]
             lines += [f"server broker 127.0.0.1:{address.port} source {PROXY} {server}"]
         return self._run([program("haproxy"), "-db", "-f", self._file("haproxy.cfg", "\n".join(lines) + "\n")])
 

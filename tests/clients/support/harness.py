@@ -248,7 +248,7 @@ def running(*options, transports=("tcp",)):
         yield broker
         broker.stop()
     except BaseException:
-        _indent(broker.log() or "(the broker logged nothing)")
+        show(broker.log() or "(the broker logged nothing)")
         raise
     finally:
         broker.kill()
@@ -487,7 +487,7 @@ def _run_case(case, broker=None):
         error = caught
     _report(case.name, error, time.monotonic() - started)
     if error is not None and broker is not None:
-        _indent(broker.log() or "(the broker logged nothing)")
+        show(broker.log() or "(the broker logged nothing)")
     return error is None
 
 
@@ -496,8 +496,9 @@ def _report(name, error, seconds):
         print(f"ok {name} ({seconds:.2f} s)", flush=True)
         return
     print(f"not ok {name} ({seconds:.2f} s)")
-    _indent("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    show("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
 
-def _indent(text):
+def show(text):
+    """Prints what belongs to the case above or below."""
     print("\n".join("    " + line for line in text.rstrip().splitlines()), flush=True)
