@@ -212,7 +212,9 @@ function overTransport(browser, origin, transport, version) {
   add('every QoS published to every QoS subscribed', everyQos)
   add('a long payload', longPayload)
   add('1,000 messages at once', burst)
-  for (const qos of [1, 2]) add(`${QUEUED} messages queued offline at QoS ${qos} and resumed in order`, queuedOffline(qos))
+  for (const qos of [1, 2]) {
+    add(`${QUEUED} messages queued offline at QoS ${qos} and resumed in order`, queuedOffline(qos))
+  }
   add('a reloaded page finds its session, and its will was published', reloaded)
   add('a connection that is lost comes back with its session', interrupted)
   return suite

@@ -60,7 +60,8 @@ class Member:
     async def round(self):
         self.rounds += 1
         following = (self.number + 1) % CLIENTS
-        await self._send(packet(0x32, text(f"ring/{following}") + b"\x00\x01" + f"{self.number} {self.rounds}".encode()))
+        payload = f"{self.number} {self.rounds}".encode()
+        await self._send(packet(0x32, text(f"ring/{following}") + b"\x00\x01" + payload))
         wanted = {PUBACK, PUBLISH}
         while wanted:
             kind, body = await self._any_packet()

@@ -1,4 +1,4 @@
-"""mosquitto_pub, mosquitto_sub and mosquitto_rr with MQTT 3.1, 3.1.1 and 5.0, over TCP, TLS and local sockets."""
+"""mosquitto_pub, mosquitto_sub and mosquitto_rr with MQTT 3.1, 3.1.1 and 5.0, over TCP, TLS and Unix sockets."""
 
 import queue
 

@@ -1,7 +1,6 @@
 """HAProxy and nginx as the scenarios put them in front of the broker."""
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -14,17 +13,6 @@ from harness import Child, certificate, expect, show  # noqa: E402
 
 # The proxies reach the broker from here, clients come from there: else nobody could tell the addresses apart.
 PROXY, CLIENT = "127.0.0.3", "127.0.0.2"
-
-# Debian keeps both where only root looks for programs.
-SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-
-
-def program(name):
-    found = shutil.which(name, path=SEARCHED)
-    if found is None:
-        sys.exit(f"{name} is missing; `tests/run --only proxies` installs it")
-    return found
-
 
 class Proxy:
     """A proxy in the foreground, with a listener for each address of the broker; its `with` block ends it."""
@@ -77,7 +65,7 @@ class HAProxy(Proxy):
             bind = bind.replace("IDENTITY", os.path.join(self._directory.name, "identity.pem"))
             lines += [f"listen target{n}", f"bind fd@{listener.fileno()} {bind}", *further]
             lines += [f"server broker 127.0.0.1:{address.port} source {PROXY} {server}"]
-        return self._run([program("haproxy"), "-db", "-f", self._file("haproxy.cfg", "\n".join(lines) + "\n")])
+        return self._run(["haproxy", "-db", "-f", self._file("haproxy.cfg", "\n".join(lines) + "\n")])
 
 
 class Nginx(Proxy):
@@ -93,7 +81,7 @@ class Nginx(Proxy):
         text = (
             f"daemon off; worker_processes 1; pid {directory}/pid; error_log stderr; events {{}}"
             f" http {{ access_log off; {paths} {servers} }}\n")
-        command = [program("nginx"), "-e", "stderr", "-p", directory, "-c", self._file("nginx.conf", text)]
+        command = ["nginx", "-e", "stderr", "-p", directory, "-c", self._file("nginx.conf", text)]
         # By this variable nginx hands its listeners to its successor.
         inherited = "".join(f"{listener.fileno()};" for listener in self._listeners)
         return self._run(command, NGINX=inherited)
