@@ -114,7 +114,7 @@ class Browser {
 
   discard() {
     this.child.kill('SIGKILL')
-    fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 })
+    fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 })
   }
 }
 
