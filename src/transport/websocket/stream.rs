@@ -41,15 +41,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
         if self.announced > 0 {
             return Poll::Ready(Ok(()));
         }
-        while !self.control.is_empty() {
-            let size = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control))?;
-            if size == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        loop {
+            while !self.control.is_empty() {
+                let size = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control))?;
+                if size == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.control.drain(..size);
             }
-            self.control.drain(..size);
+            self.control = Vec::new();
+            // One answer at a time: pings that come faster than their answers go get one together.
+            match self.decoder.take_ping() {
+                Some(ping) if !self.closing => self.control = frame::pong(&ping),
+                _ => return Poll::Ready(Ok(())),
+            }
         }
-        self.control = Vec::new();
-        Poll::Ready(Ok(()))
     }
 
     fn close(&mut self, code: u16) {
@@ -61,13 +67,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
     /// Takes apart what has been read; how many bytes of payload there are.
     fn take_apart(&mut self, bytes: &mut [u8]) -> Result<usize, FrameError> {
         let result = self.decoder.decode(bytes);
-        // One answer at a time: pings that come faster than their answers go get one together.
-        if self.control.is_empty()
-            && let Some(ping) = self.decoder.take_ping()
-            && !self.closing
-        {
-            self.control = frame::pong(&ping);
-        }
         match &result {
             Err(error) => self.close(error.code),
             Ok(_) if self.decoder.is_closed() => self.close(frame::NORMAL),
@@ -156,3 +155,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
