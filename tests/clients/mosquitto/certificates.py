@@ -27,18 +27,23 @@ def attempt(address, *options):
 
 
 def case_of(accepted, refused):
-    """Those accepted send and receive, and of those refused nothing is heard."""
+    """Those accepted send and receive, and of those refused nothing is heard; TLS 1.2 and 1.3 refuse differently."""
 
     def case(address):
-        with Sub(address, "v5", "certificates", *identity(accepted[0])) as sub:
-            for name in refused:
-                expect_that(not attempt(address, *identity(name)), f"the broker took the certificate {name}")
-            for name in accepted:
-                publish(address, "v5", "certificates", f"from {name}", *identity(name), qos=1)
-                sub.expect_message("certificates", f"from {name}", 1)
-            sub.end()
+        for tls in ("tlsv1.2", "tlsv1.3"):
+            with Sub(address, "v5", "certificates", *options(accepted[0], tls)) as sub:
+                for name in refused:
+                    expect_that(not attempt(address, *options(name, tls)), f"{tls}: the broker took {name}")
+                for name in accepted:
+                    publish(address, "v5", "certificates", f"from {name}", *options(name, tls), qos=1)
+                    sub.expect_message("certificates", f"from {name}", 1)
+                sub.end()
 
     return case
+
+
+def options(name, tls):
+    return ["--tls-version", tls, *identity(name)]
 
 
 def server_of_another_authority(address):

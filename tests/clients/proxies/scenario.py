@@ -167,6 +167,7 @@ def suites():
     for scheme in ("ws", "wss"):
         behind.add(f"{scheme} to ws and wss", nginx(scheme, None, CLIENT))
     behind.add("a client that invents another", nginx("ws", {"X-Forwarded-For": "192.0.2.1"}, CLIENT))
+    behind.add("a client that writes nonsense before", nginx("ws", {"X-Forwarded-For": "nönsense"}, CLIENT))
     behind.add("the header without a proxy", header_without_a_proxy)
     yield behind
 
