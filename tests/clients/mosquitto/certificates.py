@@ -15,9 +15,9 @@ REVOKED = ["--tls-crl", certificate("crl.pem")]
 BAD = ("other", "self-signed", "expired", "revoked")
 
 
-def attempt(address, *options):
+def attempt(address, *options, topic="certificates"):
     """Publishes as long as mosquitto_pub tries; whether the broker has acknowledged it."""
-    command = common("mosquitto_pub", address, "v5", None) + ["-t", "certificates", "-m", "refused", "-q", "1"]
+    command = common("mosquitto_pub", address, "v5", None) + ["-t", topic, "-m", "refused", "-q", "1"]
     command += options
     try:
         done = subprocess.run(command, timeout=DEADLINE, capture_output=True, text=True, check=False)
@@ -71,6 +71,28 @@ def revoked_while_running():
                 publish(broker.addresses[0], "v5", "certificates", "not revoked", *identity("client"), qos=1)
 
 
+# Who is called how may write where.
+ACCESS = "user client\ntopic readwrite users/cn\nuser client.test\ntopic readwrite users/san\n"
+
+
+def user_of_the_certificate(name, other):
+    """The certificate says who the user is, and not what the client calls itself."""
+
+    def case():
+        with tempfile.NamedTemporaryFile("w", suffix=".acl") as file:
+            file.write(ACCESS)
+            file.flush()
+            options = [*AUTHORITY, "--tls-username", name, "--acl-file", file.name]
+            with running(*options, transports=["tls"]) as broker:
+                address, shown = broker.addresses[0], [*identity("client"), "-u", "somebody"]
+                with Sub(address, "v5", "users/#", *shown) as sub:
+                    attempt(address, *shown, topic=f"users/{other}")
+                    publish(address, "v5", f"users/{name}", "mine", *shown, qos=1)
+                    sub.expect_message(f"users/{name}", "mine", 1)
+
+    return case
+
+
 def suites():
     required = Suite("mosquitto, certificates required", *AUTHORITY, *REVOKED, transports=["tls"])
     required.add("client takes part, the others do not", case_of(["client"], [None, *BAD]))
@@ -86,8 +108,10 @@ def suites():
     none.add("nobody is asked for one", case_of([None, "client", *BAD], []))
     none.add("a client that does not trust the broker", server_of_another_authority)
     yield none
-    alone = Suite("mosquitto, revocation", transports=())
+    alone = Suite("mosquitto, certificates", transports=())
     alone.add("revoked while the broker runs", revoked_while_running)
+    alone.add("the common name is the user", user_of_the_certificate("cn", "san"))
+    alone.add("the alternative name is the user", user_of_the_certificate("san", "cn"))
     yield alone
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import tempfile
 
 from proxies import CLIENT, PROXY, HAProxy, Nginx
 
@@ -11,6 +12,7 @@ from harness import (
     WITH_TLS,
     Address,
     Suite,
+    certificate,
     client_context,
     connect,
     expect,
@@ -53,14 +55,19 @@ def haproxy(option):
 
 
 def haproxy_ends_tls():
-    """TLS ends at HAProxy, which tells of it in the header."""
-    options = "send-proxy-v2-ssl-cn"
-    with running("-v", "--proxy-protocol", "tcp", *TRUSTED) as broker:
-        with HAProxy([(broker.addresses[0], options, "ssl crt IDENTITY", [])]) as proxy:
-            with Client(Address("tls", proxy.ports[0]), "v5", "tls-ends-early", source=CLIENT) as client:
-                exchange(client)
-                expect_peer(broker, "tls-ends-early", client.local_address)
-                client.disconnect()
+    """TLS ends at HAProxy, which asks for a client certificate, and tells of it in the header."""
+    with tempfile.NamedTemporaryFile("w", suffix=".acl") as access:
+        access.write("user client\ntopic readwrite through/the/proxy\n")
+        access.flush()
+        options = ["--proxy-protocol", "tcp", *TRUSTED, "--tls-username", "cn", "--acl-file", access.name]
+        bind = f"ssl crt IDENTITY ca-file {certificate('ca.pem')} verify required"
+        with running("-v", *options) as broker:
+            with HAProxy([(broker.addresses[0], "send-proxy-v2-ssl-cn", bind, [])]) as proxy:
+                address = Address("tls", proxy.ports[0])
+                with Client(address, "v5", "tls-ends-early", source=CLIENT, identity="client") as client:
+                    exchange(client)
+                    expect_peer(broker, "tls-ends-early", client.local_address)
+                    client.disconnect()
 
 
 # A client that connects, is accepted, and leaves.
