@@ -4,6 +4,9 @@
 
 minimum_node=16
 
+# Debian keeps HAProxy and nginx where only root looks for programs.
+PATH=$PATH:/usr/sbin
+
 set_up() {
   local packages kept=()
   if ! command -v cargo >/dev/null; then
@@ -45,12 +48,20 @@ confirm() {
 
 # --- Debian packages -------------------------------------------------------------------------------------------------
 
+# require PROGRAM PACKAGE: names the package if the program is not there.
+require() {
+  command -v "$1" >/dev/null || echo "$2"
+}
+
 missing_packages() {
   local program
-  command -v cc >/dev/null || echo build-essential
+  require cc build-essential
+  needs certs && require openssl openssl
+  needs chromium && require chromium chromium
+  needs proxies && require haproxy haproxy && require nginx nginx
   if needs mosquitto; then
     for program in mosquitto_pub mosquitto_sub mosquitto_rr; do
-      command -v "$program" >/dev/null || echo mosquitto-clients
+      require "$program" mosquitto-clients
     done
   fi
   if needs python || needs venv; then
@@ -58,7 +69,7 @@ missing_packages() {
   fi
   if needs node; then
     node_is_recent || echo nodejs
-    command -v npm >/dev/null || echo npm
+    require npm npm
   fi
 }
 

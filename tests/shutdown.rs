@@ -33,6 +33,18 @@ fn idle_broker_exits() {
     assert_eq!(Broker::start(&[]).terminate().code(), Some(0));
 }
 
+/// SIGHUP is not the end, not even at the moment when the broker has said where it listens.
+#[test]
+fn hang_up_is_not_the_end() {
+    for _ in 0..10 {
+        let broker = Broker::start(&[]);
+        broker.signal("HUP");
+        let mut client = broker.connect(Connect::new(Version::ALL[0], "client"));
+        client.ping();
+        assert_eq!(broker.terminate().code(), Some(0));
+    }
+}
+
 /// Only a client's own DISCONNECT 0x00 cancels its will: those of all clients are published, and reach whoever is
 /// still there before its own end [MQTT-3.1.2-8] [MQTT3-3.1.2-8].
 #[test]

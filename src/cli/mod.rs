@@ -12,6 +12,8 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::cmd::{bench, passwd};
 use crate::{Access, Broker, Tls};
 use options::{Command, Options};
@@ -55,7 +57,10 @@ async fn serve(options: &Options) -> Result<(), String> {
     config.max_connections = connections_that_fit(options.max_connections);
     let access = options.access.load()?;
     let opened = options.listening.open()?;
-    let mut signals = Signals::listen().map_err(|error| format!("can't listen for signals: {error}"))?;
+    let no_signals = |error| format!("can't listen for signals: {error}");
+    let mut signals = Signals::listen().map_err(no_signals)?;
+    // Before anybody is told that the broker is there: until now SIGHUP would end it.
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     opened.announce(options.access.anonymous())?;
     tracing::debug!(max_connections = config.max_connections, "limits in force");
     let broker = Broker::builder().config(config).access(access.clone()).start();
@@ -64,7 +69,7 @@ async fn serve(options: &Options) -> Result<(), String> {
         let broker = broker.clone();
         failed.spawn(async move { broker.serve(listener).await });
     }
-    let reloading = tokio::spawn(reload(opened.tls, access, broker.clone()));
+    let reloading = tokio::spawn(reload(hangups, opened.tls, access, broker.clone()));
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!("{name}: shutting down");
@@ -83,11 +88,7 @@ async fn serve(options: &Options) -> Result<(), String> {
 }
 
 /// Reloads users, access lists and certificates at SIGHUP, and certificates when they change.
-async fn reload(tls: Option<Tls>, access: Access, broker: Broker) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        return tracing::error!("can't listen for SIGHUP");
-    };
+async fn reload(mut hangups: Signal, tls: Option<Tls>, access: Access, broker: Broker) {
     let on_hangup = async {
         while hangups.recv().await.is_some() {
             reload_access(&access, &broker).await;
@@ -116,13 +117,12 @@ async fn reload_access(access: &Access, broker: &Broker) {
 
 /// SIGINT and SIGTERM.
 struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Signals {
     fn listen() -> io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

@@ -167,14 +167,14 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Answer> {
     chosen.map(Some).ok_or(NO_SUBPROTOCOL)
 }
 
-/// The values of a header that is a list.
+/// The values of a header that is a list. One that is no text is empty: it must not hide those beside it, which a proxy
+/// may have added.
 fn values<'h>(headers: &'h HeaderMap, name: &'h str) -> impl DoubleEndedIterator<Item = &'h str> {
-    let lines: Vec<&str> = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let values = lines.flat_map(|line| line.split(|byte| *byte == b','));
+    let values: Vec<&str> = values
+        .map(|value| std::str::from_utf8(value).unwrap_or_default().trim())
         .collect();
-    let values: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).map(str::trim).collect();
     values.into_iter()
 }
 

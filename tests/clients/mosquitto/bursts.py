@@ -9,19 +9,19 @@ LINES = [f"{n} of a burst that must arrive whole, in order and once" for n in ra
 
 
 def from_mosquitto_pub(version, qos):
-    return burst(version, qos, lambda port, topic: publish_lines(
-        port, version, topic, [*LINES, "end"], qos=qos, deadline=BURST_DEADLINE))
+    return burst(version, qos, lambda address, topic: publish_lines(
+        address, version, topic, [*LINES, "end"], qos=qos, deadline=BURST_DEADLINE))
 
 
 def from_one_write(version, qos):
-    return burst(version, qos, lambda port, topic: flood(port, version == "v5", topic, [*LINES, "end"], qos))
+    return burst(version, qos, lambda address, topic: flood(address, version == "v5", topic, [*LINES, "end"], qos))
 
 
 def burst(version, qos, publish_all):
-    def case(port):
+    def case(address):
         topic = f"burst/{qos}"
-        with Sub(port, version, topic) as sub:
-            publish_all(port, topic)
+        with Sub(address, version, topic) as sub:
+            publish_all(address, topic)
             got = []
             # "end" is published last on the same topic, so that an extra copy of any message comes before it.
             while (message := sub.message()).payload != b"end":

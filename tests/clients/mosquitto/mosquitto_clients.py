@@ -9,7 +9,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from harness import DEADLINE, Child, Failure, expect, expect_that  # noqa: E402
+from harness import DEADLINE, Child, Failure, certificate, expect, expect_that  # noqa: E402
 
 # Defaults that a user keeps for these programs must not reach the scenarios.
 os.environ["XDG_CONFIG_HOME"] = os.devnull
@@ -34,18 +34,31 @@ def parse_message(line):
     return Message(**values)
 
 
-def common(program, port, version, client_id):
+def common(program, address, version, client_id):
     """A program with the options that all three share; `stdbuf`, because into a pipe they would print in blocks."""
-    command = ["stdbuf", "-oL", program, "-h", "127.0.0.1", "-p", str(port), "-V", VERSIONS[version]]
+    command = ["stdbuf", "-oL", program, *where(address), "-V", VERSIONS[version]]
     return command + (["-i", client_id] if client_id else [])
+
+
+def where(address):
+    """The options for an address. These programs know no WebSocket before version 2.1."""
+    if address.transport == "unix":
+        return ["--unix", address.port]
+    trust = ["--cafile", certificate("ca.pem")] if address.transport == "tls" else []
+    return ["-h", "127.0.0.1", "-p", str(address.port), *trust]
+
+
+def identity(name):
+    """The options for a client certificate."""
+    return ["--cert", certificate(f"{name}.pem"), "--key", certificate(f"{name}.key")] if name else []
 
 
 class Sub(Child):
     """A running mosquitto_sub whose subscriptions have been acknowledged."""
 
-    def __init__(self, port, version, topics, *options, qos=2, client_id=None, granted=None, inbox=None):
+    def __init__(self, address, version, topics, *options, qos=2, client_id=None, granted=None, inbox=None):
         topics = [topics] if isinstance(topics, str) else topics
-        command = common("mosquitto_sub", port, version, client_id) + ["-d", "-F", FORMAT, "-q", str(qos)]
+        command = common("mosquitto_sub", address, version, client_id) + ["-d", "-F", FORMAT, "-q", str(qos)]
         for topic in topics:
             command += ["-t", topic]
         super().__init__([*command, *options])
@@ -92,21 +105,22 @@ class Sub(Child):
         expect(self.terminate(), 0, "exit code of mosquitto_sub after SIGTERM")
 
 
-def publish(port, version, topic, payload, *options, qos=0, client_id=None, deadline=DEADLINE):
+def publish(address, version, topic, payload, *options, qos=0, client_id=None, deadline=DEADLINE):
     """Publishes one message, and with QoS 1 and 2 returns after it was acknowledged. No payload: an empty one."""
     body = ["-n"] if payload is None else ["-m", payload]
-    _run(common("mosquitto_pub", port, version, client_id) + ["-t", topic, "-q", str(qos), *body, *options], deadline)
+    command = common("mosquitto_pub", address, version, client_id) + ["-t", topic, "-q", str(qos), *body, *options]
+    _run(command, deadline)
 
 
-def publish_lines(port, version, topic, lines, *options, qos=0, deadline=DEADLINE):
+def publish_lines(address, version, topic, lines, *options, qos=0, deadline=DEADLINE):
     """Publishes each line as a message over one connection."""
-    command = common("mosquitto_pub", port, version, None) + ["-t", topic, "-q", str(qos), "-l", *options]
+    command = common("mosquitto_pub", address, version, None) + ["-t", topic, "-q", str(qos), "-l", *options]
     _run(command, deadline, "".join(line + "\n" for line in lines))
 
 
-def publish_text(port, version, topic, text, *options, qos=0, deadline=DEADLINE):
+def publish_text(address, version, topic, text, *options, qos=0, deadline=DEADLINE):
     """Publishes one message that is too long for a command line."""
-    command = common("mosquitto_pub", port, version, None) + ["-t", topic, "-q", str(qos), "-s", *options]
+    command = common("mosquitto_pub", address, version, None) + ["-t", topic, "-q", str(qos), "-s", *options]
     _run(command, deadline, text)
 
 

@@ -1,7 +1,7 @@
 'use strict'
 // 5,000 messages in one burst to MQTT.js with its default Receive Maximum.
 
-const { BURST_DEADLINE, Suite, assert, expectSequence, main } = require('../support/harness.js')
+const { BURST_DEADLINE, Suite, assert, expectSequence, main, over } = require('../support/harness.js')
 const { withClients } = require('./mqttjs_client.js')
 
 const LINES = Array.from({ length: 5000 }, (_, n) => `${n} of a burst that must arrive whole, in order and once`)
@@ -29,13 +29,14 @@ function burst(qos) {
 }
 
 function suites() {
-  return ['v3.1.1', 'v5'].map((version) => {
-    const suite = new Suite(`MQTT.js bursts ${version}`)
+  // Through both layers at once, which have buffers of their own.
+  return ['tcp', 'wss'].flatMap((transport) => ['v3.1.1', 'v5'].map((version) => {
+    const suite = new Suite(over(`MQTT.js bursts ${version}`, transport), [transport])
     for (const qos of [0, 1, 2]) {
-      suite.add(`5,000 from MQTT.js at QoS ${qos}`, (port) => withClients(port, version, burst(qos)))
+      suite.add(`5,000 from MQTT.js at QoS ${qos}`, (address) => withClients([address], version, burst(qos)))
     }
     return suite
-  })
+  }))
 }
 
 main(suites())

@@ -1,25 +1,38 @@
 'use strict'
 // An MQTT.js client as the scenarios drive it.
 
+const fs = require('node:fs')
+
 const mqtt = require('mqtt')
 
-const { Inbox, assert, within } = require('../support/harness.js')
+const { Inbox, WITH_TLS, assert, certificate, within } = require('../support/harness.js')
 
 const VERSIONS = { 'v3.1': 3, 'v3.1.1': 4, v5: 5 }
 
+// What MQTT.js calls the transports of the harness.
+const PROTOCOLS = { tcp: 'mqtt', tls: 'mqtts', ws: 'ws', wss: 'wss', unix: 'mqtt+unix' }
+
 let created = 0
+
+/** The settings for an address, and for a client certificate if a name is given. */
+function where({ transport, port, path }, identity) {
+  const settings = { protocol: PROTOCOLS[transport], host: '127.0.0.1', port, path: path ?? '/mqtt' }
+  const read = (name) => fs.readFileSync(certificate(name))
+  if (WITH_TLS.includes(transport)) settings.ca = read('ca.pem')
+  return identity ? { ...settings, cert: read(`${identity}.pem`), key: read(`${identity}.key`) } : settings
+}
 
 class Client {
   /** Connects. MQTT 3.1 has no session present bit: it is reserved there, and zero. */
-  static async connect(port, version, { clientId, persistent = false, present = false, inbox, will, properties } = {}) {
+  static async connect(address, version, options = {}) {
+    const { clientId, persistent = false, present = false, inbox, will, properties, identity } = options
     const client = new Client()
     client.v5 = version === 'v5'
     client.inbox = inbox ?? new Inbox()
     client.lost = new Inbox()
     client.wireTopics = []
     client.mqtt = mqtt.connect({
-      host: '127.0.0.1',
-      port,
+      ...where(address, identity),
       protocolId: version === 'v3.1' ? 'MQIsdp' : 'MQTT',
       protocolVersion: VERSIONS[version],
       clientId: clientId ?? `mqttjs-${created++}`,
@@ -46,6 +59,7 @@ class Client {
     this.connected = new Promise((resolve, reject) => {
       this.mqtt.on('connect', resolve)
       this.mqtt.on('error', reject)
+      this.mqtt.on('close', () => reject(new Error('closed before the CONNACK')))
     })
   }
 
@@ -82,7 +96,7 @@ class Client {
     await this.waitLost()
   }
 
-  /** Closes the socket without DISCONNECT. */
+  /** Closes the connection without DISCONNECT, and without the farewell of WebSocket. */
   kill() {
     this.mqtt.stream.destroy()
   }
@@ -99,16 +113,16 @@ class Client {
   }
 }
 
-/** Runs a function with a `connect` whose clients are all freed at the end. */
-async function withClients(port, version, run) {
+/** Runs a function with a `connect`, to the first address unless told otherwise; frees all clients at the end. */
+async function withClients(addresses, version, run) {
   const clients = []
-  const connect = async (options) => {
-    const client = await Client.connect(port, version, options)
+  const connect = async (options, address = addresses[0]) => {
+    const client = await Client.connect(address, version, options)
     clients.push(client)
     return client
   }
   try {
-    await run(connect)
+    await run(connect, addresses)
   } finally {
     clients.forEach((client) => client.discard())
   }

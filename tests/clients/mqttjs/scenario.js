@@ -1,12 +1,25 @@
 'use strict'
-// MQTT.js over MQTT 3.1, 3.1.1 and 5.0.
+// MQTT.js with MQTT 3.1, 3.1.1 and 5.0, over every transport.
 
-const { Inbox, Suite, assert, expectSequence, letTimePass, main } = require('../support/harness.js')
+const {
+  Inbox,
+  Suite,
+  TRANSPORTS,
+  WITH_TLS,
+  assert,
+  certificate,
+  expectSequence,
+  letTimePass,
+  main,
+  over
+} = require('../support/harness.js')
 const { VERSIONS, withClients } = require('./mqttjs_client.js')
 
 const QUEUED = 100
 const NUMBERS = Array.from({ length: QUEUED }, (_, n) => String(n))
 const SESSION_TAKEN_OVER = 0x8e
+// What Node says when the broker does not take a certificate, or ends the connection instead of the handshake.
+const REFUSED = /alert|ECONNRESET|EPIPE|socket hang up|closed|disconnected/
 
 async function everyQos(connect) {
   const [sub, pub] = [await connect(), await connect()]
@@ -311,24 +324,81 @@ async function subscriptionIdentifiers(connect) {
   await client.expectMessage('identifiers/end', 'end', 0)
 }
 
-function suites() {
-  return Object.keys(VERSIONS).map((version) => {
-    const suite = new Suite(`MQTT.js ${version}`)
-    const add = (name, run) => suite.add(name, (port) => withClients(port, version, run))
-    add('every QoS published to every QoS subscribed', everyQos)
-    add('every QoS both ways on one connection', bothWays)
-    add('empty, binary and long payloads', sizesOfPayloads)
-    add('unsubscribe', unsubscribe)
-    add('retained message set, replaced and cleared', retained)
-    add('will of a killed socket, none after DISCONNECT', will)
-    for (const qos of [1, 2]) {
-      add(`${QUEUED} messages queued offline at QoS ${qos} and resumed in order`, queuedOffline(qos))
+/** A message that comes by one transport leaves by all of them. */
+async function acrossTransports(connect, addresses) {
+  const clients = []
+  for (const address of addresses) clients.push(await connect({}, address))
+  for (const client of clients) await client.subscribe('across/#')
+  for (const [n, publisher] of clients.entries()) {
+    for (const qos of [0, 1, 2]) {
+      await publisher.publish(`across/${n}`, `at ${qos}`, qos)
+      for (const client of clients) await client.expectMessage(`across/${n}`, `at ${qos}`, qos)
     }
-    add('takeover', takeover(version))
-    add('shared subscription of two members', shared)
-    if (version === 'v5') addVersion5(add)
+  }
+}
+
+/** A session is not bound to the transport that began it. */
+async function sessionMoves(connect, addresses) {
+  const [first, pub] = [await connect({ clientId: 'mover', persistent: true }), await connect()]
+  await first.subscribe('moved')
+  await first.disconnect()
+  for (const address of addresses) {
+    await pub.publish('moved', address.transport, 1)
+    const client = await connect({ clientId: 'mover', persistent: true, present: true }, address)
+    await client.expectMessage('moved', address.transport, 1)
+    await client.disconnect()
+  }
+}
+
+async function clientCertificates(connect, addresses) {
+  for (const address of addresses) {
+    const client = await connect({ identity: 'client' }, address)
+    await client.subscribe('certificates')
+    for (const identity of [undefined, 'revoked', 'expired', 'self-signed', 'other']) {
+      await assert.rejects(connect({ identity }, address), { message: REFUSED }, `the broker took ${identity}`)
+    }
+    await client.publish('certificates', 'still served', 1)
+    await client.expectMessage('certificates', 'still served', 1)
+  }
+}
+
+function suites() {
+  const all = Object.keys(TRANSPORTS)
+  const versions = Object.keys(VERSIONS)
+  const each = all.flatMap((transport) => versions.map((version) => overTransport(transport, version)))
+  const across = versions.map((version) => {
+    const [suite, add] = suiteOf(`MQTT.js ${version} across transports`, version, all)
+    add('a message by one transport to all', acrossTransports)
+    add('a session from one transport to the next', sessionMoves)
     return suite
   })
+  const authority = ['--tls-ca', certificate('ca.pem'), '--tls-crl', certificate('crl.pem')]
+  const [certificates, add] = suiteOf('MQTT.js with certificates', 'v5', WITH_TLS, authority)
+  add('a client certificate, and four that are refused', clientCertificates)
+  return [...each, ...across, certificates]
+}
+
+/** A suite, and what adds a case to it. */
+function suiteOf(name, version, transports, options) {
+  const suite = new Suite(name, transports, options)
+  return [suite, (name, run) => suite.add(name, (...addresses) => withClients(addresses, version, run))]
+}
+
+function overTransport(transport, version) {
+  const [suite, add] = suiteOf(over(`MQTT.js ${version}`, transport), version, [transport])
+  add('every QoS published to every QoS subscribed', everyQos)
+  add('every QoS both ways on one connection', bothWays)
+  add('empty, binary and long payloads', sizesOfPayloads)
+  add('unsubscribe', unsubscribe)
+  add('retained message set, replaced and cleared', retained)
+  add('will of a killed socket, none after DISCONNECT', will)
+  for (const qos of [1, 2]) {
+    add(`${QUEUED} messages queued offline at QoS ${qos} and resumed in order`, queuedOffline(qos))
+  }
+  add('takeover', takeover(version))
+  add('shared subscription of two members', shared)
+  if (version === 'v5') addVersion5(add)
+  return suite
 }
 
 function addVersion5(add) {

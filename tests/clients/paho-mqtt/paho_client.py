@@ -1,5 +1,6 @@
 """A paho-mqtt client as the scenarios drive it: every callback becomes an item of a queue."""
 
+import contextlib
 import os
 import queue
 import socket
@@ -11,9 +12,12 @@ from paho.mqtt.properties import Properties
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 
-from harness import DEADLINE, Failure, expect, expect_that  # noqa: E402
+from harness import DEADLINE, WITH_TLS, Failure, client_context, expect, expect_that  # noqa: E402
 
 VERSIONS = {"v3.1": mqtt.MQTTv31, "v3.1.1": mqtt.MQTTv311, "v5": mqtt.MQTTv5}
+
+# What paho calls the transports of the harness; TLS is a setting beside it.
+PAHO_TRANSPORTS = {"tcp": "tcp", "tls": "tcp", "ws": "websockets", "wss": "websockets", "unix": "unix"}
 
 
 def properties(kind, **values):
@@ -34,28 +38,54 @@ def take(items, what, deadline=DEADLINE):
         raise Failure(f"no {what} within {deadline} s") from None
 
 
+class Closed(Failure):
+    """The broker closed the connection instead of accepting it."""
+
+
 class Client:
     """A connected client; it never reconnects by itself, and its `with` block ends it."""
 
-    def __init__(self, port, version, client_id="", persistent=False, present=False, inbox=None, will=None, **connect):
+    def __init__(
+        self,
+        address,
+        version,
+        client_id="",
+        persistent=False,
+        present=False,
+        inbox=None,
+        will=None,
+        identity=None,
+        source="",
+        headers=None,
+        **connect,
+    ):
+        """`identity` names a client certificate, `source` the local address, `headers` those of a WebSocket."""
         self.v5 = version == "v5"
         self.inbox = queue.Queue() if inbox is None else inbox
         self._connected, self._granted, self._lost = queue.Queue(), queue.Queue(), queue.Queue()
-        self._client = self._create(version, client_id, persistent)
+        self._client = self._create(address.transport, version, client_id, persistent)
+        if address.transport in WITH_TLS:
+            self._client.tls_set_context(client_context(identity))
+        if PAHO_TRANSPORTS[address.transport] == "websockets":
+            self._client.ws_set_options("/mqtt", headers)
         if will:
             self._set_will(**will)
-        self._connect(port, persistent, connect)
-        flags, reason, self.connack = take(self._connected, "CONNACK")
+        self._connect(address, source, persistent, connect)
+        answer = take(self._connected, "CONNACK")
+        if answer is None:
+            raise Closed("the connection was closed before the CONNACK")
+        flags, reason, self.connack = answer
         expect(str(reason), "Success", "reason code of the CONNACK")
         # MQTT 3.1 has no session present bit: it is reserved there, and zero.
         expect(bool(flags.session_present), present and version != "v3.1", "session present")
 
-    def _create(self, version, client_id, persistent):
+    def _create(self, transport, version, client_id, persistent):
         settings = {} if self.v5 else {"clean_session": not persistent}
         client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=client_id or ("" if self.v5 else f"paho{id(self) % 10**15}"),
             protocol=VERSIONS[version],
+            transport=PAHO_TRANSPORTS[transport],
             reconnect_on_failure=False,
             **settings,
         )
@@ -64,21 +94,27 @@ class Client:
         client.on_connect = lambda _c, _u, flags, reason, props: self._connected.put((flags, reason, props))
         client.on_subscribe = lambda _c, _u, _mid, codes, _props: self._granted.put([code.value for code in codes])
         client.on_unsubscribe = lambda _c, _u, _mid, codes, _props: self._granted.put([code.value for code in codes])
-        client.on_disconnect = lambda _c, _u, flags, reason, _props: self._lost.put((flags, reason))
+        client.on_disconnect = self._on_disconnect
         client.on_message = lambda _c, _u, message: self.inbox.put((self, message))
         return client
+
+    def _on_disconnect(self, _client, _userdata, flags, reason, _properties):
+        self._lost.put((flags, reason))
+        self._connected.put(None)
 
     def _set_will(self, topic, payload, qos=0, retain=False, **values):
         block = properties(PacketTypes.WILLMESSAGE, **values)
         self._client.will_set(topic, payload, qos, retain, *([block] if self.v5 else []))
 
-    def _connect(self, port, persistent, connect):
+    def _connect(self, address, source, persistent, connect):
         settings = {}
         if self.v5:
             if persistent:
                 connect["SessionExpiryInterval"] = 3600
             settings = {"clean_start": not persistent, "properties": properties(PacketTypes.CONNECT, **connect)}
-        self._client.connect("127.0.0.1", port, 60, **settings)
+        # The path of a local socket is the host to paho, and it wants a port with that.
+        host, port = (address.port, 1) if address.transport == "unix" else ("127.0.0.1", address.port)
+        self._client.connect(host, port, 60, source, **settings)
         self._client.loop_start()
 
     def __enter__(self):
@@ -129,7 +165,7 @@ class Client:
 
     def disconnect(self, reason=None):
         """A clean end; returns when the broker has taken the DISCONNECT and closed, which a second handle sees."""
-        with self._client.socket().dup() as sock:
+        with self._handle() as sock:
             self._client.disconnect(*([reason] if self.v5 else []))
             take(self._lost, "end of the connection")
             sock.settimeout(DEADLINE)
@@ -137,13 +173,20 @@ class Client:
                 pass
 
     def kill(self):
-        """Closes the socket without DISCONNECT."""
-        sock = self._client.socket()
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # The other side was faster.
+        """Closes the socket without DISCONNECT, and without the farewell of TLS and WebSocket."""
+        # The other side may have been faster.
+        with contextlib.suppress(OSError, AttributeError), self._handle() as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _handle(self):
+        """The connection below TLS and WebSocket, once more."""
+        return socket.socket(fileno=os.dup(self._client.socket().fileno()))
+
+    @property
+    def local_address(self):
+        """Where this side of the connection is, as the broker would print it."""
+        with self._handle() as sock:
+            return "{}:{}".format(*sock.getsockname())
 
     def wait_lost(self):
         """Waits until the broker has ended the connection; returns the code of its DISCONNECT, or None."""

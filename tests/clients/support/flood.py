@@ -1,14 +1,14 @@
 """A publisher that writes all its PUBLISH packets at once, which no client library does: the hardest burst."""
 
-import socket
 import threading
 
-from harness import BURST_DEADLINE, CONNACK, PUBACK, PUBCOMP, PUBREC, expect, take_packet
+from harness import BURST_DEADLINE, CONNACK, PUBACK, PUBCOMP, PUBREC, connect, expect, take_packet
 
 
-def flood(port, version5, topic, payloads, qos):
+def flood(address, version5, topic, payloads, qos):
     """Publishes all payloads in one write and returns when the broker has acknowledged each in full."""
-    with socket.create_connection(("127.0.0.1", port), timeout=BURST_DEADLINE) as sock:
+    with connect(address) as sock:
+        sock.settimeout(BURST_DEADLINE)
         sock.sendall(_connect(version5))
         packets = _packets(sock)
         first, body = next(packets)

@@ -12,6 +12,27 @@ const readline = require('node:readline')
 const DEADLINE = 10_000
 const BURST_DEADLINE = 60_000
 
+// How a client reaches the broker: the scheme of the address that the broker prints, and the options that ask for it.
+const TRANSPORTS = {
+  tcp: { scheme: 'mqtt', options: [] },
+  tls: { scheme: 'mqtts', options: [] },
+  ws: { scheme: 'ws', options: ['--ws-port', '0'] },
+  wss: { scheme: 'wss', options: ['--wss-port', '0'] },
+  unix: { scheme: 'mqtt+unix', options: [] }
+}
+const WITH_TLS = ['tls', 'wss']
+const LISTENING = /^listening on ([a-z+]+):\/\/(?:127\.0\.0\.1:(\d+)(?:\/mqtt)?|(\/.+))$/
+
+/** The path of a file that `certs/make` has made. */
+function certificate(name) {
+  const directory = process.env.TEST_CERTS
+  if (!directory) {
+    console.error('TEST_CERTS names no directory filled by `certs/make`; `tests/run --only NAME` makes one')
+    process.exit(1)
+  }
+  return path.join(directory, name)
+}
+
 /** Rejects when a promise has not settled in time. */
 async function within(promise, what, deadline = DEADLINE) {
   let timer
@@ -66,34 +87,51 @@ function letTimePass(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds))
 }
 
-/** The broker under test, on a port that the kernel chose. */
+/** The broker under test: for each transport a listener, on a port that the kernel chose. */
 class Broker {
-  static async start() {
+  static async start(transports = ['tcp'], options = []) {
     const binary = process.env.BROKER_BIN
     if (!binary) {
       console.error('BROKER_BIN does not name a broker binary; `tests/run --only NAME` builds one and sets it')
       process.exit(1)
     }
     const broker = new Broker()
-    broker.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'broker-log-'))
+    broker.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'broker-'))
     broker.logFile = path.join(broker.directory, 'stderr')
     const log = fs.openSync(broker.logFile, 'w')
-    broker.child = spawn(binary, ['--host', '127.0.0.1', '--port', '0'], { stdio: ['ignore', 'pipe', log] })
+    const words = ['--host', '127.0.0.1', ...broker.#listeners(transports), ...options]
+    broker.child = spawn(binary, words, { stdio: ['ignore', 'pipe', log] })
     fs.closeSync(log)
     broker.ended = new Promise((resolve) => {
       broker.child.on('error', (error) => resolve(error.message))
       broker.child.on('exit', (code, signal) => resolve(code ?? signal))
     })
     process.on('exit', () => broker.discard())
-    broker.port = await within(Promise.race([broker.#readPort(), broker.#endedEarly()]), 'line with the port')
+    const addresses = broker.#readAddresses(transports)
+    broker.addresses = await within(Promise.race([addresses, broker.#endedEarly()]), 'line for each listener')
     return broker
   }
 
-  #readPort() {
+  /** The options that open these listeners. */
+  #listeners(transports) {
+    const chosen = transports.includes('tcp') ? ['--port', '0'] : ['--no-tcp']
+    if (transports.some((transport) => WITH_TLS.includes(transport))) {
+      chosen.push('--tls-port', '0', '--tls-cert', certificate('server.pem'), '--tls-key', certificate('server.key'))
+    }
+    if (transports.includes('unix')) chosen.push('--unix-socket', path.join(this.directory, 'socket'))
+    return chosen.concat(...transports.map((transport) => TRANSPORTS[transport].options))
+  }
+
+  /** An address for each transport, in their order: `{ transport, port }`, or `{ transport, path }` of a socket. */
+  #readAddresses(transports) {
+    const found = new Map()
     return new Promise((resolve) => {
       readline.createInterface({ input: this.child.stdout }).on('line', (line) => {
-        const found = /^listening on mqtt:\/\/127\.0\.0\.1:(\d+)$/.exec(line)
-        if (found) resolve(Number(found[1]))
+        const [, scheme, port, socket] = LISTENING.exec(line) ?? []
+        const transport = transports.find((transport) => TRANSPORTS[transport].scheme === scheme)
+        if (!transport) return
+        found.set(transport, port ? { transport, port: Number(port) } : { transport, path: socket })
+        if (found.size === transports.length) resolve(transports.map((transport) => found.get(transport)))
       })
     })
   }
@@ -119,17 +157,27 @@ class Broker {
   }
 }
 
-/** The cases that share one running broker: `add(name, async (port) => …)`. */
+/**
+ * The cases that share one running broker: `add(name, async (address) => …)`, with an address for each transport of
+ * the suite. Without a transport each case has its own broker.
+ */
 class Suite {
   cases = []
 
-  constructor(name) {
+  constructor(name, transports = ['tcp'], options = []) {
     this.name = name
+    this.transports = transports
+    this.options = options
   }
 
   add(name, run) {
     this.cases.push({ name: `${this.name}: ${name}`, run })
   }
+}
+
+/** The name of a suite that does the same as others over another transport. */
+function over(name, transport) {
+  return transport === 'tcp' ? name : `${name} over ${transport}`
 }
 
 /** Runs the suites, each against a broker of its own; the exit code says whether all passed. */
@@ -140,17 +188,20 @@ async function main(suites) {
   for (const suite of suites) {
     const cases = suite.cases.filter(({ name }) => name.includes(only))
     if (process.argv.includes('--list')) cases.forEach(({ name }) => console.log(name))
-    else if (cases.length > 0) failed += await runSuite(suite.name, cases)
+    else if (cases.length > 0) failed += await runSuite(suite, cases)
   }
   process.exit(failed > 0 ? 1 : 0)
 }
 
-async function runSuite(name, cases) {
-  let broker
-  const started = await runCase(`${name}: the broker starts`, async () => (broker = await Broker.start()))
-  if (!started) return 1
+async function runSuite({ name, transports, options }, cases) {
+  let broker = { addresses: [] }
   let failed = 0
-  for (const { name, run } of cases) failed += (await runCase(name, () => run(broker.port), broker)) ? 0 : 1
+  if (transports.length > 0) {
+    const start = async () => (broker = await Broker.start(transports, options))
+    if (!(await runCase(`${name}: the broker starts`, start))) return 1
+  }
+  for (const { name, run } of cases) failed += (await runCase(name, () => run(...broker.addresses), broker)) ? 0 : 1
+  if (transports.length === 0) return failed
   const ends = `${name}: the broker ends with exit code 0 on SIGTERM`
   failed += (await runCase(ends, () => broker.stop(), broker)) ? 0 : 1
   broker.discard()
@@ -166,9 +217,24 @@ async function runCase(name, run, broker) {
     return true
   } catch (error) {
     console.log(`not ok ${name} ${took()}`)
-    console.log(`${error.stack}\n${broker?.log() ?? ''}`.trimEnd().replace(/^/gm, '    '))
+    console.log(`${error.stack}\n${broker?.log?.() ?? ''}`.trimEnd().replace(/^/gm, '    '))
     return false
   }
 }
 
-module.exports = { BURST_DEADLINE, DEADLINE, Inbox, Suite, assert, expectSequence, letTimePass, main, within }
+module.exports = {
+  BURST_DEADLINE,
+  Broker,
+  DEADLINE,
+  Inbox,
+  Suite,
+  TRANSPORTS,
+  WITH_TLS,
+  assert,
+  certificate,
+  expectSequence,
+  letTimePass,
+  main,
+  over,
+  within
+}

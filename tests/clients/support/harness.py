@@ -10,7 +10,10 @@ import contextlib
 import os
 import queue
 import re
+import select
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,7 +24,16 @@ import traceback
 DEADLINE = 10.0
 BURST_DEADLINE = 60.0
 
-LISTENING = re.compile(r"^listening on mqtt://127\.0\.0\.1:(\d+)$")
+# How a client reaches the broker: the scheme of the address that the broker prints, and the options that ask for it.
+TRANSPORTS = {
+    "tcp": ("mqtt", []),
+    "tls": ("mqtts", []),
+    "ws": ("ws", ["--ws-port", "0"]),
+    "wss": ("wss", ["--wss-port", "0"]),
+    "unix": ("mqtt+unix", []),
+}
+WITH_TLS = ("tls", "wss")
+LISTENING = re.compile(r"^listening on ([a-z+]+)://(?:127\.0\.0\.1:(\d+)(?:/mqtt)?|(/.+))$")
 
 
 class Failure(AssertionError):
@@ -60,6 +72,35 @@ def let_time_pass(seconds):
     time.sleep(seconds)
 
 
+def wait_until(condition, what, deadline=DEADLINE):
+    """For what nobody announces, such as a line in a file: looks again and again, and returns what it found."""
+    end = time.monotonic() + deadline
+    while not (found := condition()):
+        expect_that(time.monotonic() < end, f"{what}: not within {deadline} s")
+        time.sleep(0.02)
+    return found
+
+
+def certificate(name):
+    """The path of a file that `certs/make` has made."""
+    directory = os.environ.get("TEST_CERTS")
+    if not directory:
+        sys.exit("TEST_CERTS does not name a directory filled by `certs/make`; `tests/run --only NAME` makes one")
+    return os.path.join(directory, name)
+
+
+def client_context(identity=None, authority="ca"):
+    """What a TLS client of the tests' own trusts, and which certificate it shows."""
+    context = ssl.create_default_context(cafile=certificate(f"{authority}.pem"))
+    if identity:
+        context.load_cert_chain(certificate(f"{identity}.pem"), certificate(f"{identity}.key"))
+    return context
+
+
+# Where a broker can be reached: `port` is the path of the socket if the transport is `unix`.
+Address = collections.namedtuple("Address", "transport port")
+
+
 class Lines:
     """The lines of a pipe, read by a thread as they come, so that waiting for one can have a deadline."""
 
@@ -91,7 +132,7 @@ class Lines:
 class Child:
     """A child process with line-wise output, which never outlives its `with` block."""
 
-    def __init__(self, command, stdin=None, stderr=subprocess.STDOUT, env=None):
+    def __init__(self, command, stdin=None, stderr=subprocess.STDOUT, env=None, pass_fds=()):
         self.name = os.path.basename(command[0])
         self.process = subprocess.Popen(
             command,
@@ -102,6 +143,7 @@ class Child:
             encoding="utf-8",
             errors="surrogateescape",
             env=env,
+            pass_fds=pass_fds,
         )
         self.lines = Lines(self.process.stdout, self.name)
 
@@ -131,34 +173,60 @@ class Child:
 
 
 class Broker:
-    """The broker under test, on a port that the kernel chose."""
+    """The broker under test: for each transport a listener, on a port that the kernel chose."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, transports=("tcp",)):
         binary = os.environ.get("BROKER_BIN")
         if not binary:
             sys.exit("BROKER_BIN does not name a broker binary; `tests/run --only NAME` builds one and sets it")
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        self._child = Child([binary, "--host", "127.0.0.1", "--port", "0", *options], stderr=self._log)
+        self._log = tempfile.TemporaryFile()
+        self._directory = tempfile.TemporaryDirectory(prefix="broker-")
+        listeners = self._listeners(transports, options)
+        self._child = Child([binary, "--host", "127.0.0.1", *listeners, *options], stderr=self._log)
         try:
-            self.port = self._read_port()
+            self.addresses = self._read_addresses(transports)
         except BaseException:
-            self._child.kill()
+            self.kill()
             raise
 
-    def _read_port(self):
-        deadline = time.monotonic() + DEADLINE
-        while True:
+    def _listeners(self, transports, options):
+        """The options that open these listeners; those of a test may name another certificate."""
+        chosen = ["--port", "0"] if "tcp" in transports else ["--no-tcp"]
+        if set(transports) & set(WITH_TLS):
+            chosen += ["--tls-port", "0"]
+            if "--tls-cert" not in options:
+                chosen += ["--tls-cert", certificate("server.pem"), "--tls-key", certificate("server.key")]
+        if "unix" in transports:
+            chosen += ["--unix-socket", os.path.join(self._directory.name, "socket")]
+        return chosen + [word for transport in transports for word in TRANSPORTS[transport][1]]
+
+    def _read_addresses(self, transports):
+        """An address for each transport, in their order."""
+        names = {TRANSPORTS[transport][0]: transport for transport in transports}
+        found, deadline = {}, time.monotonic() + DEADLINE
+        while len(found) < len(transports):
             line = self._child.lines.next(max(0.0, deadline - time.monotonic()))
             if line is None:
                 raise Failure(f"the broker ended before it listened (exit code {self._child.wait()}):\n{self.log()}")
-            found = LISTENING.match(line)
-            if found:
-                return int(found.group(1))
+            if (listening := LISTENING.match(line)) and listening[1] in names:
+                transport = names[listening[1]]
+                found[transport] = Address(transport, int(listening[2]) if listening[2] else listening[3])
+        return [found[transport] for transport in transports]
+
+    def hang_up(self):
+        """SIGHUP, on which it reads its files again."""
+        self._child.process.send_signal(signal.SIGHUP)
+
+    def wait_for_log(self, pattern):
+        """Waits until it has logged something that the regular expression matches, and returns the match."""
+        return wait_until(lambda: re.search(pattern, self.log(None)), f"{pattern!r} in the log")
 
     def log(self, lines=25):
-        """The end of what it wrote to standard error."""
-        self._log.seek(0)
-        return "".join(self._log.readlines()[-lines:])
+        """The end of what it wrote to standard error, or all of it."""
+        # Not `seek`: the broker writes where the position of the file is, and shares it.
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
+        return text if lines is None else "".join(text.splitlines(keepends=True)[-lines:])
 
     def stop(self):
         """SIGTERM must drain and exit with code 0."""
@@ -169,6 +237,33 @@ class Broker:
     def kill(self):
         """The end when something has gone wrong already."""
         self._child.kill()
+        self._directory.cleanup()
+
+
+@contextlib.contextmanager
+def running(*options, transports=("tcp",)):
+    """A broker for one case alone, whose log is shown if the case fails."""
+    broker = Broker(*options, transports=transports)
+    try:
+        yield broker
+        broker.stop()
+    except BaseException:
+        show(broker.log() or "(the broker logged nothing)")
+        raise
+    finally:
+        broker.kill()
+
+
+def connect(address, source=None):
+    """A plain connection to an address, without its TLS, from a local address that a case may choose."""
+    if address.transport == "unix":
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(DEADLINE)
+        sock.connect(address.port)
+        return sock
+    sock = socket.create_connection(("127.0.0.1", address.port), DEADLINE, source and (source, 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 class Tap:
@@ -177,12 +272,12 @@ class Tap:
     It takes a single connection, so a client that reconnects by itself after a takeover is refused here.
     """
 
-    def __init__(self, port):
-        import socket
-
+    def __init__(self, address):
+        self._upstream = address
+        self._tls = address.transport in WITH_TLS
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._upstream_port = port
+        # What cannot be a local socket here is TCP: this side of the relay is not what a case is about.
+        self.address = Address("tls" if self._tls else "tcp", self._listener.getsockname()[1])
         self._changed = threading.Condition()
         self._packets = {"client": [], "broker": []}
         self._closed = {"client": False, "broker": False}
@@ -194,37 +289,60 @@ class Tap:
 
     def __exit__(self, *_):
         for sock in [self._listener, *self._sockets]:
+            # Otherwise the relay, which waits for the socket, would keep it open.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             sock.close()
 
     def _accept(self):
-        import socket
-
         try:
             client, _ = self._listener.accept()
         except OSError:
             return
         self._listener.close()
-        broker = socket.create_connection(("127.0.0.1", self._upstream_port))
+        broker = connect(self._upstream)
         self._sockets = [client, broker]
-        for sock in self._sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=self._relay, args=("client", client, broker), daemon=True).start()
-        threading.Thread(target=self._relay, args=("broker", broker, client), daemon=True).start()
+        with contextlib.suppress(OSError, ValueError):
+            if self._tls:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(certificate("server.pem"), certificate("server.key"))
+                client = context.wrap_socket(client, server_side=True)
+                broker = client_context().wrap_socket(broker, server_hostname="127.0.0.1")
+                self._sockets = [client, broker]
+            self._relay(client, broker)
 
-    def _relay(self, origin, source, sink):
-        import socket
+    def _relay(self, client, broker):
+        """One thread for both directions, because two must not use a TLS connection at a time."""
+        routes = {client: ("client", broker, bytearray()), broker: ("broker", client, bytearray())}
+        while routes:
+            for source in select.select(list(routes), [], [])[0]:
+                origin, sink, _ = route = routes[source]
+                if self._forward(source, *route):
+                    continue
+                del routes[source]
+                # Past the TLS of the socket, which could not be read any more.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(sink, socket.SHUT_WR)
+                with self._changed:
+                    self._closed[origin] = True
+                    self._changed.notify_all()
 
-        pending = bytearray()
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+    def _forward(self, source, origin, sink, pending):
+        """Passes on all that can be read without waiting; whether more may come."""
+        try:
+            while True:
+                source.settimeout(0)
+                data = source.recv(65536)
+                if not data:
+                    return False
                 pending += data
                 self._record(origin, pending)
+                sink.settimeout(DEADLINE)
                 sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-        with self._changed:
-            self._closed[origin] = True
-            self._changed.notify_all()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
 
     def _record(self, origin, pending):
         with self._changed:
@@ -306,15 +424,22 @@ Case = collections.namedtuple("Case", "name function")
 
 
 class Suite:
-    """The cases that share one running broker."""
+    """The cases that share one running broker, or each has its own if the suite names no transport."""
 
-    def __init__(self, name):
+    def __init__(self, name, *options, transports=("tcp",)):
         self.name = name
+        self.options = options
+        self.transports = transports
         self.cases = []
 
     def add(self, name, function):
-        """Adds a case: a function of the broker's port."""
+        """Adds a case: a function of the broker's address, or of one for each transport of the suite."""
         self.cases.append(Case(f"{self.name}: {name}", function))
+
+
+def over(name, transport):
+    """The name of a suite that does the same as others over another transport."""
+    return name if transport == "tcp" else f"{name} over {transport}"
 
 
 def main(suites):
@@ -330,36 +455,39 @@ def main(suites):
         if arguments.list:
             print("\n".join(case.name for case in cases))
         elif cases:
-            failed += _run_suite(suite.name, cases)
+            failed += _run_suite(suite, cases)
     sys.exit(1 if failed else 0)
 
 
-def _run_suite(name, cases):
-    started = time.monotonic()
+def _run_suite(suite, cases):
+    if not suite.transports:
+        return sum(not _run_case(case) for case in cases)
+    starts, started = f"{suite.name}: the broker starts", time.monotonic()
     try:
-        broker = Broker()
+        broker = Broker(*suite.options, transports=suite.transports)
     except (Failure, OSError) as error:
-        _report(f"{name}: the broker starts", error, time.monotonic() - started)
+        _report(starts, error, time.monotonic() - started)
         return 1
-    _report(f"{name}: the broker starts", None, time.monotonic() - started)
+    _report(starts, None, time.monotonic() - started)
     try:
         failed = sum(not _run_case(case, broker) for case in cases)
-        failed += not _run_case(Case(f"{name}: the broker ends with exit code 0 on SIGTERM", lambda _: broker.stop()), broker)
+        ends = Case(f"{suite.name}: the broker ends with exit code 0 on SIGTERM", lambda *_: broker.stop())
+        failed += not _run_case(ends, broker)
     finally:
         broker.kill()
     return failed
 
 
-def _run_case(case, broker):
+def _run_case(case, broker=None):
     started = time.monotonic()
     error = None
     try:
-        case.function(broker.port)
+        case.function(*(broker.addresses if broker else []))
     except Exception as caught:
         error = caught
     _report(case.name, error, time.monotonic() - started)
-    if error is not None:
-        _indent(broker.log() or "(the broker logged nothing)")
+    if error is not None and broker is not None:
+        show(broker.log() or "(the broker logged nothing)")
     return error is None
 
 
@@ -368,8 +496,9 @@ def _report(name, error, seconds):
         print(f"ok {name} ({seconds:.2f} s)", flush=True)
         return
     print(f"not ok {name} ({seconds:.2f} s)")
-    _indent("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    show("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
 
-def _indent(text):
+def show(text):
+    """Prints what belongs to the case above or below."""
     print("\n".join("    " + line for line in text.rstrip().splitlines()), flush=True)

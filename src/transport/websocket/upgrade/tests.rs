@@ -68,7 +68,10 @@ fn the_address_before_the_proxies() {
     let found = |from: &str, lines: &[&str]| {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append("x-forwarded-for", line.parse().expect("valid"));
+            headers.append(
+                "x-forwarded-for",
+                HeaderValue::from_bytes(line.as_bytes()).expect("valid"),
+            );
         }
         forwarded_for(&headers, &trusted, Some(from.parse().expect("an address"))).map(|found| found.to_string())
     };
@@ -85,5 +88,9 @@ fn the_address_before_the_proxies() {
     );
     assert_eq!(found("[::1]:1", &["2001:db8::1"]).as_deref(), Some("[2001:db8::1]:0"));
     assert_eq!(found(proxy, &["203.0.113.9, nonsense"]).as_deref(), Some(proxy));
+    assert_eq!(
+        found(proxy, &["n\u{f6}nsense, 203.0.113.9"]).as_deref(),
+        Some("203.0.113.9:0")
+    );
     assert_eq!(found(proxy, &[]).as_deref(), Some(proxy));
 }
