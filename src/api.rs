@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::access::Access;
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
-use crate::broker::{Core, Due, sys};
+use crate::broker::{Core, Due, metrics, sys};
 use crate::config::Config;
 use crate::connection::{self, Place};
 use crate::events::{Event, Events};
@@ -183,6 +183,18 @@ impl Broker {
         for outbox in self.core.registry.online_outboxes() {
             outbox.signal(|signals| signals.recheck = true);
         }
+    }
+
+    /// The broker's counters in the text format of Prometheus. Walks over all sessions.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.core)
+    }
+
+    /// Whether [`Broker::shutdown`] has begun.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.core.stopping.borrow()
     }
 
     /// Connected clients.

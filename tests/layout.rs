@@ -63,6 +63,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
     ("argon2", &["access"]),
+    ("hyper", &["cli"]),
+    ("toml", &["cli"]),
     ("aws_lc_rs", &["access", "transport", "cmd"]),
 ];
 

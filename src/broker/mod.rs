@@ -2,6 +2,7 @@
 
 mod aedes;
 mod core;
+pub(crate) mod metrics;
 mod ownership;
 pub(crate) mod program;
 mod registry;

@@ -43,6 +43,20 @@ pub(super) struct Listening {
     #[arg(long, env = "BROKER_TCP_KEEPALIVE", value_name = "SECONDS", value_parser = seconds, help_heading = LISTENING)]
     pub(super) tcp_keepalive: Option<Duration>,
 
+    /// Port for HTTP with /metrics, /healthz and /readyz; 9883 if the option has no value [default: none]
+    #[arg(
+        long,
+        env = "BROKER_HTTP_PORT",
+        value_name = "PORT",
+        num_args = 0..=1,
+        default_missing_value = "9883",
+        help_heading = LISTENING
+    )]
+    http_port: Option<u16>,
+    /// Address for HTTP: this machine alone, unless another is given
+    #[arg(long, env = "BROKER_HTTP_HOST", value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = LISTENING)]
+    http_host: IpAddr,
+
     /// The server's certificate with its chain, in PEM; opens the TLS port. Reloaded when it changes, and at SIGHUP
     #[arg(long, env = "BROKER_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = TLS)]
     tls_cert: Option<PathBuf>,
@@ -223,8 +237,10 @@ impl Drop for SocketFile {
 
 impl Listeners {
     /// Prints where clients may connect; warns if that is everybody.
-    pub(super) fn announce(&self, anonymous: bool) -> Result<(), String> {
-        for url in &self.urls {
+    pub(super) fn announce(&self, anonymous: bool, http: Option<&TcpListener>) -> Result<(), String> {
+        let http = http.and_then(|listener| listener.local_addr().ok());
+        let http = http.map(|address| format!("http://{address}/metrics"));
+        for url in self.urls.iter().chain(&http) {
             writeln!(io::stdout(), "listening on {url}")
                 .map_err(|error| format!("can't write to standard output: {error}"))?;
         }
@@ -288,6 +304,11 @@ impl Listening {
             return Err("nothing to listen on: with --no-tcp give --tls-cert, --ws-port or --unix-socket".to_owned());
         }
         Ok(opened)
+    }
+
+    /// Where HTTP is to be served.
+    pub(super) fn http_address(&self) -> Option<SocketAddr> {
+        self.http_port.map(|port| SocketAddr::new(self.http_host, port))
     }
 
     fn ports(&self) -> Vec<(Kind, u16)> {

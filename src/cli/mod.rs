@@ -3,6 +3,7 @@
 mod access;
 mod config_command;
 mod config_file;
+mod http;
 mod listening;
 mod logging;
 mod options;
@@ -57,11 +58,15 @@ async fn serve(options: &Options) -> Result<(), String> {
     config.max_connections = connections_that_fit(options.max_connections);
     let access = options.access.load()?;
     let opened = options.listening.open()?;
+    let http = match options.listening.http_address() {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
     let no_signals = |error| format!("can't listen for signals: {error}");
     let mut signals = Signals::listen().map_err(no_signals)?;
     // Before anybody is told that the broker is there: until now SIGHUP would end it.
     let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
-    opened.announce(options.access.anonymous())?;
+    opened.announce(options.access.anonymous(), http.as_ref())?;
     tracing::debug!(max_connections = config.max_connections, "limits in force");
     let broker = Broker::builder().config(config).access(access.clone()).start();
     let mut failed = tokio::task::JoinSet::new();
@@ -69,6 +74,8 @@ async fn serve(options: &Options) -> Result<(), String> {
         let broker = broker.clone();
         failed.spawn(async move { broker.serve(listener).await });
     }
+    // It goes on during the shutdown: it is what /readyz is for.
+    let serving = http.map(|listener| tokio::spawn(http::serve(listener, broker.clone())));
     let reloading = tokio::spawn(reload(hangups, opened.tls, access, broker.clone()));
     let ended = tokio::select! {
         name = signals.next() => {
@@ -83,6 +90,7 @@ async fn serve(options: &Options) -> Result<(), String> {
         () = broker.shutdown() => tracing::info!("shut down"),
         name = signals.next() => tracing::warn!("{name} again: ending at once"),
     }
+    serving.into_iter().for_each(|serving| serving.abort());
     drop(opened.unix_socket);
     Ok(())
 }

@@ -1,0 +1,119 @@
+//! Counters in the text format of Prometheus.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+use super::Core;
+use crate::stats::Discard;
+
+/// All metrics. Costs some microseconds, and a walk over the sessions for what waits in them.
+pub(crate) fn render(core: &Core) -> String {
+    let mut text = Text::default();
+    text.counters(core);
+    text.gauges(core);
+    text.0
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn counters(&mut self, core: &Core) {
+        let stats = &core.stats;
+        for (name, help, value) in [
+            ("received_bytes", "Bytes received", &stats.bytes_received),
+            ("sent_bytes", "Bytes sent", &stats.bytes_sent),
+            ("received_packets", "Control Packets received", &stats.packets_received),
+            ("sent_packets", "Control Packets sent", &stats.packets_sent),
+            (
+                "publish_received_messages",
+                "PUBLISH packets received",
+                &stats.publish_received,
+            ),
+            ("publish_sent_messages", "PUBLISH packets sent", &stats.publish_sent),
+            (
+                "publish_received_bytes",
+                "Payload bytes received",
+                &stats.publish_bytes_received,
+            ),
+            ("publish_sent_bytes", "Payload bytes sent", &stats.publish_bytes_sent),
+            ("accepted_sockets", "Sockets accepted", &stats.sockets),
+            ("accepted_connects", "CONNECT packets accepted", &stats.connections),
+            (
+                "expired_sessions",
+                "Sessions that ended by their expiry interval",
+                &stats.expired_sessions,
+            ),
+        ] {
+            let name = format!("{name}_total");
+            self.head(&name, help, "counter");
+            self.line(&name, "", value.load(Ordering::Relaxed));
+        }
+        let name = "discarded_messages_total";
+        self.head(name, "Messages that a receiver did not get", "counter");
+        for cause in Discard::ALL {
+            self.line(name, &format!("{{cause=\"{}\"}}", cause.name()), stats.discards(cause));
+        }
+    }
+
+    fn gauges(&mut self, core: &Core) {
+        let (queued, queued_bytes) = core.registry.queued_messages();
+        let router = &core.router;
+        for (name, help, value) in [
+            (
+                "connected_clients",
+                "Clients that are connected",
+                core.registry.online(),
+            ),
+            (
+                "connected_clients_max",
+                "The most clients that were connected at a time",
+                core.registry.most_online(),
+            ),
+            (
+                "disconnected_sessions",
+                "Sessions whose client is away",
+                core.registry.offline(),
+            ),
+            (
+                "open_connections",
+                "Connections, those without a CONNECT included",
+                core.connections.load(Ordering::Relaxed),
+            ),
+            ("subscriptions", "Subscriptions", router.subscriptions()),
+            (
+                "shared_subscriptions",
+                "Shared subscriptions",
+                router.shared_subscriptions(),
+            ),
+            (
+                "queued_messages",
+                "QoS 1 and 2 messages that wait or are in flight",
+                queued,
+            ),
+            ("queued_bytes", "Bytes that wait or are in flight", queued_bytes),
+            ("retained_messages", "Retained messages", router.retained.len()),
+            ("retained_bytes", "Bytes of retained messages", router.retained.bytes()),
+        ] {
+            self.head(name, help, "gauge");
+            self.line(name, "", value);
+        }
+        self.head("uptime_seconds", "Time since the start", "gauge");
+        self.line("uptime_seconds", "", core.clock.uptime().as_secs());
+        self.head("build_info", "The version of the broker", "gauge");
+        let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
+        self.line("build_info", version, 1);
+    }
+
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            self.0,
+            "# HELP mqtt_broker_{name} {help}.\n# TYPE mqtt_broker_{name} {kind}"
+        );
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "mqtt_broker_{name}{labels} {value}");
+    }
+}
