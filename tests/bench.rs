@@ -152,33 +152,29 @@ fn a_broker_that_is_not_there_is_one_line() {
 /// Payloads from a byte to more than a TLS record and a socket take at once.
 #[test]
 fn messages_flow_over_every_transport() {
-    let certs = tempfile::tempdir().expect("a directory");
-    let made = Command::new("certs/make")
-        .arg(certs.path())
-        .output()
-        .expect("the script runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let file = |name: &str| certs.path().join(name).display().to_string();
-    for (open, speak) in [
-        ("--tls-port 0", format!("--tls --ca {}", file("ca.pem"))),
-        ("--tls-port off --ws-port 0", "--ws".to_owned()),
-        ("--tls-port off --wss-port 0", format!("--wss --ca {}", file("ca.pem"))),
+    let file = certificates::path;
+    for (scheme, open, speak) in [
+        ("mqtts", "--tls-port 0", format!("--tls --ca {}", file("ca.pem"))),
+        ("ws", "--tls-port off --ws-port 0", "--ws".to_owned()),
+        (
+            "wss",
+            "--tls-port off --wss-port 0",
+            format!("--wss --ca {}", file("ca.pem")),
+        ),
     ] {
         let tls = format!(
             "--no-tcp --tls-cert {} --tls-key {} {open}",
             file("server.pem"),
             file("server.key")
         );
-        let broker = Broker::start(&tls.split(' ').collect::<Vec<_>>());
+        let broker = Broker::start_on(&tls.split(' ').collect::<Vec<_>>());
+        let port = broker.addr_of(scheme).port();
         for load in [
             "p2p --pairs 3 --qos 2 --payload 20",
             "p2p --pairs 2 --qos 1 --payload 100000",
             "fanout --subscribers 5 --qos 1 --payload 5000 --mqtt 5",
         ] {
-            let output = bench(
-                broker.addr().port(),
-                &format!("{load} {speak} --warmup 0.1 --duration 0.2"),
-            );
+            let output = bench(port, &format!("{load} {speak} --warmup 0.1 --duration 0.2"));
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{load} {speak}: {errors}");
             let figures = String::from_utf8_lossy(&output.stdout);
