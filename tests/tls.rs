@@ -269,6 +269,40 @@ fn optional_certificates() {
     }
 }
 
+/// WebSocket clients within TLS need the same certificates.
+#[test]
+fn required_certificates_for_websocket() {
+    let ca = certificates::path("ca.pem");
+    let broker = start(&["--tls-ca", &ca, "--wss-port", "0"]);
+    let open = |certificate| {
+        let config = certificates::client(certificate, &[&TLS13]);
+        let stream = Stream::tcp(broker.addr_of("wss")).tls(&config)?;
+        stream.websocket("/mqtt")
+    };
+    for refused in [None, Some("other")] {
+        assert!(open(refused).is_err(), "{refused:?}");
+        broker.expect_log("connection refused");
+    }
+    let stream = open(Some("client")).expect("a connection");
+    broker.connect_on(stream, Connect::v5("client")).ping();
+}
+
+/// With `--tls-username` a certificate must have the name that it asks for. (What becomes of the name is seen by hooks:
+/// `tests/embedding/listeners.rs`.)
+#[test]
+fn certificates_without_a_name() {
+    let ca = certificates::path("ca.pem");
+    let nameless = certificates::client(Some("nameless"), &[&TLS13]);
+    let by_common_name = start(&["--tls-ca", &ca, "--tls-username", "cn"]);
+    connect(&by_common_name, &nameless, "client").disconnect();
+    let by_alternative_name = start(&["--tls-ca", &ca, "--tls-username", "san"]);
+    let mut stream = open(&by_alternative_name, &nameless).expect("a handshake");
+    assert!(matches!(stream.read(&mut [0; 16], DEADLINE), Ok(0) | Err(_)), "served");
+    by_alternative_name.expect_log("the client's certificate has no name for its user");
+    let client = certificates::client(Some("client"), &[&TLS13]);
+    connect(&by_alternative_name, &client, "client").disconnect();
+}
+
 /// A client that offers `mqtt` by ALPN is answered so; one that offers something else is served as well.
 #[test]
 fn protocol_names() {
