@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::broker::Core;
 use crate::connection::{self, Place};
@@ -22,11 +22,13 @@ pub use listener::Listener;
 const REFUSALS_AT_A_TIME: usize = 256;
 /// Pause after an error that is likely to come again at once: no file descriptors, no memory.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time for which the log does not repeat it.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Accepts connections until the broker stops.
 pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()> {
     let mut stopping = core.stopping.subscribe();
-    let mut short_of_resources = false;
+    let mut complained: Option<Instant> = None;
     let layers = Arc::new(listener.layers);
     loop {
         let accepted = tokio::select! {
@@ -35,12 +37,12 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
         };
         match accepted {
             Ok(accepted) => {
-                short_of_resources = false;
                 admit(&core, &layers, accepted);
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut short_of_resources, true) {
+                if complained.is_none_or(|at| at.elapsed() > SILENCE) {
+                    complained = Some(Instant::now());
                     tracing::error!(%error, "can't accept connections for now");
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -51,7 +53,8 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
 
 fn admit(core: &Arc<Core>, layers: &Arc<Layers>, accepted: Accepted) {
     let most = core.config.max_connections.saturating_add(REFUSALS_AT_A_TIME);
-    if core.connections.load(Ordering::Acquire) >= most {
+    // What lingers is not refused, but it has its file.
+    if core.connections.load(Ordering::Acquire) + core.lingering.load(Ordering::Acquire) >= most {
         tracing::debug!("too many connections");
         return;
     }

@@ -327,3 +327,25 @@ fn files_of_mosquitto_are_read_as_they_are() {
         broker.connect(user(Version::V311, "ann")).disconnect();
     }
 }
+
+/// Where certificates name users, a name that is only claimed is none: anybody could claim it.
+#[test]
+fn the_name_in_a_certificate_can_not_be_claimed() {
+    let files = Files::new("user ann\ntopic readwrite #\n");
+    let acl = files.path("acl");
+    let options = ["--tls-username", "cn", "--acl-file", text(&acl)];
+    for version in Version::ALL {
+        let claim = Connect::new(version, "c").credentials("ann", "ann's");
+        let strict = Broker::start(&[&options[..], &["--anonymous", "off"]].concat());
+        strict.expect_refused(claim.clone(), if version.is_v5() { NOT_AUTHORIZED } else { 5 });
+        let broker = Broker::start(&options);
+        let mut nobody = broker.connect(claim.clone());
+        nobody.subscribe("a", 0);
+        nobody.send(Publish::new("a", "denied"));
+        nobody.assert_silent_until_ping();
+        // With a password that is checked the name is proven.
+        let users = files.path("users");
+        let checked = Broker::start(&[&options[..], &["--password-file", text(&users)]].concat());
+        checked.connect(claim).publish("a", "x", 1);
+    }
+}

@@ -55,6 +55,9 @@ pub struct AccessSettings {
     pub acl_file: Option<PathBuf>,
     /// Whether clients may connect without a User Name.
     pub anonymous: bool,
+    /// Whether certificates name users. Then a User Name in a CONNECT counts only with a password that is checked: without
+    /// a password file, who has no certificate is anonymous.
+    pub certificate_names: bool,
     /// For subscriptions that are wider than what may be read.
     pub wide_subscriptions: WideSubscriptions,
     /// For publications of MQTT 3 clients.
@@ -70,6 +73,7 @@ impl Default for AccessSettings {
             password_file: None,
             acl_file: None,
             anonymous: true,
+            certificate_names: false,
             wide_subscriptions: WideSubscriptions::Filter,
             denied_publish: DeniedPublish::Acknowledge,
             password_cache: Duration::from_secs(60),
@@ -184,6 +188,11 @@ impl Access {
         self.0.generation.fetch_add(1, Ordering::Release);
         self.0.verifier.forget();
         Ok(())
+    }
+
+    /// Whether a User Name that a CONNECT claims means anything: anybody can claim the name in a certificate.
+    pub(crate) fn heeds_claims(&self) -> bool {
+        !self.0.settings.certificate_names || self.0.settings.password_file.is_some()
     }
 
     /// Whether there is anything to be checked after a client has connected.

@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) interests: Interests,
     /// Open connections, refused ones that are being told so included.
     pub(crate) connections: AtomicUsize,
+    /// Those that are served no more, and whose sockets are still there.
+    pub(crate) lingering: AtomicUsize,
     /// Told when a connection has closed.
     pub(crate) connection_closed: Notify,
     /// Becomes true when the broker shuts down.
@@ -127,6 +129,7 @@ impl Core {
             hooks,
             access: Access::default(),
             connections: AtomicUsize::new(0),
+            lingering: AtomicUsize::new(0),
             connection_closed: Notify::new(),
             stopping: watch::Sender::new(false),
             outbox_limits: Arc::new(outbox_limits),

@@ -62,11 +62,12 @@ enum Denied {
 }
 
 impl AccessOptions {
-    pub(super) fn load(&self) -> Result<Access, String> {
+    pub(super) fn load(&self, certificate_names: bool) -> Result<Access, String> {
         let settings = AccessSettings {
             password_file: self.password_file.clone(),
             acl_file: self.acl_file.clone(),
             anonymous: self.anonymous(),
+            certificate_names,
             wide_subscriptions: match self.acl_subscribe {
                 Wide::Filter => WideSubscriptions::Filter,
                 Wide::Deny => WideSubscriptions::Deny,

@@ -37,7 +37,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), String> {
     let text = match &command.action {
         Action::Check { file } => {
             let options = parse(Some(file))?.options;
-            options.access.load()?;
+            options.access.load(options.listening.has_certificate_names())?;
             options.listening.load_tls()?;
             return Ok(());
         }

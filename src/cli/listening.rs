@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -226,13 +226,33 @@ pub(super) struct Listeners {
     is_open: bool,
 }
 
-/// The file of a Unix domain socket; it is removed when this is dropped.
-pub(super) struct SocketFile(PathBuf);
+/// The file of a Unix domain socket; it is removed when this is dropped, unless another broker has put its own there.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and number of the file.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> SocketFile {
+        SocketFile {
+            path: path.to_owned(),
+            identity: identity(path),
+        }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 impl Listeners {
@@ -296,7 +316,7 @@ impl Listening {
         }
         if let Some(path) = &self.unix_socket {
             let listener = bind_unix(path).map_err(|error| format!("can't listen on {}: {error}", path.display()))?;
-            opened.unix_socket = Some(SocketFile(path.clone()));
+            opened.unix_socket = Some(SocketFile::new(path));
             opened.listeners.push(listener.into());
             opened.urls.push(format!("mqtt+unix://{}", path.display()));
         }
@@ -340,6 +360,11 @@ impl Listening {
             None if self.tls_ca.is_some() => ClientAuth::Required,
             None => ClientAuth::None,
         }
+    }
+
+    /// Whether certificates name users.
+    pub(super) fn has_certificate_names(&self) -> bool {
+        self.tls_username.is_some()
     }
 
     fn needs_certificate(&self) -> bool {
@@ -413,7 +438,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// The file of a broker that was killed is replaced; that of one that runs is not.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+    let is_dead = |path| {
+        let connected = std::os::unix::net::UnixStream::connect(path);
+        connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if is_socket && is_dead(path) {
         std::fs::remove_file(path)?;
     }
     UnixListener::bind(path)

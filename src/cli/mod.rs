@@ -56,7 +56,7 @@ fn fail(error: &str) -> ExitCode {
 async fn serve(options: &Options) -> Result<(), String> {
     let mut config = options.config();
     config.max_connections = connections_that_fit(options.max_connections);
-    let access = options.access.load()?;
+    let access = options.access.load(options.listening.has_certificate_names())?;
     let opened = options.listening.open()?;
     let http = match options.listening.http_address() {
         Some(address) => Some(http::bind(address).await?),
@@ -85,13 +85,14 @@ async fn serve(options: &Options) -> Result<(), String> {
         Some(Ok(Err(error))) = failed.join_next() => Err(format!("a listener failed: {error}")),
     };
     reloading.abort();
+    // Nobody is accepted any more, and the next broker may want to be there.
+    drop(opened.unix_socket);
     ended?;
     tokio::select! {
         () = broker.shutdown() => tracing::info!("shut down"),
         name = signals.next() => tracing::warn!("{name} again: ending at once"),
     }
     serving.into_iter().for_each(|serving| serving.abort());
-    drop(opened.unix_socket);
     Ok(())
 }
 

@@ -40,8 +40,10 @@ where
         if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &place.core, place.number)).await {
             task::run(&mut link, client).await;
         }
+        let lingering = Lingering::begin(&place.core);
         drop(place);
         Box::pin(link.linger()).await;
+        drop(lingering);
     }
 }
 
@@ -78,6 +80,22 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.core.connections.fetch_sub(1, Ordering::AcqRel);
         self.core.connection_closed.notify_one();
+    }
+}
+
+/// A connection that is served no more, and whose socket takes a file all the same.
+struct Lingering(Arc<Core>);
+
+impl Lingering {
+    fn begin(core: &Arc<Core>) -> Lingering {
+        core.lingering.fetch_add(1, Ordering::AcqRel);
+        Lingering(Arc::clone(core))
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

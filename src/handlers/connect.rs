@@ -94,7 +94,10 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
             connect.client_id.into()
         },
         // The certificate proves its name, the CONNECT only claims one.
-        username: peer.username.clone().or_else(|| connect.username.map(Box::from)),
+        username: peer.username.clone().or_else(|| {
+            let claimed = connect.username.filter(|_| core.access.heeds_claims());
+            claimed.map(Box::from)
+        }),
         version: connect.version,
         peer,
     });

@@ -173,7 +173,7 @@ fn parse_version_2(family: u8, rest: &[u8]) -> Result<Proxied, Refused> {
         }
         // Unix sockets.
         3 => (None, rest.get(216..).ok_or_else(short)?),
-        0 => return Ok(Proxied::default()),
+        0 => (None, rest),
         _ => return Err(bad_header("unknown address family")),
     };
     Ok(Proxied {

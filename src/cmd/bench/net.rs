@@ -253,6 +253,8 @@ impl Net {
                 Err(error) => return Err(format!("connection {id}: {error}")),
             }
         }
+        // The socket will be heard of.
+        connection.blocked = connection.socket.has_unsent();
         Ok(())
     }
 }

@@ -120,6 +120,11 @@ impl Socket {
         self.tcp.flush()
     }
 
+    /// Whether something was taken that has not been sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.tcp.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
     /// Whether the layers below MQTT are there. Only reading brings them about.
     pub(super) fn is_open(&self) -> bool {
         let has_tls = self.tcp.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());

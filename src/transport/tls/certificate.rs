@@ -12,6 +12,10 @@ use crate::transport::Refused;
 pub(super) fn parse(certificate: &CertificateDer<'_>) -> Result<ClientCertificate, Refused> {
     let (_, certificate) = X509Certificate::from_der(certificate)
         .map_err(|_| Refused("TLS: the client's certificate can't be read".into()))?;
+    // rustls looks at this in a full handshake only, not when a session is resumed.
+    if !certificate.validity().is_valid() {
+        return Err(Refused("TLS: the client's certificate is not valid any more".into()));
+    }
     let common_name = certificate.subject().iter_common_name().next();
     let common_name = common_name.and_then(|name| name.as_str().ok()).map(Into::into);
     let names = certificate.subject_alternative_name().ok().flatten();

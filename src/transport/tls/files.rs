@@ -1,5 +1,6 @@
 //! Reading certificates, keys and lists of revoked certificates.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,13 +16,14 @@ use super::{ClientAuth, TlsError, TlsSettings, certificate};
 
 /// What tells whether a file has changed, without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamps(Vec<Option<(SystemTime, u64)>>);
+pub(super) struct Stamps(Vec<Option<(SystemTime, u64, u64)>>);
 
 impl Stamps {
     pub(super) fn of(settings: &TlsSettings) -> Stamps {
         let stamp = |path: &PathBuf| {
             let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
+            // A file that was put in the place of another may have its time and its size.
+            Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
         };
         let TlsSettings {
             certificate,

@@ -181,6 +181,7 @@ impl Decoder {
                 Some(size.unwrap_or(0) << 8 | u64::from(*byte))
             })
             .unwrap_or(u64::from(header[1] & 0x7F));
+        self.header_size = 0;
         if self.remaining > LARGEST_FRAME {
             return Err(FrameError {
                 code: TOO_BIG,
@@ -194,7 +195,6 @@ impl Decoder {
         if self.opcode < CLOSE {
             self.fragmented = header[0] & 0x80 == 0;
         }
-        self.header_size = 0;
         self.in_payload = true;
         if self.remaining == 0 {
             self.end_frame();
