@@ -328,12 +328,57 @@ fn files_of_mosquitto_are_read_as_they_are() {
     }
 }
 
+/// Options that would be without effect stop the start.
+#[test]
+fn options_without_effect_are_refused() {
+    for (options, reason) in [
+        (
+            &["--tls-username", "cn"][..],
+            "--tls-username needs client certificates",
+        ),
+        (
+            &[
+                "--tls-username",
+                "san",
+                "--proxy-protocol",
+                "tcp",
+                "--trusted-proxies",
+                "::1",
+            ],
+            "--tls-username san needs --tls-ca",
+        ),
+        (
+            &["--proxy-protocol", "ws", "--trusted-proxies", "::1"],
+            "--proxy-protocol is for a listener that is not there (--ws-port)",
+        ),
+        (&["--port", "1999,1999"], "port 1999 is given twice: --port, --port"),
+        (
+            &["--port", "1999", "--ws-port", "1999"],
+            "port 1999 is given twice: --port, --ws-port",
+        ),
+    ] {
+        let (code, said) = Broker::cannot_start(options);
+        assert_eq!(code, Some(1), "{options:?}: {said}");
+        assert!(said.contains(reason), "{options:?}: {said}");
+    }
+}
+
 /// Where certificates name users, a name that is only claimed is none: anybody could claim it.
 #[test]
 fn the_name_in_a_certificate_can_not_be_claimed() {
     let files = Files::new("user ann\ntopic readwrite #\n");
     let acl = files.path("acl");
-    let options = ["--tls-username", "cn", "--acl-file", text(&acl)];
+    let file = certificates::path;
+    let tls = [
+        "--tls-cert",
+        &file("server.pem"),
+        "--tls-key",
+        &file("server.key"),
+        "--tls-ca",
+        &file("ca.pem"),
+    ];
+    let names = ["--tls-port", "0", "--tls-username", "cn", "--acl-file", text(&acl)];
+    let options = [&tls[..], &names].concat();
     for version in Version::ALL {
         let claim = Connect::new(version, "c").credentials("ann", "ann's");
         let strict = Broker::start(&[&options[..], &["--anonymous", "off"]].concat());

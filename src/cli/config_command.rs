@@ -38,6 +38,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), String> {
         Action::Check { file } => {
             let options = parse(Some(file))?.options;
             options.access.load(options.listening.has_certificate_names())?;
+            options.listening.check()?;
             options.listening.load_tls()?;
             return Ok(());
         }

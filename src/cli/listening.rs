@@ -300,8 +300,38 @@ impl Listeners {
 }
 
 impl Listening {
+    /// What would be silently without effect.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.tls_username.is_some() && self.tls_ca.is_none() && self.proxy_protocol.is_empty() {
+            return Err(
+                "--tls-username needs client certificates: --tls-ca, or a proxy with --proxy-protocol".to_owned(),
+            );
+        }
+        if matches!(self.tls_username, Some(UserName::San)) && self.tls_ca.is_none() {
+            return Err("--tls-username san needs --tls-ca: a proxy tells the common name alone".to_owned());
+        }
+        let ports = self.ports();
+        for kind in &self.proxy_protocol {
+            if !ports.iter().any(|(open, _)| open == kind) {
+                let option = kind.option();
+                return Err(format!(
+                    "--proxy-protocol is for a listener that is not there ({option})"
+                ));
+            }
+        }
+        for (index, (kind, port)) in ports.iter().enumerate() {
+            let twice = ports[..index].iter().find(|(_, other)| other == port && *port != 0);
+            if let Some((other, _)) = twice {
+                let (one, other) = (other.option(), kind.option());
+                return Err(format!("port {port} is given twice: {one}, {other}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Binds everything, and reads the certificates.
     pub(super) fn open(&self) -> Result<Listeners, String> {
+        self.check()?;
         let mut opened = Listeners {
             listeners: Vec::new(),
             tls: self.load_tls()?,
