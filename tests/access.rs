@@ -363,7 +363,8 @@ fn options_without_effect_are_refused() {
     }
 }
 
-/// Where certificates name users, a name that is only claimed is none: anybody could claim it.
+/// Where certificates name users, a name that is only claimed is none: anybody could claim it. Over TCP, which is where
+/// it is easiest.
 #[test]
 fn the_name_in_a_certificate_can_not_be_claimed() {
     let files = Files::new("user ann\ntopic readwrite #\n");
@@ -381,16 +382,16 @@ fn the_name_in_a_certificate_can_not_be_claimed() {
     let options = [&tls[..], &names].concat();
     for version in Version::ALL {
         let claim = Connect::new(version, "c").credentials("ann", "ann's");
-        let strict = Broker::start(&[&options[..], &["--anonymous", "off"]].concat());
+        let strict = Broker::start_on(&[&options[..], &["--anonymous", "off"]].concat());
         strict.expect_refused(claim.clone(), if version.is_v5() { NOT_AUTHORIZED } else { 5 });
-        let broker = Broker::start(&options);
+        let broker = Broker::start_on(&options);
         let mut nobody = broker.connect(claim.clone());
         nobody.subscribe("a", 0);
         nobody.send(Publish::new("a", "denied"));
         nobody.assert_silent_until_ping();
         // With a password that is checked the name is proven.
         let users = files.path("users");
-        let checked = Broker::start(&[&options[..], &["--password-file", text(&users)]].concat());
+        let checked = Broker::start_on(&[&options[..], &["--password-file", text(&users)]].concat());
         checked.connect(claim).publish("a", "x", 1);
     }
 }
