@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::access::Access;
+use crate::broker::policy::Policy;
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
 use crate::broker::{Core, Due, metrics, sys};
 use crate::config::Config;
@@ -90,9 +91,11 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> Broker {
         let sys_interval = self.config.sys_interval;
-        let mut core = Core::new(self.config, self.hooks);
-        core.access = self.access;
-        let core = Arc::new(core);
+        let policy = Policy {
+            config: Arc::new(self.config),
+            access: self.access,
+        };
+        let core = Arc::new(Core::new(policy, self.hooks));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
@@ -191,6 +194,25 @@ impl Broker {
         metrics::render(&self.core)
     }
 
+    /// Replaces the limits: those of the broker as a whole at once, those of connections for connections that begin from
+    /// now on. What is started with the broker stays as it was: [`Config::sys_interval`], [`Config::aedes_sys_topics`].
+    pub fn reconfigure(&self, config: Config) {
+        self.core
+            .reconfigure(|policies| policies.default.config = Arc::new(config));
+    }
+
+    /// Gives the listener of that name limits and rules of its own, or other ones. It may be called before the listener
+    /// is served. Of `config`, what concerns the broker as a whole is not looked at; [`Config::max_connections`] is
+    /// counted for this listener alone.
+    ///
+    /// Clients that are connected keep their limits, and the rules until [`Broker::recheck`].
+    pub fn reconfigure_listener(&self, name: impl Into<Arc<str>>, config: Config, access: Access) {
+        let config = Arc::new(config);
+        self.core.reconfigure(|policies| {
+            policies.named.insert(name.into(), Policy { config, access });
+        });
+    }
+
     /// Whether [`Broker::shutdown`] has begun.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -208,12 +230,13 @@ impl Broker {
     /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end.
     pub async fn shutdown(&self) {
         let core = &self.core;
+        let limit = core.config().drain_timeout;
         core.stopping.send_replace(true);
-        let _ = tokio::time::timeout(core.config.drain_timeout, publish_wills(core)).await;
+        let _ = tokio::time::timeout(limit, publish_wills(core)).await;
         for outbox in core.registry.online_outboxes() {
             outbox.signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
         }
-        let _ = tokio::time::timeout(core.config.drain_timeout, all_closed(core)).await;
+        let _ = tokio::time::timeout(limit, all_closed(core)).await;
         if self.subscriptions.end() {
             core.events.emit(|| Event::Closed);
         }

@@ -23,6 +23,8 @@ pub struct Peer {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The request that began a WebSocket connection, if the listener keeps it.
     pub upgrade: Option<Arc<UpgradeRequest>>,
+    /// The name of the listener that it has connected to, if that has one.
+    pub listener: Option<Arc<str>>,
 }
 
 /// What a connection comes over.

@@ -33,7 +33,7 @@ pub mod reason;
 pub mod router;
 pub mod topic;
 
-pub use access::{Access, AccessError, AccessSettings, DeniedPublish, WideSubscriptions, hash_password};
+pub use access::{Access, AccessError, AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions, hash_password};
 pub use api::{Broker, Builder};
 /// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
 pub use async_trait::async_trait;

@@ -29,7 +29,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()> {
     let mut stopping = core.stopping.subscribe();
     let mut complained: Option<Instant> = None;
-    let layers = Arc::new(listener.layers);
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
@@ -37,7 +36,7 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
         };
         match accepted {
             Ok(accepted) => {
-                admit(&core, &layers, accepted);
+                admit(&core, &listener, accepted);
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -51,8 +50,9 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
     }
 }
 
-fn admit(core: &Arc<Core>, layers: &Arc<Layers>, accepted: Accepted) {
-    let most = core.config.max_connections.saturating_add(REFUSALS_AT_A_TIME);
+fn admit(core: &Arc<Core>, listener: &Listener, accepted: Accepted) {
+    let config = core.config();
+    let most = config.max_connections.saturating_add(REFUSALS_AT_A_TIME);
     // What lingers is not refused, but it has its file.
     if core.connections.load(Ordering::Acquire) + core.lingering.load(Ordering::Acquire) >= most {
         tracing::debug!("too many connections");
@@ -61,25 +61,30 @@ fn admit(core: &Arc<Core>, layers: &Arc<Layers>, accepted: Accepted) {
     let place = Place::enter(core);
     match accepted {
         Accepted::Tcp(socket, address) => {
-            transport::prepare(&socket, core.config.tcp_keepalive);
-            admit_tcp(socket, address.into(), layers, place);
+            transport::prepare(&socket, config.tcp_keepalive);
+            let peer = Peer {
+                listener: listener.name.clone(),
+                ..address.into()
+            };
+            admit_tcp(socket, peer, listener.layers.get(), place);
         }
         Accepted::Unix(socket) => {
             let peer = Peer {
                 transport: Transport::Unix,
+                listener: listener.name.clone(),
                 ..Peer::default()
             };
-            tokio::spawn(pass_layers(socket, peer, Arc::clone(layers), place));
+            tokio::spawn(pass_layers(socket, peer, listener.layers.get(), place));
         }
     }
 }
 
-fn admit_tcp(socket: TcpStream, peer: Peer, layers: &Arc<Layers>, place: Place) {
+fn admit_tcp(socket: TcpStream, peer: Peer, layers: Arc<Layers>, place: Place) {
     if layers.is_empty() {
         let (socket, direct) = transport::split(socket);
         tokio::spawn(connection::serve(socket, Some(direct), peer, place));
     } else {
-        tokio::spawn(pass_layers(socket, peer, Arc::clone(layers), place));
+        tokio::spawn(pass_layers(socket, peer, layers, place));
     }
 }
 
@@ -92,8 +97,9 @@ where
     let core = Arc::clone(&place.core);
     let mut stopping = core.stopping.subscribe();
     let from = peer.clone();
+    let limit = core.policies.of(peer.listener.as_deref()).config.connect_timeout;
     let opened = tokio::select! {
-        opened = timeout(core.config.connect_timeout, layers.open(socket, &mut peer)) => opened,
+        opened = timeout(limit, layers.open(socket, &mut peer)) => opened,
         // There is nobody yet who could be told.
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };

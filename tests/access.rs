@@ -395,3 +395,23 @@ fn the_name_in_a_certificate_can_not_be_claimed() {
         checked.connect(claim).publish("a", "x", 1);
     }
 }
+
+/// Nobody takes over the session of another user: identifiers are bound to the user name.
+#[test]
+fn client_identifiers_belong_to_their_users() {
+    let files = Files::new("topic readwrite #\n");
+    let broker = files.broker(&["--client-id-prefix", "%u-"]);
+    let ann = |version| Connect::new(version, "ann-1").credentials("ann", "ann's");
+    broker.connect(ann(Version::V5)).disconnect();
+    for (version, reason) in [(Version::V5, 0x85), (Version::V311, 0x02)] {
+        broker.expect_refused(Connect::new(version, "ann-1").credentials("bob", "bob's"), reason);
+        broker.expect_refused(Connect::new(version, "").credentials("bob", "bob's"), reason);
+    }
+    // Who does not know the password learns nothing of the rule.
+    broker.expect_refused(Connect::v5("ann-1").credentials("bob", "ann's"), 0x86);
+    let broker = files.broker(&["--client-id-is-username"]);
+    broker
+        .connect(Connect::v5("bob").credentials("bob", "bob's"))
+        .disconnect();
+    broker.expect_refused(Connect::v5("ann").credentials("bob", "bob's"), 0x85);
+}

@@ -47,6 +47,8 @@ fn metrics_count() {
     subscriber.subscribe("a", 1);
     publisher.publish("a", "12345", 1);
     let message = subscriber.recv_publish();
+    // A connection counts what it has written at the end of its turn.
+    subscriber.ping();
     publisher.publish_packet(Publish::new("kept", "1").retain());
     publisher.ping();
     let response = get(address, "/metrics");

@@ -7,13 +7,15 @@
 
 mod acl;
 mod attempts;
+mod client_ids;
 pub(crate) mod passwords;
+mod remembered;
 mod verifier;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -22,8 +24,10 @@ use crate::identity::ClientInfo;
 use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 use acl::Acl;
+pub use client_ids::ClientIdRule;
 use passwords::PasswordFile;
-use verifier::Verifier;
+use remembered::Remembered;
+use verifier::{Passwords, Verifier};
 
 /// What a client may do that subscribes to more than it may read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub struct AccessSettings {
     pub wide_subscriptions: WideSubscriptions,
     /// For publications of MQTT 3 clients.
     pub denied_publish: DeniedPublish,
+    /// Which Client Identifiers a client may have.
+    pub client_ids: ClientIdRule,
     /// For how long a password that was right is remembered, as a keyed hash, so that a client that comes back costs
     /// little.
     pub password_cache: Duration,
@@ -76,6 +82,7 @@ impl Default for AccessSettings {
             certificate_names: false,
             wide_subscriptions: WideSubscriptions::Filter,
             denied_publish: DeniedPublish::Acknowledge,
+            client_ids: ClientIdRule::default(),
             password_cache: Duration::from_secs(60),
         }
     }
@@ -107,11 +114,12 @@ pub fn hash_password(password: &[u8]) -> Result<String, String> {
     passwords::Hash::new(password).map(|hash| hash.to_string())
 }
 
-/// What the files say.
-#[derive(Debug)]
+/// What the settings and their files say.
+#[derive(Debug, Default)]
 struct Rules {
+    settings: AccessSettings,
     /// None: no password is checked.
-    passwords: Option<Arc<PasswordFile>>,
+    passwords: Option<Arc<Passwords>>,
     /// None: everybody may do everything.
     acl: Option<Acl>,
 }
@@ -122,11 +130,12 @@ pub struct Access(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: AccessSettings,
     rules: RwLock<Arc<Rules>>,
     /// Changes with the rules.
     generation: AtomicU64,
-    verifier: Verifier,
+    /// Whether the rules have an access list: so messages need no lock where there is none.
+    has_acl: AtomicBool,
+    verifier: Arc<Verifier>,
 }
 
 /// What a client may do with a Topic Filter.
@@ -151,15 +160,7 @@ pub(crate) struct LastDecision {
 impl Default for Access {
     /// Everybody may do everything.
     fn default() -> Access {
-        Access(Arc::new(Shared {
-            verifier: Verifier::new(Duration::ZERO),
-            settings: AccessSettings::default(),
-            rules: RwLock::new(Arc::new(Rules {
-                passwords: None,
-                acl: None,
-            })),
-            generation: AtomicU64::new(1),
-        }))
+        Access::new(Rules::default(), Arc::default())
     }
 }
 
@@ -169,13 +170,16 @@ impl Access {
     /// # Errors
     /// If one of them can't be read, or makes no sense.
     pub fn load(settings: AccessSettings) -> Result<Access, AccessError> {
-        let rules = read(&settings)?;
-        Ok(Access(Arc::new(Shared {
-            verifier: Verifier::new(settings.password_cache),
-            settings,
-            rules: RwLock::new(Arc::new(rules)),
-            generation: AtomicU64::new(1),
-        })))
+        Ok(Access::new(read(settings)?, Arc::default()))
+    }
+
+    /// Reads the files of another listener of the same broker: it has rules of its own, but the threads that check
+    /// passwords, and the count of wrong ones, are those of this one.
+    ///
+    /// # Errors
+    /// As [`Access::load`].
+    pub fn load_beside(&self, settings: AccessSettings) -> Result<Access, AccessError> {
+        Ok(Access::new(read(settings)?, Arc::clone(&self.0.verifier)))
     }
 
     /// Reads the files again. What clients have been granted is left to [`Broker::recheck`](crate::Broker::recheck).
@@ -183,54 +187,100 @@ impl Access {
     /// # Errors
     /// As [`Access::load`]; what was there stays in force.
     pub fn reload(&self) -> Result<(), AccessError> {
-        let rules = read(&self.0.settings)?;
-        *self.0.rules.write() = Arc::new(rules);
-        self.0.generation.fetch_add(1, Ordering::Release);
-        self.0.verifier.forget();
+        let settings = self.rules().settings.clone();
+        self.put_in_force(Arc::new(read(settings)?));
         Ok(())
+    }
+
+    /// Takes over the settings and rules of another: with a check of all new files before, none of them is in force
+    /// before all can be. What clients have been granted is left to [`Broker::recheck`](crate::Broker::recheck).
+    pub fn adopt(&self, other: &Access) {
+        self.put_in_force(other.rules());
+    }
+
+    fn new(rules: Rules, verifier: Arc<Verifier>) -> Access {
+        Access(Arc::new(Shared {
+            has_acl: AtomicBool::new(rules.acl.is_some()),
+            rules: RwLock::new(Arc::new(rules)),
+            generation: AtomicU64::new(1),
+            verifier,
+        }))
+    }
+
+    fn put_in_force(&self, rules: Arc<Rules>) {
+        let has_acl = rules.acl.is_some();
+        *self.0.rules.write() = rules;
+        // After the rules: who sees the new generation decides by them.
+        self.0.generation.fetch_add(1, Ordering::Release);
+        self.0.has_acl.store(has_acl, Ordering::Release);
     }
 
     /// Whether a User Name that a CONNECT claims means anything: anybody can claim the name in a certificate.
     pub(crate) fn heeds_claims(&self) -> bool {
-        !self.0.settings.certificate_names || self.0.settings.password_file.is_some()
+        let rules = self.rules();
+        !rules.settings.certificate_names || rules.passwords.is_some()
     }
 
     /// Whether there is anything to be checked after a client has connected.
+    #[inline]
     pub(crate) fn has_acl(&self) -> bool {
-        self.0.settings.acl_file.is_some()
+        self.0.has_acl.load(Ordering::Acquire)
     }
 
     pub(crate) fn denied_publish(&self) -> DeniedPublish {
-        self.0.settings.denied_publish
+        self.rules().settings.denied_publish
     }
 
-    /// Whether the client is who it says. A name from its certificate needs no password.
+    /// Whether the client is who it says, and may have its Client Identifier.
     pub(crate) async fn authenticate(&self, client: &ClientInfo, password: Option<&[u8]>) -> Result<(), ReasonCode> {
+        let rules = self.rules();
+        self.check_password(&rules, client, password).await?;
+        match rules.settings.client_ids.allow(client) {
+            true => Ok(()),
+            false => Err(ReasonCode::ClientIdentifierNotValid),
+        }
+    }
+
+    /// A name from its certificate needs no password.
+    async fn check_password(
+        &self,
+        rules: &Rules,
+        client: &ClientInfo,
+        password: Option<&[u8]>,
+    ) -> Result<(), ReasonCode> {
         if client.peer.username.is_some() {
             return Ok(());
         }
         let Some(username) = &client.username else {
-            return match self.0.settings.anonymous {
+            return match rules.settings.anonymous {
                 true => Ok(()),
                 false => Err(ReasonCode::NotAuthorized),
             };
         };
-        let Some(passwords) = self.rules().passwords.clone() else {
+        let Some(passwords) = &rules.passwords else {
             return Ok(());
         };
         let address = client.peer.address.map(|address| address.ip());
         let password = password.unwrap_or_default();
-        self.0.verifier.verify(passwords, username, password, address).await
+        let verified = self
+            .0
+            .verifier
+            .verify(Arc::clone(passwords), username, password, address);
+        verified.await
     }
 
     /// Whether the user of a connected client is still one. Its password may have changed: that is for its next CONNECT.
     pub(crate) fn is_known(&self, client: &ClientInfo) -> bool {
+        let rules = self.rules();
+        if !rules.settings.client_ids.allow(client) {
+            return false;
+        }
         if client.peer.username.is_some() {
             return true;
         }
-        match (&client.username, &self.rules().passwords) {
-            (Some(username), Some(passwords)) => passwords.contains(username),
-            (None, _) => self.0.settings.anonymous,
+        match (&client.username, &rules.passwords) {
+            (Some(username), Some(passwords)) => passwords.file.contains(username),
+            (None, _) => rules.settings.anonymous,
             (Some(_), None) => true,
         }
     }
@@ -272,7 +322,7 @@ impl Access {
         let Some(acl) = &rules.acl else { return Reading::All };
         match (
             acl.allows_all(&who(client), filter.filter()),
-            self.0.settings.wide_subscriptions,
+            rules.settings.wide_subscriptions,
         ) {
             (true, _) => Reading::All,
             (false, WideSubscriptions::Filter) => Reading::Some,
@@ -292,11 +342,14 @@ fn who(client: &ClientInfo) -> acl::Who<'_> {
     }
 }
 
-fn read(settings: &AccessSettings) -> Result<Rules, AccessError> {
+fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
     let passwords = match &settings.password_file {
         Some(path) => {
             warn_if_open(path);
-            Some(Arc::new(read_file(path, PasswordFile::parse)?))
+            Some(Arc::new(Passwords {
+                file: read_file(path, PasswordFile::parse)?,
+                remembered: Remembered::new(settings.password_cache),
+            }))
         }
         None => None,
     };
@@ -304,7 +357,11 @@ fn read(settings: &AccessSettings) -> Result<Rules, AccessError> {
         Some(path) => Some(read_file(path, Acl::parse)?),
         None => None,
     };
-    Ok(Rules { passwords, acl })
+    Ok(Rules {
+        settings,
+        passwords,
+        acl,
+    })
 }
 
 /// Hashes can be guessed by who can read them.

@@ -1,11 +1,8 @@
 //! Checking passwords: on few threads, for few clients at a time, and once for a client that comes back soon.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use aws_lc_rs::{constant_time, hmac, rand};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -13,79 +10,65 @@ use tokio::time::Instant;
 use super::Origin;
 use super::attempts::Attempts;
 use super::passwords::PasswordFile;
+use super::remembered::Remembered;
 use crate::reason::ReasonCode;
 
 /// Clients that may wait for a check; further ones are told to come back.
 const MOST_WAITING: usize = 64;
-/// Passwords that are remembered.
-const MOST_REMEMBERED: usize = 100_000;
+/// Users, and which of their passwords need no hashing.
+#[derive(Debug)]
+pub(super) struct Passwords {
+    pub(super) file: PasswordFile,
+    pub(super) remembered: Remembered,
+}
 
-/// See the module.
+/// See the module. All listeners of a broker have the same.
 #[derive(Debug)]
 pub(super) struct Verifier {
     /// Threads that may hash at a time.
     threads: Arc<Semaphore>,
     waiting: AtomicUsize,
     attempts: Mutex<Attempts>,
-    remembered: Mutex<HashMap<Box<str>, Remembered>>,
-    lifetime: Duration,
-    /// Of this process alone: what is remembered is of no use elsewhere.
-    key: Option<hmac::Key>,
 }
 
-#[derive(Debug)]
-struct Remembered {
-    tag: Box<[u8]>,
-    until: Instant,
-}
-
-impl Verifier {
-    pub(super) fn new(lifetime: Duration) -> Verifier {
-        let mut key = [0; 32];
-        let key = rand::fill(&mut key)
-            .ok()
-            .map(|()| hmac::Key::new(hmac::HMAC_SHA256, &key));
+impl Default for Verifier {
+    fn default() -> Verifier {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Verifier {
             threads: Arc::new(Semaphore::new((cores / 2).max(1))),
             waiting: AtomicUsize::new(0),
             attempts: Mutex::default(),
-            remembered: Mutex::default(),
-            lifetime,
-            key,
         }
     }
+}
 
-    /// Forgets which passwords were right.
-    pub(super) fn forget(&self) {
-        self.remembered.lock().clear();
-    }
-
+impl Verifier {
     pub(super) async fn verify(
         &self,
-        passwords: Arc<PasswordFile>,
+        passwords: Arc<Passwords>,
         username: &str,
         password: &[u8],
         origin: Origin,
     ) -> Result<(), ReasonCode> {
-        let tag = self.key.as_ref().map(|key| hmac::sign(key, password));
-        if tag.is_some_and(|tag| passwords.contains(username) && self.remembers(username, tag.as_ref())) {
+        let tag = passwords.remembered.tag(password);
+        if tag.is_some_and(|tag| passwords.remembered.has(username, &tag)) {
             return Ok(());
         }
         if !self.attempts.lock().may_try(origin, Instant::now()) {
             return Err(ReasonCode::ConnectionRateExceeded);
         }
         let is_right = self.hash(Arc::clone(&passwords), username, password).await?;
-        let now = Instant::now();
         if !is_right {
-            self.attempts.lock().failed(origin, now);
+            self.attempts.lock().failed(origin, Instant::now());
             return Err(ReasonCode::BadUserNameOrPassword);
         }
-        self.remember(username, tag.as_ref().map(AsRef::as_ref), now);
+        if let Some(tag) = &tag {
+            passwords.remembered.add(username, tag);
+        }
         Ok(())
     }
 
-    async fn hash(&self, passwords: Arc<PasswordFile>, username: &str, password: &[u8]) -> Result<bool, ReasonCode> {
+    async fn hash(&self, passwords: Arc<Passwords>, username: &str, password: &[u8]) -> Result<bool, ReasonCode> {
         let Some(_place) = Place::take(&self.waiting) else {
             return Err(ReasonCode::ServerBusy);
         };
@@ -95,34 +78,10 @@ impl Verifier {
         let check = move || {
             // Given back when the work is done, also if the client has gone meanwhile.
             let _permit = permit;
-            passwords.verify(&username, &password)
+            passwords.file.verify(&username, &password)
         };
         let checked = tokio::task::spawn_blocking(check).await;
         checked.map_err(|_| ReasonCode::ServerUnavailable)
-    }
-
-    fn remembers(&self, username: &str, tag: &[u8]) -> bool {
-        let remembered = self.remembered.lock();
-        remembered.get(username).is_some_and(|known| {
-            known.until > Instant::now() && constant_time::verify_slices_are_equal(&known.tag, tag).is_ok()
-        })
-    }
-
-    fn remember(&self, username: &str, tag: Option<&[u8]>, now: Instant) {
-        let Some(tag) = tag.filter(|_| !self.lifetime.is_zero()) else {
-            return;
-        };
-        let mut remembered = self.remembered.lock();
-        if remembered.len() >= MOST_REMEMBERED {
-            remembered.retain(|_, known| known.until > now);
-        }
-        if remembered.len() < MOST_REMEMBERED {
-            let known = Remembered {
-                tag: tag.into(),
-                until: now + self.lifetime,
-            };
-            remembered.insert(username.into(), known);
-        }
     }
 }
 

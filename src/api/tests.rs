@@ -11,7 +11,7 @@ use crate::time::Millis;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn core() -> Arc<Core> {
-    Arc::new(Core::new(Config::default(), None))
+    Arc::new(Core::new(Policy::default(), None))
 }
 
 fn retain(core: &Core, topic: &str, expires_at: Option<Millis>) {

@@ -30,7 +30,7 @@ pub(crate) enum AedesEvent<'a> {
 impl Core {
     /// Publishes the event, if that was asked for.
     pub(crate) fn tell_aedes(&self, event: AedesEvent<'_>, scratch: &mut RouteScratch) {
-        if self.config.aedes_sys_topics && self.config.sys_interval.is_some() {
+        if self.tells_aedes {
             self.publish_aedes(event, scratch);
         }
     }
@@ -38,7 +38,7 @@ impl Core {
     fn publish_aedes(&self, event: AedesEvent<'_>, scratch: &mut RouteScratch) {
         let topic = format!("$SYS/{}/{}", self.id, event.name());
         // What no client could send, none receives: many short filters make a long text.
-        let Some(payload) = event.payload(&self.id, self.config.max_packet_size as usize) else {
+        let Some(payload) = event.payload(&self.id, self.config().max_packet_size as usize) else {
             tracing::debug!(topic, "event above the maximum packet size left out");
             return;
         };

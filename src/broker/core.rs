@@ -7,15 +7,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::policy::{self, Policies, Policy};
 use super::registry::Registry;
 use super::timers::{Due, TimerKey, Timers};
-use crate::access::Access;
 use crate::config::Config;
 use crate::events::{Event, EventSender};
 use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
 use crate::identity::{ClientInfo, IdentifierSource};
 use crate::message::Publication;
-use crate::packet::QoS;
 use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WakeUps, WillMessage};
 use crate::stats::{Discard, Stats};
@@ -23,14 +22,13 @@ use crate::time::Clock;
 
 /// See the module.
 pub(crate) struct Core {
-    pub(crate) config: Config,
+    pub(crate) policies: Policies,
     pub(crate) clock: Clock,
     pub(crate) router: Router,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers,
     pub(crate) stats: Arc<Stats>,
     pub(crate) events: EventSender,
-    pub(crate) access: Access,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) interests: Interests,
     /// Open connections, refused ones that are being told so included.
@@ -46,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) id: Arc<str>,
     pub(crate) identifiers: IdentifierSource,
     next_key: AtomicU64,
+    /// Whether clients are told of others as Aedes does.
+    pub(super) tells_aedes: bool,
     /// The one timer for the retained messages that expire.
     retained_sweep: Mutex<Option<TimerKey>>,
 }
@@ -106,15 +106,16 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, hooks: Option<Arc<dyn Hooks>>) -> Core {
+    pub(crate) fn new(policy: Policy, hooks: Option<Arc<dyn Hooks>>) -> Core {
         let stats = Arc::new(Stats::default());
         let identifiers = IdentifierSource::default();
-        let outbox_limits = OutboxLimits {
-            messages: config.max_queued_messages,
-            bytes: config.max_queued_bytes,
-            overflow: config.queue_overflow,
-            stats: Arc::clone(&stats),
-        };
+        let config = Arc::clone(&policy.config);
+        let outbox_limits = OutboxLimits::new(Arc::clone(&stats));
+        outbox_limits.set(
+            config.max_queued_messages,
+            config.max_queued_bytes,
+            config.queue_overflow,
+        );
         Core {
             clock: Clock::start(),
             router: Router::new(RetainedStore::new(
@@ -127,7 +128,6 @@ impl Core {
             events: EventSender::new(),
             interests: hooks.as_ref().map_or(Interests::NONE, |hooks| hooks.interests()),
             hooks,
-            access: Access::default(),
             connections: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
             connection_closed: Notify::new(),
@@ -137,7 +137,8 @@ impl Core {
             retained_sweep: Mutex::default(),
             id: identifiers.broker_id(),
             identifiers,
-            config,
+            tells_aedes: config.aedes_sys_topics && config.sys_interval.is_some(),
+            policies: Policies::new(policy),
         }
     }
 
@@ -222,7 +223,8 @@ impl Core {
             client: &will.client,
         };
         let publication = will.message.as_publication(self.clock.now());
-        if !self.access.may_publish(&will.client, publication.topic) {
+        let policy = self.policies.of(will.client.peer.listener.as_deref());
+        if !policy.access.may_publish(&will.client, publication.topic) {
             tracing::info!(
                 client = &*will.client.client_id,
                 topic = publication.topic,
@@ -324,9 +326,23 @@ impl Core {
         self.arm_retained_sweep();
     }
 
-    /// Granted or effective QoS under the broker's Maximum QoS.
-    pub(crate) fn cap_qos(&self, qos: QoS) -> QoS {
-        qos.min(self.config.max_qos)
+    /// Settings of the broker as a whole.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.policies.default().config
+    }
+
+    /// Puts other settings into force: for the broker as a whole at once, for connections when they begin. What the
+    /// clients may do is to be rechecked.
+    pub(crate) fn reconfigure(&self, edit: impl FnOnce(&mut policy::Set)) {
+        let config = self.policies.edit(edit).config;
+        self.outbox_limits.set(
+            config.max_queued_messages,
+            config.max_queued_bytes,
+            config.queue_overflow,
+        );
+        self.router
+            .retained
+            .limit(config.max_retained_messages, config.max_retained_bytes);
     }
 }
 

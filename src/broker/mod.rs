@@ -4,6 +4,7 @@ mod aedes;
 mod core;
 pub(crate) mod metrics;
 mod ownership;
+pub(crate) mod policy;
 pub(crate) mod program;
 mod registry;
 pub(crate) mod sys;

@@ -67,11 +67,12 @@ pub struct ReceivedMessage {
 }
 
 pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(), PublishError> {
+    let config = core.config();
     let publication = message.as_publication(core.clock.now());
-    if publication.qos > core.config.max_qos {
+    if publication.qos > config.max_qos {
         return Err(PublishError::QoSNotSupported);
     }
-    if publication.retain && !core.config.retain {
+    if publication.retain && !config.retain {
         return Err(PublishError::RetainNotSupported);
     }
     if !fits_a_packet(&publication) {
@@ -89,7 +90,7 @@ pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(),
             poll_fn(|cx| outbox.poll_relieved(cx)).await;
         }
     };
-    let _ = tokio::time::timeout(core.config.write_timeout, relieved).await;
+    let _ = tokio::time::timeout(config.write_timeout, relieved).await;
     Ok(())
 }
 

@@ -155,12 +155,8 @@ mod tests {
 
     #[test]
     fn a_busy_outbox_does_not_hold_up_its_shard() {
-        let limits = OutboxLimits {
-            messages: 1,
-            bytes: 1,
-            overflow: QueueOverflow::DropNew,
-            stats: Arc::default(),
-        };
+        let limits = OutboxLimits::new(Arc::default());
+        limits.set(1, 1, QueueOverflow::DropNew);
         let outbox = Arc::new(Outbox::new(1, "busy".into(), Arc::new(limits)));
         let registry = Registry::default();
         let entry = Entry::Online {

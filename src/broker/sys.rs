@@ -36,7 +36,7 @@ struct Publisher<'a> {
 
 impl<'a> Publisher<'a> {
     fn new(core: &'a Core) -> Publisher<'a> {
-        let aedes_prefix = core.config.aedes_sys_topics.then(|| format!("$SYS/{}/", core.id));
+        let aedes_prefix = core.config().aedes_sys_topics.then(|| format!("$SYS/{}/", core.id));
         Publisher {
             core,
             scratch: RouteScratch::default(),

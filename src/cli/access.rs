@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{seconds, switch};
-use crate::{Access, AccessSettings, DeniedPublish, WideSubscriptions};
+use crate::{Access, AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions};
 
 const HEADING: &str = "Who may do what";
 
@@ -33,6 +33,12 @@ pub(super) struct AccessOptions {
         help_heading = HEADING
     )]
     denied_publish: Denied,
+    /// What client identifiers begin with; %u stands for the user name [default: anything]
+    #[arg(long, env = "BROKER_CLIENT_ID_PREFIX", value_name = "PREFIX", help_heading = HEADING)]
+    client_id_prefix: Option<Box<str>>,
+    /// A client's identifier must be its user name
+    #[arg(long, env = "BROKER_CLIENT_ID_IS_USERNAME", help_heading = HEADING)]
+    client_id_is_username: bool,
     /// Time for which a right password is remembered, as a keyed hash; 0 checks it each time
     #[arg(
         long,
@@ -63,6 +69,9 @@ enum Denied {
 
 impl AccessOptions {
     pub(super) fn load(&self, certificate_names: bool) -> Result<Access, String> {
+        let mut client_ids = ClientIdRule::default();
+        client_ids.prefix.clone_from(&self.client_id_prefix);
+        client_ids.is_username = self.client_id_is_username;
         let settings = AccessSettings {
             password_file: self.password_file.clone(),
             acl_file: self.acl_file.clone(),
@@ -76,6 +85,7 @@ impl AccessOptions {
                 Denied::Acknowledge => DeniedPublish::Acknowledge,
                 Denied::Close => DeniedPublish::Close,
             },
+            client_ids,
             password_cache: self.password_cache,
         };
         Access::load(settings).map_err(|error| error.to_string())

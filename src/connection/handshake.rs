@@ -11,6 +11,7 @@ use super::link::Link;
 use super::{Newcomer, buffers};
 use crate::broker::Core;
 use crate::codec::{decode, frame};
+use crate::config::Config;
 use crate::events::Event;
 use crate::handlers::connect::Refusal;
 use crate::handlers::{Client, connect};
@@ -26,12 +27,13 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     connections: usize,
 ) -> Option<Box<Client>> {
     let Newcomer { peer, direct, since } = newcomer;
-    let limit = core.config.connect_timeout;
+    let config = core.policies.of(peer.listener.as_deref()).config;
+    let limit = config.connect_timeout;
     let left = limit.saturating_sub(since.elapsed());
     let mut stopping = core.stopping.subscribe();
     let read = tokio::select! {
         biased;
-        read = timeout(left, read_connect(link, &peer, core.config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
+        read = timeout(left, read_connect(link, &peer, config.max_packet_size)) => read.unwrap_or(Err(Some(NO_CONNECT))),
         // There is nobody yet who could be told.
         _ = stopping.wait_for(|stopping| *stopping) => return None,
     };
@@ -44,7 +46,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
     };
-    let outcome = timeout(limit, accept(core, &input[..end], peer.clone(), connections)).await;
+    let outcome = timeout(limit, accept(core, &config, &input[..end], peer.clone(), connections)).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
             if let Some(socket) = direct {
@@ -125,9 +127,15 @@ fn other_protocol(input: &[u8]) -> Option<Refusal> {
     Some(Refusal::silent(ReasonCode::ProtocolError, detail))
 }
 
-async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) -> Result<Client, Refusal> {
+async fn accept(
+    core: &Arc<Core>,
+    config: &Config,
+    input: &[u8],
+    peer: Peer,
+    connections: usize,
+) -> Result<Client, Refusal> {
     let malformed = Refusal::silent(ReasonCode::MalformedPacket, "no CONNECT");
-    let Ok(Some(frame)) = frame::parse(input, core.config.max_packet_size) else {
+    let Ok(Some(frame)) = frame::parse(input, config.max_packet_size) else {
         return Err(malformed);
     };
     let connect = decode::connect(&frame)?;
@@ -135,7 +143,7 @@ async fn accept(core: &Arc<Core>, input: &[u8], peer: Peer, connections: usize) 
     if *core.stopping.borrow() {
         return refuse(ReasonCode::ServerShuttingDown, "the broker is shutting down");
     }
-    if connections > core.config.max_connections {
+    if connections > core.config().max_connections {
         return refuse(ReasonCode::QuotaExceeded, "too many connections");
     }
     let mut client = connect::accept(core, &connect, peer).await?;

@@ -102,13 +102,13 @@ impl Drop for Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::broker::policy::Policy;
 
     /// What an idle connection takes is this future, its client and its session; buffers are lent only. With a socket the
     /// future is smaller by some bytes than with this pipe.
     #[test]
     fn an_idle_connection_is_small() {
-        let core = Arc::new(Core::new(Config::default(), None));
+        let core = Arc::new(Core::new(Policy::default(), None));
         let (io, _other_end) = tokio::io::duplex(64);
         let size = size_of_val(&serve(io, None, Peer::default(), Place::enter(&core)));
         println!("future of a connection: {size} bytes");

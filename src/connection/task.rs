@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         end: usize,
     ) -> Result<Handled<'a>, Closing> {
         let Batch { input, route, .. } = batch;
-        let max_packet_size = self.client.core.config.max_packet_size;
+        let max_packet_size = self.client.config.max_packet_size;
         let version = self.client.version();
         // The packet before may have gone through a hook that answered at once, and so let nobody else run.
         if route.has_worked_long() {
@@ -329,8 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 
     fn write_deadline(&self) -> Option<Millis> {
-        self.stalled
-            .map(|since| since.plus(self.client.core.config.write_timeout))
+        self.stalled.map(|since| since.plus(self.client.config.write_timeout))
     }
 
     /// Sees to it that the task wakes at the next deadline, at the latest.
@@ -372,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             let patience = match reason {
                 // The next owner waits for the session.
                 ReasonCode::SessionTakenOver => Duration::ZERO,
-                ReasonCode::ServerShuttingDown => self.client.core.config.drain_timeout,
+                ReasonCode::ServerShuttingDown => self.client.core.config().drain_timeout,
                 _ => FAREWELL_TIME,
             };
             self.link.finish(&mut self.client.output, patience).await;
@@ -384,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     /// Whether the output ends with a whole packet then.
     async fn flush(&mut self) -> bool {
         let mut batch = buffers::lend();
-        let limit = self.client.core.config.drain_timeout;
+        let limit = self.client.core.config().drain_timeout;
         let deadline = self.client.core.clock.now().plus(limit);
         let mut flushed = true;
         while flushed && self.client.can_deliver() && self.client.core.clock.now() < deadline {

@@ -9,7 +9,7 @@ impl Client {
     /// Whether it may publish to the topic.
     #[inline]
     pub(super) fn may_publish(&mut self, topic: &str) -> bool {
-        let access = &self.core.access;
+        let access = &self.access;
         if !access.has_acl() {
             return true;
         }
@@ -20,7 +20,7 @@ impl Client {
     /// Whether it may be sent this message.
     #[inline]
     pub(super) fn may_receive(&self, delivery: &Delivery) -> bool {
-        !self.checks_reads || self.core.access.may_receive(&self.info, delivery.message.topic())
+        !self.checks_reads || self.access.may_receive(&self.info, delivery.message.topic())
     }
 
     /// Checks each message from now on.
@@ -35,7 +35,11 @@ impl Client {
     /// # Errors
     /// If the user itself is no more.
     pub(crate) fn recheck(&mut self) -> Result<(), Closing> {
-        if !self.core.access.is_known(&self.info) {
+        let listener = self.info.peer.listener.as_deref();
+        self.access = self.core.policies.of(listener).access;
+        // Of another access, perhaps.
+        self.last_decision = None;
+        if !self.access.is_known(&self.info) {
             return Err(Closing::told(
                 ReasonCode::NotAuthorized,
                 "the user may not connect any more",
@@ -48,7 +52,7 @@ impl Client {
     /// Ends the subscriptions that are not allowed, or sees to it that their messages are checked. What waits in the
     /// session may have come by rules that are no more, so it is checked, too.
     pub(super) fn narrow(&mut self) {
-        if !self.core.access.has_acl() {
+        if !self.access.has_acl() {
             return;
         }
         if self.session.outbox.backlog() > 0 {
@@ -56,7 +60,7 @@ impl Client {
         }
         let filters: Vec<_> = self.session.subscriptions.keys().cloned().collect();
         for filter in filters {
-            match self.core.access.reading(&self.info, &filter) {
+            match self.access.reading(&self.info, &filter) {
                 Reading::All => {}
                 Reading::Some => self.check_reads(),
                 Reading::Denied => {

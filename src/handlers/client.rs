@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::LastDecision;
+use crate::access::{Access, LastDecision};
 use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
 use crate::codec::encode::{self, AckKind};
+use crate::config::Config;
 use crate::identity::ClientInfo;
 use crate::packet::Version;
 use crate::reason::ReasonCode;
@@ -34,6 +35,10 @@ pub(crate) struct Agreed {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) core: Arc<Core>,
+    /// The limits that it was told in its CONNACK.
+    pub(crate) config: Arc<Config>,
+    /// Who may do what on its listener.
+    pub(crate) access: Access,
     pub(crate) info: Arc<ClientInfo>,
     pub(crate) session: Owned,
     pub(crate) agreed: Agreed,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::client::{Agreed, Client};
 use super::{publish, subscribe};
-use crate::broker::{AedesEvent, Claimed, Core, RouteScratch};
+use crate::broker::policy::Policy;
+use crate::broker::{AedesEvent, Claimed, Core, Owned, RouteScratch};
 use crate::codec::decode::ConnectError;
 use crate::codec::encode::{self, Connack};
 use crate::config::Config;
@@ -86,7 +87,8 @@ impl Refusal {
 /// Accepts a client: checks, hooks, session, CONNACK. The CONNACK is in the output of the client that is returned.
 pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) -> Result<Client, Refusal> {
     let refuse = |reason, detail| Refusal::of(connect, reason, detail);
-    check(&core.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
+    let policy = core.policies.of(peer.listener.as_deref());
+    check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
     let info = Arc::new(ClientInfo {
         client_id: if connect.client_id.is_empty() {
             core.identifiers.next()
@@ -95,49 +97,28 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         },
         // The certificate proves its name, the CONNECT only claims one.
         username: peer.username.clone().or_else(|| {
-            let claimed = connect.username.filter(|_| core.access.heeds_claims());
+            let claimed = connect.username.filter(|_| policy.access.heeds_claims());
             claimed.map(Box::from)
         }),
         version: connect.version,
         peer,
     });
-    core.access
-        .authenticate(&info, connect.password)
-        .await
-        .map_err(|reason| refuse(reason, "user name and password, or their lack, are not accepted"))?;
+    let known = policy.access.authenticate(&info, connect.password).await;
+    known.map_err(|reason| refuse(reason, explain(reason)))?;
     ask_hooks(core, connect, &info)
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
     let claimed = core.claim(&info.client_id, connect.clean_start).await;
     let Claimed { session, present } =
         claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
-    let agreed = agree(&core.config, connect);
-    let aliases_out = connect
-        .properties
-        .topic_alias_maximum
-        .min(core.config.topic_alias_maximum_out);
-    let mut client = Client {
-        core: Arc::clone(core),
-        info,
-        session,
-        agreed,
-        aliases_in: AliasesIn::new(core.config.topic_alias_maximum),
-        aliases_out: AliasesOut::new(aliases_out),
-        output: Vec::new(),
-        stats: LocalStats::default(),
-        last_decision: None,
-        checks_reads: false,
-        last_match: None,
-        replay_waits: false,
-        settled: (0, 0),
-    };
+    let expiry = expiry_interval(&policy.config, connect);
+    let mut client = new_client(core, policy, connect, info, session);
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
     }
     if present {
         client.narrow();
     }
-    let expiry = expiry_interval(&core.config, connect);
     if !welcome(&mut client, connect, present, expiry) {
         let detail = "CONNACK above the client's Maximum Packet Size";
         return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
@@ -149,11 +130,7 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         .will
         .as_ref()
         .map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
-    client.session.outbox.attach(Wire {
-        version: connect.version,
-        maximum_packet_size: agreed.maximum_packet_size.map_or(usize::MAX, |limit| limit as usize),
-        frames: aliases_out == 0 && !core.interests.authorize_forward && !client.checks_reads,
-    });
+    attach(&client);
     if *core.stopping.borrow() {
         // The broker began to shut down meanwhile, and may not have seen this client.
         client
@@ -164,6 +141,53 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
     core.tell_aedes(AedesEvent::Connected(&client.info), &mut RouteScratch::default());
     Ok(client)
+}
+
+fn new_client(
+    core: &Arc<Core>,
+    policy: Policy,
+    connect: &Connect<'_>,
+    info: Arc<ClientInfo>,
+    session: Owned,
+) -> Client {
+    let Policy { config, access } = policy;
+    let aliases_out = connect.properties.topic_alias_maximum;
+    Client {
+        core: Arc::clone(core),
+        agreed: agree(&config, connect),
+        aliases_in: AliasesIn::new(config.topic_alias_maximum),
+        aliases_out: AliasesOut::new(aliases_out.min(config.topic_alias_maximum_out)),
+        config,
+        access,
+        info,
+        session,
+        output: Vec::new(),
+        stats: LocalStats::default(),
+        last_decision: None,
+        checks_reads: false,
+        last_match: None,
+        replay_waits: false,
+        settled: (0, 0),
+    }
+}
+
+/// From here on messages are put into the outbox as this connection wants them.
+fn attach(client: &Client) {
+    let limit = client.agreed.maximum_packet_size;
+    let is_plain = !client.aliases_out.are_used() && !client.core.interests.authorize_forward;
+    client.session.outbox.attach(Wire {
+        version: client.version(),
+        maximum_packet_size: limit.map_or(usize::MAX, |limit| limit as usize),
+        frames: is_plain && !client.checks_reads,
+    });
+}
+
+/// Why somebody may not connect.
+fn explain(reason: ReasonCode) -> &'static str {
+    match reason {
+        ReasonCode::ClientIdentifierNotValid => "the Client Identifier is not for this client",
+        _ => "user name and password, or their lack, are not accepted",
+    }
 }
 
 /// What can be refused from the CONNECT and the settings alone.
@@ -288,7 +312,7 @@ fn exceeds(keep_alive: u16, most: u16) -> bool {
 /// does otherwise than the specification's defaults say. What the client can do without is left out for a client with a
 /// very small Maximum Packet Size; `false` if even the rest is too large for it.
 fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u32) -> bool {
-    let config = &client.core.config;
+    let config = &client.config;
     // MQTT 3.1 has no Session Present: the bit is reserved there.
     let session_present = present && connect.version != Version::V31;
     let connack = Connack {

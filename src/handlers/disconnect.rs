@@ -11,7 +11,7 @@ pub(super) fn handle(client: &mut Client, disconnect: &Disconnect<'_>) -> Closin
         if seconds > 0 && !client.agreed.session_survives {
             return Closing::protocol_error("Session Expiry Interval in DISCONNECT after 0 in CONNECT");
         }
-        client.session.expiry_interval = super::connect::cap_expiry(&client.core.config, seconds);
+        client.session.expiry_interval = super::connect::cap_expiry(&client.config, seconds);
     }
     if disconnect.reason == ReasonCode::Success {
         client.session.will = None;

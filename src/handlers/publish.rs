@@ -72,7 +72,7 @@ fn resolve_alias(client: &mut Client, publish: &Publish<'_>) -> Result<Option<Ar
 }
 
 fn check_support(client: &Client, topic: &str, publish: &Publish<'_>) -> Result<(), Closing> {
-    let config = &client.core.config;
+    let config = &client.config;
     if topic.len() > config.max_topic_length || topic::levels(topic) > config.max_topic_levels {
         return Err(Closing::told(
             ReasonCode::TopicNameInvalid,
@@ -102,7 +102,7 @@ fn is_known(client: &Client, identifier: u16) -> Result<bool, Closing> {
     }
     // [MQTT-3.3.4-7]: QoS 1 is acknowledged at once, so only QoS 2 messages can add up. MQTT 3 clients have not been
     // told, and are bounded by their Packet Identifiers.
-    if client.version().is_v5() && inbound.len() >= usize::from(client.core.config.receive_maximum) {
+    if client.version().is_v5() && inbound.len() >= usize::from(client.config.receive_maximum) {
         return Err(Closing::told(
             ReasonCode::ReceiveMaximumExceeded,
             "more messages in flight than Receive Maximum",
@@ -179,7 +179,7 @@ pub(super) async fn ask_and_handle(
 /// [MQTT3-3.3.5-2].
 fn deny(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result<(), Closing> {
     tracing::debug!(client = &*client.info.client_id, topic, "publication denied");
-    if !client.version().is_v5() && client.core.access.denied_publish() == DeniedPublish::Close {
+    if !client.version().is_v5() && client.access.denied_publish() == DeniedPublish::Close {
         return Err(Closing::told(ReasonCode::NotAuthorized, "publication denied"));
     }
     acknowledge(client, publish, ReasonCode::NotAuthorized, None);

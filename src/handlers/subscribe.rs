@@ -126,7 +126,7 @@ fn refusal(reason: ReasonCode) -> ReasonCode {
 fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscription) -> Result<Granted, ReasonCode> {
     check_limits(client, &filter)?;
     check_rights(client, &filter)?;
-    subscription.options.qos = client.core.cap_qos(subscription.options.qos);
+    subscription.options.qos = subscription.options.qos.min(client.config.max_qos);
     let route = Route::new(Arc::clone(&client.session.outbox), &filter, &subscription);
     client.core.router.subscribe(&filter, route);
     let is_new = client.session.add_subscription(filter.clone(), subscription);
@@ -140,7 +140,7 @@ fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscriptio
 /// What is wider than what the client may read is refused, or each of its messages is checked: it must be so before the
 /// first of them comes.
 fn check_rights(client: &mut Client, filter: &TopicFilter) -> Result<(), ReasonCode> {
-    match client.core.access.reading(&client.info, filter) {
+    match client.access.reading(&client.info, filter) {
         Reading::All => Ok(()),
         Reading::Some => {
             client.check_reads();
@@ -151,7 +151,7 @@ fn check_rights(client: &mut Client, filter: &TopicFilter) -> Result<(), ReasonC
 }
 
 fn check_limits(client: &Client, filter: &TopicFilter) -> Result<(), ReasonCode> {
-    let config = &client.core.config;
+    let config = &client.config;
     if filter.filter().len() > config.max_topic_length || topic::levels(filter.filter()) > config.max_topic_levels {
         return Err(ReasonCode::TopicFilterInvalid);
     }

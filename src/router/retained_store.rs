@@ -13,14 +13,14 @@ use crate::time::Millis;
 /// The last retained message of each topic.
 #[derive(Debug)]
 pub(crate) struct RetainedStore {
-    max_messages: usize,
-    max_bytes: usize,
     inner: RwLock<Inner>,
 }
 
 /// Invariant: `bytes` is the [`charge`] of the messages in `tree`, and `expiring` is of them, too.
 #[derive(Debug)]
 struct Inner {
+    max_messages: usize,
+    max_bytes: usize,
     tree: RetainedTree<Retained>,
     bytes: usize,
     /// Counts the messages that were set.
@@ -57,15 +57,21 @@ pub(crate) struct Found {
 impl RetainedStore {
     pub(crate) fn new(max_messages: usize, max_bytes: usize) -> RetainedStore {
         RetainedStore {
-            max_messages,
-            max_bytes,
             inner: RwLock::new(Inner {
+                max_messages,
+                max_bytes,
                 tree: RetainedTree::new(),
                 bytes: 0,
                 changes: 0,
                 expiring: BTreeSet::new(),
             }),
         }
+    }
+
+    /// Sets other limits. What is above a lower one stays.
+    pub(crate) fn limit(&self, max_messages: usize, max_bytes: usize) {
+        let mut inner = self.inner.write();
+        (inner.max_messages, inner.max_bytes) = (max_messages, max_bytes);
     }
 
     /// Replaces the retained message of the topic [MQTT-3.3.1-5]; whether it is now the first of all to expire.
@@ -75,7 +81,7 @@ impl RetainedStore {
     pub(crate) fn set(&self, message: Arc<Message>) -> Result<bool, Full> {
         let mut inner = self.inner.write();
         let replaced = inner.remove(message.topic());
-        if inner.tree.len() >= self.max_messages || inner.bytes + charge(&message) > self.max_bytes {
+        if inner.tree.len() >= inner.max_messages || inner.bytes + charge(&message) > inner.max_bytes {
             return Err(Full);
         }
         let is_first = inner.insert(message);

@@ -12,12 +12,8 @@ fn filter(text: &str) -> TopicFilter {
 }
 
 fn route(key: u64, identifier: Option<u32>) -> Route {
-    let limits = OutboxLimits {
-        messages: 1,
-        bytes: 1,
-        overflow: QueueOverflow::DropNew,
-        stats: Arc::default(),
-    };
+    let limits = OutboxLimits::new(Arc::default());
+    limits.set(1, 1, QueueOverflow::DropNew);
     let subscription = Subscription {
         options: SubscriptionOptions::default(),
         identifier: identifier.and_then(std::num::NonZeroU32::new),

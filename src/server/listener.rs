@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -24,7 +27,22 @@ use crate::transport::{CertificateName, Layers, Tls, TrustedProxies, WebSocket};
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: Socket,
-    pub(super) layers: Layers,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) layers: LayersHandle,
+}
+
+/// The layers of a listener, which can be replaced while it listens: connections that begin then have the new ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LayersHandle(Arc<RwLock<Arc<Layers>>>);
+
+impl LayersHandle {
+    pub(super) fn get(&self) -> Arc<Layers> {
+        Arc::clone(&self.0.read())
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut Layers)) {
+        edit(Arc::make_mut(&mut self.0.write()));
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +72,8 @@ impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Listener {
         Listener {
             socket: Socket::Tcp(listener),
-            layers: Layers::default(),
+            name: None,
+            layers: LayersHandle::default(),
         }
     }
 }
@@ -63,23 +82,32 @@ impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Listener {
         Listener {
             socket: Socket::Unix(listener),
-            layers: Layers::default(),
+            name: None,
+            layers: LayersHandle::default(),
         }
     }
 }
 
 impl Listener {
+    /// Gives it a name, by which [`Broker::reconfigure_listener`](crate::Broker::reconfigure_listener) knows it, and
+    /// which hooks find in [`Peer::listener`](crate::Peer::listener).
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Listener {
+        self.name = Some(name.into());
+        self
+    }
+
     /// Clients speak TLS.
     #[must_use]
-    pub fn tls(mut self, tls: Tls) -> Listener {
-        self.layers.tls = Some(tls);
+    pub fn tls(self, tls: Tls) -> Listener {
+        self.layers.edit(|layers| layers.tls = Some(tls));
         self
     }
 
     /// Clients speak WebSocket, within TLS if there is both.
     #[must_use]
-    pub fn websocket(mut self, websocket: WebSocket) -> Listener {
-        self.layers.websocket = Some(websocket);
+    pub fn websocket(self, websocket: WebSocket) -> Listener {
+        self.layers.edit(|layers| layers.websocket = Some(websocket));
         self
     }
 
@@ -87,16 +115,18 @@ impl Listener {
     /// proxies of the listener may. `username` says whether the common name of the client's certificate, if the proxy
     /// has verified one, is its user name.
     #[must_use]
-    pub fn proxy_protocol(mut self, username: Option<CertificateName>) -> Listener {
-        self.layers.proxy_protocol = true;
-        self.layers.proxied_username = username == Some(CertificateName::CommonName);
+    pub fn proxy_protocol(self, username: Option<CertificateName>) -> Listener {
+        self.layers.edit(|layers| {
+            layers.proxy_protocol = true;
+            layers.proxied_username = username == Some(CertificateName::CommonName);
+        });
         self
     }
 
     /// Proxies that are believed: their PROXY headers, and on WebSocket their `X-Forwarded-For`.
     #[must_use]
-    pub fn trusted_proxies(mut self, trusted: TrustedProxies) -> Listener {
-        self.layers.trusted = trusted;
+    pub fn trusted_proxies(self, trusted: TrustedProxies) -> Listener {
+        self.layers.edit(|layers| layers.trusted = trusted);
         self
     }
 }

@@ -70,6 +70,11 @@ impl AliasesOut {
         }
     }
 
+    /// Whether the client allows any.
+    pub(crate) fn are_used(&self) -> bool {
+        self.maximum > 0
+    }
+
     pub(crate) fn naming(&self, topic: &str) -> Naming {
         if self.maximum == 0 {
             return Naming::Plain;

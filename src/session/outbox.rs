@@ -18,6 +18,7 @@ mod direct;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -46,11 +47,43 @@ pub enum QueueOverflow {
 #[derive(Debug)]
 pub(crate) struct OutboxLimits {
     /// QoS 1/2 messages that wait to be sent.
-    pub(crate) messages: usize,
+    messages: AtomicUsize,
     /// Bytes, QoS 0 included.
-    pub(crate) bytes: usize,
-    pub(crate) overflow: QueueOverflow,
-    pub(crate) stats: Arc<Stats>,
+    bytes: AtomicUsize,
+    drops_oldest: AtomicBool,
+    stats: Arc<Stats>,
+}
+
+impl OutboxLimits {
+    /// Nothing fits before the limits are set.
+    pub(crate) fn new(stats: Arc<Stats>) -> OutboxLimits {
+        OutboxLimits {
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            drops_oldest: AtomicBool::new(false),
+            stats,
+        }
+    }
+
+    /// What is above a lower limit stays until it is taken.
+    pub(crate) fn set(&self, messages: usize, bytes: usize, overflow: QueueOverflow) {
+        self.messages.store(messages, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.drops_oldest
+            .store(overflow == QueueOverflow::DropOldest, Ordering::Relaxed);
+    }
+
+    fn messages(&self) -> usize {
+        self.messages.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn drops_oldest(&self) -> bool {
+        self.drops_oldest.load(Ordering::Relaxed)
+    }
 }
 
 /// How the connected client wants its PUBLISH packets.
@@ -235,7 +268,7 @@ impl Outbox {
     /// Counts a QoS 1/2 message that goes into flight without having waited in the queue, if it fits.
     pub(crate) fn try_charge(&self, bytes: usize) -> bool {
         let mut inner = self.inner.lock();
-        let fits = inner.qos0_bytes + inner.queue_bytes + bytes <= self.limits.bytes;
+        let fits = inner.qos0_bytes + inner.queue_bytes + bytes <= self.limits.bytes();
         if fits {
             inner.charge(bytes);
         }
@@ -454,7 +487,7 @@ impl Inner {
         if size == 0 || size > wire.maximum_packet_size {
             return Err(Some(Discard::TooLarge));
         }
-        if self.qos0_bytes + self.queue_bytes + size + FRAMES_OVERHEAD > limits.bytes {
+        if self.qos0_bytes + self.queue_bytes + size + FRAMES_OVERHEAD > limits.bytes() {
             return Err(Some(Discard::SlowSubscriber));
         }
         if !self.has_room_for_frame(size) {
@@ -506,7 +539,7 @@ impl Inner {
 
     fn push_qos0_message(&mut self, limits: &OutboxLimits, delivery: Delivery) -> Result<(), Option<Discard>> {
         let charge = delivery.charge as usize;
-        if self.qos0_bytes + self.queue_bytes + charge > limits.bytes {
+        if self.qos0_bytes + self.queue_bytes + charge > limits.bytes() {
             return Err(Some(Discard::SlowSubscriber));
         }
         self.qos0_bytes += charge;
@@ -528,7 +561,7 @@ impl Inner {
         if !self.fits(limits, charge) && placement != Placement::IfOnline {
             self.shed_qos0(limits, charge);
         }
-        let drop_oldest = placement == Placement::Here && limits.overflow == QueueOverflow::DropOldest;
+        let drop_oldest = placement == Placement::Here && limits.drops_oldest();
         if !self.fits(limits, charge) && drop_oldest {
             self.drop_oldest(limits, charge);
         }
@@ -568,12 +601,12 @@ impl Inner {
     }
 
     fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
-        self.queue.len() < limits.messages && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes
+        self.queue.len() < limits.messages() && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes()
     }
 
     /// QoS 0 makes room for QoS 1/2, if that is enough.
     fn shed_qos0(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue.len() >= limits.messages || self.queue_bytes + charge > limits.bytes {
+        if self.queue.len() >= limits.messages() || self.queue_bytes + charge > limits.bytes() {
             return;
         }
         while !self.fits(limits, charge) {
@@ -589,7 +622,7 @@ impl Inner {
 
     /// Unsent messages make room, if that is enough: what is in flight can't.
     fn drop_oldest(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue_bytes - self.waiting_bytes + charge > limits.bytes || limits.messages == 0 {
+        if self.queue_bytes - self.waiting_bytes + charge > limits.bytes() || limits.messages() == 0 {
             return;
         }
         while !self.fits(limits, charge) && !self.queue.is_empty() {
@@ -654,7 +687,7 @@ impl Inner {
     fn is_congested(&self, limits: &OutboxLimits) -> bool {
         let online = matches!(self.link, Link::Online(_));
         let bytes = self.qos0_bytes + self.queue_bytes;
-        online && (bytes > limits.bytes / 2 || self.queue.len() > limits.messages / 2)
+        online && (bytes > limits.bytes() / 2 || self.queue.len() > limits.messages() / 2)
     }
 
     fn shrink(&mut self) {

@@ -8,12 +8,8 @@ const APPETITE: Appetite = Appetite {
 };
 
 fn online() -> Arc<Outbox> {
-    let limits = OutboxLimits {
-        messages: 100,
-        bytes: 1 << 20,
-        overflow: QueueOverflow::DropNew,
-        stats: Arc::new(Stats::default()),
-    };
+    let limits = OutboxLimits::new(Arc::new(Stats::default()));
+    limits.set(100, 1 << 20, QueueOverflow::DropNew);
     let outbox = Arc::new(Outbox::new(1, "client".into(), Arc::new(limits)));
     outbox.attach(Wire {
         version: Version::V311,

@@ -81,12 +81,8 @@ struct Scene {
 
 impl Scene {
     fn new(room: usize) -> Scene {
-        let limits = OutboxLimits {
-            messages: 10,
-            bytes: 100_000,
-            overflow: QueueOverflow::DropNew,
-            stats: Arc::new(Stats::default()),
-        };
+        let limits = OutboxLimits::new(Arc::new(Stats::default()));
+        limits.set(10, 100_000, QueueOverflow::DropNew);
         let scene = Scene {
             outbox: Arc::new(Outbox::new(1, "client".into(), Arc::new(limits))),
             wakes: Arc::default(),
