@@ -209,7 +209,7 @@ impl Broker {
     pub fn reconfigure_listener(&self, name: impl Into<Arc<str>>, config: Config, access: Access) {
         let config = Arc::new(config);
         self.core.reconfigure(|policies| {
-            policies.named.insert(name.into(), Policy { config, access });
+            policies.name(name.into(), Policy { config, access });
         });
     }
 

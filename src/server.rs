@@ -16,6 +16,9 @@ use crate::connection::{self, Place};
 use crate::identity::{Peer, Transport};
 use crate::transport::{self, Layers, Stream};
 use listener::Accepted;
+pub(crate) use listener::Front;
+#[cfg(feature = "cli")]
+pub(crate) use listener::FrontHandle;
 pub use listener::Listener;
 
 /// Connections above the maximum that may be there at a time to be told so; further ones are closed unheard.
@@ -59,22 +62,23 @@ fn admit(core: &Arc<Core>, listener: &Listener, accepted: Accepted) {
         return;
     }
     let place = Place::enter(core);
+    let Front { name, layers } = listener.front();
     match accepted {
         Accepted::Tcp(socket, address) => {
             transport::prepare(&socket, config.tcp_keepalive);
             let peer = Peer {
-                listener: listener.name.clone(),
+                listener: name,
                 ..address.into()
             };
-            admit_tcp(socket, peer, listener.layers.get(), place);
+            admit_tcp(socket, peer, layers, place);
         }
         Accepted::Unix(socket) => {
             let peer = Peer {
                 transport: Transport::Unix,
-                listener: listener.name.clone(),
+                listener: name,
                 ..Peer::default()
             };
-            tokio::spawn(pass_layers(socket, peer, listener.layers.get(), place));
+            tokio::spawn(pass_layers(socket, peer, layers, place));
         }
     }
 }
@@ -97,7 +101,10 @@ where
     let core = Arc::clone(&place.core);
     let mut stopping = core.stopping.subscribe();
     let from = peer.clone();
-    let limit = core.policies.of(peer.listener.as_deref()).config.connect_timeout;
+    let Some(policy) = core.policies.of(peer.listener.as_deref()) else {
+        return;
+    };
+    let limit = policy.config.connect_timeout;
     let opened = tokio::select! {
         opened = timeout(limit, layers.open(socket, &mut peer)) => opened,
         // There is nobody yet who could be told.

@@ -75,7 +75,7 @@ fn user(version: Version, name: &str) -> Connect {
 fn reload(broker: &Broker, reloads: usize) {
     broker.signal("HUP");
     eventually("the reload is logged", || {
-        broker.log().matches("users and access list").count() == reloads
+        broker.log().matches("reloaded").count() == reloads
     });
 }
 

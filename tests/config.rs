@@ -67,13 +67,26 @@ fn it_can_be_looked_at() {
     let text = String::from_utf8(default.stdout).expect("UTF-8");
     let (_directory, path) = directory(&text);
     assert!(run(&["config", "check", &path]).status.success());
-    let defaults = text.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| {
-        // What has no default shows what could be there, in capitals.
-        line.split_once(" = ").is_some_and(|(_, value)| {
-            !value.contains(|c: char| c.is_ascii_uppercase() || c == '|') || value == "\"1M\""
-        }) && !line.starts_with(' ')
-    });
+    // Tables have their own heading, and stand behind all settings.
+    let settings = text.split("# ---- Listeners with").next().expect("a first part");
+    let defaults = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| {
+            // What has no default shows what could be there, in capitals.
+            line.split_once(" = ").is_some_and(|(_, value)| {
+                !value.contains(|c: char| c.is_ascii_uppercase() || c == '|') || value == "\"1M\""
+            }) && !line.starts_with(' ')
+        });
     let (_directory, path) = directory(&defaults.map(|line| format!("{line}\n")).collect::<String>());
+    let output = run(&["config", "check", &path]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = text.split("[[listener]]").last().expect("a table").replace("\n#", "\n");
+    let table = format!(
+        "[[listener]]\n{}",
+        table.replace("acl-file", "#").replace("tls\"", "tcp\"")
+    );
+    let (_directory, path) = directory(&table);
     let output = run(&["config", "check", &path]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (_directory, path) = directory("port = 1999\nmax-inflight = 5\n");

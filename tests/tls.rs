@@ -377,7 +377,7 @@ fn reload_by_signal() {
     old.expect_message("t", "x");
 }
 
-/// Files that change are read again without a signal.
+/// Files that change are read again without a signal: new connections get the new certificate.
 #[test]
 fn reload_by_change() {
     let files = Files::new();

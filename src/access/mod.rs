@@ -50,7 +50,7 @@ pub enum DeniedPublish {
 }
 
 /// The files, and what else decides.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessSettings {
     /// Users and their passwords, in the format of Mosquitto, or with argon2id.
@@ -115,13 +115,26 @@ pub fn hash_password(password: &[u8]) -> Result<String, String> {
 }
 
 /// What the settings and their files say.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rules {
     settings: AccessSettings,
     /// None: no password is checked.
     passwords: Option<Arc<Passwords>>,
     /// None: everybody may do everything.
-    acl: Option<Acl>,
+    acl: Option<Arc<Acl>>,
+}
+
+impl Rules {
+    /// Keeps the passwords that are remembered, if the users are still the same: so clients that come back cost no more
+    /// because an access list or a certificate has changed.
+    fn remember(&mut self, before: &Rules) {
+        if let (Some(now), Some(then)) = (&self.passwords, &before.passwords)
+            && self.settings.password_cache == before.settings.password_cache
+            && now.file.says_the_same(&then.file)
+        {
+            self.passwords = Some(Arc::clone(then));
+        }
+    }
 }
 
 /// Who may do what. Cheap to clone; all clones are reloaded together.
@@ -188,14 +201,14 @@ impl Access {
     /// As [`Access::load`]; what was there stays in force.
     pub fn reload(&self) -> Result<(), AccessError> {
         let settings = self.rules().settings.clone();
-        self.put_in_force(Arc::new(read(settings)?));
+        self.put_in_force(read(settings)?);
         Ok(())
     }
 
     /// Takes over the settings and rules of another: with a check of all new files before, none of them is in force
     /// before all can be. What clients have been granted is left to [`Broker::recheck`](crate::Broker::recheck).
     pub fn adopt(&self, other: &Access) {
-        self.put_in_force(other.rules());
+        self.put_in_force(Rules::clone(&other.rules()));
     }
 
     fn new(rules: Rules, verifier: Arc<Verifier>) -> Access {
@@ -207,9 +220,10 @@ impl Access {
         }))
     }
 
-    fn put_in_force(&self, rules: Arc<Rules>) {
+    fn put_in_force(&self, mut rules: Rules) {
         let has_acl = rules.acl.is_some();
-        *self.0.rules.write() = rules;
+        rules.remember(&self.rules());
+        *self.0.rules.write() = Arc::new(rules);
         // After the rules: who sees the new generation decides by them.
         self.0.generation.fetch_add(1, Ordering::Release);
         self.0.has_acl.store(has_acl, Ordering::Release);
@@ -354,7 +368,7 @@ fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
         None => None,
     };
     let acl = match &settings.acl_file {
-        Some(path) => Some(read_file(path, Acl::parse)?),
+        Some(path) => Some(Arc::new(read_file(path, Acl::parse)?)),
         None => None,
     };
     Ok(Rules {

@@ -20,7 +20,7 @@ pub(crate) struct PasswordFile {
 }
 
 /// A password, hashed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hash {
     /// In the PHC format.
     Argon2(Box<str>),
@@ -42,6 +42,11 @@ const MOST_MEMORY_KIB: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 100;
 
 impl PasswordFile {
+    /// Whether the users and their hashes are the same.
+    pub(crate) fn says_the_same(&self, other: &PasswordFile) -> bool {
+        self.users == other.users
+    }
+
     pub(crate) fn parse(text: &str) -> Result<PasswordFile, String> {
         let mut file = PasswordFile::default();
         for (number, line) in text.lines().enumerate() {

@@ -224,7 +224,8 @@ impl Core {
         };
         let publication = will.message.as_publication(self.clock.now());
         let policy = self.policies.of(will.client.peer.listener.as_deref());
-        if !policy.access.may_publish(&will.client, publication.topic) {
+        let may_publish = policy.is_some_and(|policy| policy.access.may_publish(&will.client, publication.topic));
+        if !may_publish {
             tracing::info!(
                 client = &*will.client.client_id,
                 topic = publication.topic,

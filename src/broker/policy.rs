@@ -3,7 +3,7 @@
 //! A connection keeps the limits that it was told in its CONNACK. Who may do what is looked at again by
 //! [`Broker::recheck`](crate::Broker::recheck).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -27,12 +27,31 @@ pub(crate) struct Policies(RwLock<Set>);
 pub(crate) struct Set {
     pub(crate) default: Policy,
     pub(crate) named: HashMap<Arc<str>, Policy>,
+    /// Listeners that are no more: what they have left behind must not get the rights of others.
+    gone: HashSet<Arc<str>>,
+}
+
+impl Set {
+    pub(crate) fn name(&mut self, listener: Arc<str>, policy: Policy) {
+        self.gone.remove(&listener);
+        self.named.insert(listener, policy);
+    }
+
+    /// Those that are not among them are no more.
+    #[cfg(feature = "cli")]
+    pub(crate) fn replace_named(&mut self, named: HashMap<Arc<str>, Policy>) {
+        self.gone.extend(std::mem::take(&mut self.named).into_keys());
+        self.named = named;
+        self.gone.retain(|name| !self.named.contains_key(name));
+    }
 }
 
 impl Policies {
     pub(crate) fn new(default: Policy) -> Policies {
-        let named = HashMap::new();
-        Policies(RwLock::new(Set { default, named }))
+        Policies(RwLock::new(Set {
+            default,
+            ..Set::default()
+        }))
     }
 
     /// Of the broker itself.
@@ -40,11 +59,15 @@ impl Policies {
         self.0.read().default.clone()
     }
 
-    /// Of the listener. One that has gone has left clients behind, for which the default is in force.
-    pub(crate) fn of(&self, listener: Option<&str>) -> Policy {
+    /// Of the listener; `None` if it is no more.
+    pub(crate) fn of(&self, listener: Option<&str>) -> Option<Policy> {
         let set = self.0.read();
-        let named = listener.and_then(|name| set.named.get(name));
-        named.unwrap_or(&set.default).clone()
+        let Some(name) = listener else {
+            return Some(set.default.clone());
+        };
+        let is_gone = || set.gone.contains(name);
+        let policy = set.named.get(name);
+        policy.or_else(|| (!is_gone()).then_some(&set.default)).cloned()
     }
 
     /// Changes them; returns what is the default then.

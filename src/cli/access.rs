@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{seconds, switch};
-use crate::{Access, AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions};
+use crate::{AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions};
 
 const HEADING: &str = "Who may do what";
 
@@ -37,7 +37,17 @@ pub(super) struct AccessOptions {
     #[arg(long, env = "BROKER_CLIENT_ID_PREFIX", value_name = "PREFIX", help_heading = HEADING)]
     client_id_prefix: Option<Box<str>>,
     /// A client's identifier must be its user name
-    #[arg(long, env = "BROKER_CLIENT_ID_IS_USERNAME", help_heading = HEADING)]
+    #[arg(
+        long,
+        env = "BROKER_CLIENT_ID_IS_USERNAME",
+        value_name = "on|off",
+        value_parser = switch,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "on",
+        help_heading = HEADING
+    )]
     client_id_is_username: bool,
     /// Time for which a right password is remembered, as a keyed hash; 0 checks it each time
     #[arg(
@@ -68,11 +78,12 @@ enum Denied {
 }
 
 impl AccessOptions {
-    pub(super) fn load(&self, certificate_names: bool) -> Result<Access, String> {
+    /// `certificate_names` says whether there are clients whose names are in their certificates.
+    pub(super) fn settings(&self, certificate_names: bool) -> AccessSettings {
         let mut client_ids = ClientIdRule::default();
         client_ids.prefix.clone_from(&self.client_id_prefix);
         client_ids.is_username = self.client_id_is_username;
-        let settings = AccessSettings {
+        AccessSettings {
             password_file: self.password_file.clone(),
             acl_file: self.acl_file.clone(),
             anonymous: self.anonymous(),
@@ -87,8 +98,7 @@ impl AccessOptions {
             },
             client_ids,
             password_cache: self.password_cache,
-        };
-        Access::load(settings).map_err(|error| error.to_string())
+        }
     }
 
     pub(super) fn anonymous(&self) -> bool {

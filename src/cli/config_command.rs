@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, Subcommand};
 
 use super::options::{Fault, Options, Parsed};
+use super::running::Plan;
 
 /// Looks at configurations without starting a broker.
 #[derive(Clone, Debug, Args)]
@@ -37,10 +38,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), String> {
     let text = match &command.action {
         Action::Check { file } => {
             let options = parse(Some(file))?.options;
-            options.access.load(options.listening.has_certificate_names())?;
-            options.listening.check()?;
-            options.listening.load_tls()?;
-            return Ok(());
+            return Plan::check(&options);
         }
         Action::Show { file } => show(&parse(file.as_ref())?),
         Action::Default => default_file(),
@@ -87,6 +85,16 @@ fn show(parsed: &Parsed) -> String {
         let value = if value.is_empty() { "(none)" } else { &value };
         text += &format!("{name:<24} {value:<24} {origin}\n");
     }
+    for listener in &parsed.options.listeners {
+        text += &format!("\nlistener {}\n", listener.name);
+        for spec in listener.specs().into_iter().flatten() {
+            text += &format!("  {}\n", spec.url(None));
+        }
+        for option in &listener.own {
+            let (name, value) = option.split_once('=').unwrap_or((option, "true"));
+            text += &format!("  {:<22} {value:<24} file\n", name.trim_start_matches('-'));
+        }
+    }
     text
 }
 
@@ -104,8 +112,24 @@ fn default_file() -> String {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         text += &format!("\n# {help}\n#{name} = {}\n", default_value(arg));
     }
-    text
+    text + TABLES
 }
+
+const TABLES: &str = "
+# ---- Listeners with settings of their own ----
+
+# As many tables as there are such listeners, behind all other settings. With one, the default port is not opened unless
+# \"port\" is set above. What a table does not say is as above.
+#[[listener]]
+#name = \"outside\"                 # in logs; default: transport and port
+#transport = \"tls\"               # tcp, tls, ws, wss or unix
+#host = \"192.0.2.1\"
+#port = 8883                      # for unix: path = \"/run/broker/socket\"
+#proxy-protocol = false
+#anonymous = false
+#acl-file = \"outside.acl\"
+#max-packet-size = \"64K\"
+";
 
 /// As TOML has it; for what has no default, what could be there.
 fn default_value(arg: &Arg) -> String {

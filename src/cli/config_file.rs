@@ -1,7 +1,8 @@
 //! The configuration file: the options, by their long names, in TOML.
 //!
 //! A setting is handed to the parser of the command line as an option, unless the command line or the environment has
-//! it: so the file knows the same values and the same contradictions, and says the same about them.
+//! it: so the file knows the same values and the same contradictions, and says the same about them. The settings of a
+//! `[[listener]]` are parsed behind all others, for this listener alone.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +11,10 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::listener_table::{self, ListenerOptions, ListenerTable, SETTINGS, Transport};
 
 /// What a file says, checked setting by setting.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct ConfigFile {
     path: PathBuf,
     /// By the name of the option.
     settings: BTreeMap<String, Setting>,
+    /// In their order.
+    listeners: Vec<ListenerTable>,
 }
 
 #[derive(Debug)]
@@ -36,19 +42,37 @@ impl ConfigFile {
             format!("{}: line {line}: {}", path.display(), error.message())
         })?;
         let mut settings = BTreeMap::new();
+        let mut listeners = Vec::new();
+        let located = |(line, reason): Fault| format!("{}: line {line}: {reason}", path.display());
         for (name, value) in table.get_ref() {
             let line = line_of(&text, name.span().start);
             let name = name.get_ref().as_ref();
-            let error = |reason: String| format!("{}: line {line}: {reason}", path.display());
-            let arg = find(command, name).map_err(error)?;
-            let arguments = to_options(arg, name, value.get_ref()).map_err(error)?;
-            check(command, &arguments).map_err(error)?;
+            if name == "listener" {
+                listeners = listener_tables(&text, line, command, value).map_err(located)?;
+                continue;
+            }
+            let arguments = setting(command, name, value.get_ref()).map_err(|reason| located((line, reason)))?;
             settings.insert(name.to_owned(), Setting { arguments, line });
         }
         Ok(ConfigFile {
             path: path.to_owned(),
             settings,
+            listeners,
         })
+    }
+
+    /// The listeners with settings of their own, on top of the `arguments`, which are those of the broker.
+    pub(super) fn listeners(&self, arguments: &[OsString], command: &Command) -> Result<Vec<ListenerOptions>, String> {
+        let mut resolved: Vec<ListenerOptions> = Vec::new();
+        for table in &self.listeners {
+            let error = |reason: String| format!("{}: line {}: {reason}", self.path.display(), table.line);
+            let listener = table.resolve(command, arguments).map_err(error)?;
+            if resolved.iter().any(|other| other.name == listener.name) {
+                return Err(error(format!("a second listener is called {:?}", listener.name)));
+            }
+            resolved.push(listener);
+        }
+        Ok(resolved)
     }
 
     /// The arguments with those of the file, which come first, for what is set neither there nor in the environment.
@@ -78,9 +102,7 @@ impl ConfigFile {
 
     /// What the parser says of settings that contradict each other, with where they are.
     pub(super) fn explain(&self, error: &clap::Error) -> String {
-        let text = error.to_string();
-        let reason = text.split("\n\nUsage").next().unwrap_or_default();
-        let reason = reason.trim_start_matches("error: ");
+        let reason = reason(error);
         let is_named = |name: &str| {
             let mut words = reason.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
             words.any(|word| word.strip_prefix("--") == Some(name))
@@ -89,6 +111,91 @@ impl ConfigFile {
         let line = named.map(|(_, setting)| format!("line {}: ", setting.line));
         format!("{}: {}{reason}", self.path.display(), line.unwrap_or_default())
     }
+}
+
+/// What the parser says, without how to call the program.
+pub(super) fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split("\n\nUsage").next().unwrap_or_default();
+    reason.trim_start_matches("error: ").trim_end().to_owned()
+}
+
+/// The line of a fault, and what is wrong.
+type Fault = (usize, String);
+
+fn listener_tables(
+    text: &str,
+    line: usize,
+    command: &Command,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<Vec<ListenerTable>, Fault> {
+    let no_tables = || {
+        (
+            line,
+            "listeners are tables, each with the heading [[listener]]".to_owned(),
+        )
+    };
+    let DeValue::Array(items) = value.get_ref() else {
+        return Err(no_tables());
+    };
+    let tables = items.iter().map(|item| match item.get_ref() {
+        DeValue::Table(table) => listener_table(text, line_of(text, item.span().start), command, table),
+        _ => Err(no_tables()),
+    });
+    tables.collect()
+}
+
+fn listener_table(text: &str, line: usize, command: &Command, table: &DeTable<'_>) -> Result<ListenerTable, Fault> {
+    let mut listener = ListenerTable {
+        line,
+        ..ListenerTable::default()
+    };
+    for (name, value) in table {
+        let line = line_of(text, name.span().start);
+        let (name, value) = (name.get_ref().as_ref(), value.get_ref());
+        let done = match listener_table::OWN.iter().find(|(own, _)| *own == name) {
+            Some((_, kind)) => set_own(&mut listener, name, value).ok_or_else(|| format!("{name:?} is {kind}")),
+            None => listener_setting(command, name, value).map(|arguments| {
+                listener.settings.push((name.to_owned(), arguments));
+            }),
+        };
+        done.map_err(|reason| (line, reason))?;
+    }
+    Ok(listener)
+}
+
+/// What a listener alone has.
+fn set_own(listener: &mut ListenerTable, name: &str, value: &DeValue<'_>) -> Option<()> {
+    let text = || scalar(value).filter(|text| !text.is_empty());
+    match (name, value) {
+        ("proxy-protocol", DeValue::Boolean(expects)) => listener.proxy_protocol = Some(*expects),
+        ("port", DeValue::Integer(_)) => listener.port = Some(text()?.parse().ok()?),
+        ("name", DeValue::String(_)) => listener.name = Some(text()?),
+        ("path", DeValue::String(_)) => listener.path = Some(text()?.into()),
+        ("transport", DeValue::String(_)) => listener.transport = Transport::parse(&text()?)?,
+        _ => return None,
+    }
+    Some(())
+}
+
+/// What a listener has otherwise than the broker.
+fn listener_setting(command: &Command, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
+    if SETTINGS.contains(&name) {
+        return setting(command, name, value);
+    }
+    if find(command, name).is_ok() {
+        return Err(format!("{name:?} is a setting of the broker, not of a listener"));
+    }
+    let names = SETTINGS.iter().chain(listener_table::OWN.iter().map(|(own, _)| own));
+    let similar = Command::new("listener").args(names.map(|name| Arg::new(*name).long(*name)));
+    find(&similar, name).map(|_| Vec::new())
+}
+
+/// A setting as the command line has it.
+fn setting(command: &Command, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
+    let arguments = to_options(find(command, name)?, name, value)?;
+    check(command, &arguments)?;
+    Ok(arguments)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

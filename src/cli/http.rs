@@ -26,9 +26,12 @@ const CONNECTION_TIME: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the listener is to be; only this machine may connect, unless the address says otherwise.
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| format!("can't listen for HTTP on {address}: {error}"))
+pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, String> {
+    let bound = std::net::TcpListener::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    bound.map_err(|error| format!("can't listen for HTTP on {address}: {error}"))
 }
 
 /// Serves until it is dropped. Each connection is bounded in time.

@@ -1,24 +1,25 @@
 //! Where the broker listens, and over what.
 
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+pub(super) mod bind;
+pub(super) mod spec;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
 
 use super::values::seconds;
-use crate::{CertificateName, ClientAuth, Listener, Tls, TlsSettings, TrustedProxies, WebSocket};
+use crate::{CertificateName, ClientAuth, TlsSettings, TrustedProxies, WebSocket};
+use spec::{At, Kind, Spec};
 
 const LISTENING: &str = "Listening";
 const TLS: &str = "TLS";
 const WEBSOCKET: &str = "WebSocket";
 const PROXIES: &str = "Proxies and load balancers";
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Listening {
     /// TCP port, or several with commas; 0 lets the system choose a free one
     #[arg(
@@ -184,132 +185,9 @@ enum UserName {
     San,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Tcp,
-    Tls,
-    Ws,
-    Wss,
-}
-
-impl Kind {
-    /// The option that sets the port.
-    fn option(self) -> &'static str {
-        match self {
-            Kind::Tcp => "--port",
-            Kind::Tls => "--tls-port",
-            Kind::Ws => "--ws-port",
-            Kind::Wss => "--wss-port",
-        }
-    }
-
-    fn scheme(self) -> &'static str {
-        match self {
-            Kind::Tcp => "mqtt",
-            Kind::Tls => "mqtts",
-            Kind::Ws => "ws",
-            Kind::Wss => "wss",
-        }
-    }
-}
-
-/// What the broker listens on.
-pub(super) struct Listeners {
-    pub(super) listeners: Vec<Listener>,
-    /// The certificates of those with TLS.
-    pub(super) tls: Option<Tls>,
-    /// To be removed at the end.
-    pub(super) unix_socket: Option<SocketFile>,
-    /// Where clients connect, as they would write it.
-    urls: Vec<String>,
-    /// Whether other machines may connect.
-    is_open: bool,
-}
-
-/// The file of a Unix domain socket; it is removed when this is dropped, unless another broker has put its own there.
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Device and number of the file.
-    identity: Option<(u64, u64)>,
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> SocketFile {
-        SocketFile {
-            path: path.to_owned(),
-            identity: identity(path),
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.identity.is_some() && identity(&self.path) == self.identity {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-impl Listeners {
-    /// Prints where clients may connect; warns if that is everybody.
-    pub(super) fn announce(&self, anonymous: bool, http: Option<&TcpListener>) -> Result<(), String> {
-        let http = http.and_then(|listener| listener.local_addr().ok());
-        let http = http.map(|address| format!("http://{address}/metrics"));
-        for url in self.urls.iter().chain(&http) {
-            writeln!(io::stdout(), "listening on {url}")
-                .map_err(|error| format!("can't write to standard output: {error}"))?;
-        }
-        if self.is_open && anonymous {
-            tracing::warn!(
-                "anonymous access is open to every host that can reach this address (--host 127.0.0.1 keeps it to this machine)"
-            );
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, address: SocketAddr, kind: Kind, options: &Listening) -> Result<(), String> {
-        let socket = bind(address).map_err(|error| explain_bind(address, kind.option(), &error))?;
-        let bound = socket.local_addr().map_err(|error| error.to_string())?;
-        let mut listener = Listener::from(socket);
-        if let (Kind::Tls | Kind::Wss, Some(tls)) = (kind, &self.tls) {
-            listener = listener.tls(tls.clone());
-        }
-        let mut path = "";
-        if let Kind::Ws | Kind::Wss = kind {
-            listener = listener.websocket(options.websocket());
-            path = &options.ws_path;
-        }
-        if let Some(trusted) = &options.trusted_proxies {
-            listener = listener.trusted_proxies(trusted.clone());
-        }
-        if options.proxy_protocol.contains(&kind) {
-            listener = listener.proxy_protocol(options.certificate_name());
-        }
-        self.urls.push(format!("{}://{bound}{path}", kind.scheme()));
-        // A certificate is a way of knowing who connects.
-        let is_anonymous = self.tls.is_none() || matches!(kind, Kind::Tcp | Kind::Ws) || !options.needs_certificate();
-        self.is_open |= is_anonymous && !bound.ip().is_loopback();
-        self.listeners.push(listener);
-        Ok(())
-    }
-}
-
 impl Listening {
     /// What would be silently without effect.
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.tls_username.is_some() && self.tls_ca.is_none() && self.proxy_protocol.is_empty() {
-            return Err(
-                "--tls-username needs client certificates: --tls-ca, or a proxy with --proxy-protocol".to_owned(),
-            );
-        }
-        if matches!(self.tls_username, Some(UserName::San)) && self.tls_ca.is_none() {
-            return Err("--tls-username san needs --tls-ca: a proxy tells the common name alone".to_owned());
-        }
+    fn check(&self) -> Result<(), String> {
         let ports = self.ports();
         for kind in &self.proxy_protocol {
             if !ports.iter().any(|(open, _)| open == kind) {
@@ -329,31 +207,110 @@ impl Listening {
         Ok(())
     }
 
-    /// Binds everything, and reads the certificates.
-    pub(super) fn open(&self) -> Result<Listeners, String> {
+    /// Whether there are certificates for the names that are asked for.
+    pub(super) fn check_names(&self) -> Result<(), String> {
+        if self.tls_username.is_some() && self.tls_ca.is_none() && self.proxy_protocol.is_empty() {
+            return Err(
+                "--tls-username needs client certificates: --tls-ca, or a proxy with --proxy-protocol".to_owned(),
+            );
+        }
+        if matches!(self.tls_username, Some(UserName::San)) && self.tls_ca.is_none() {
+            return Err("--tls-username san needs --tls-ca: a proxy tells the common name alone".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Leaves the one listener of a table of the configuration file, over TCP.
+    pub(super) fn only_port(&mut self, kind: Kind, port: u16) {
+        self.close_all();
+        match kind {
+            Kind::Tcp => (self.no_tcp, self.port) = (false, vec![port]),
+            Kind::Tls => self.tls_port = vec![Port(Some(port))],
+            Kind::Ws => self.ws_port = vec![port],
+            Kind::Wss => self.wss_port = vec![port],
+        }
+    }
+
+    /// Leaves the one listener of a table of the configuration file, on a Unix domain socket.
+    pub(super) fn only_unix(&mut self, path: PathBuf) {
+        self.close_all();
+        self.unix_socket = Some(path);
+    }
+
+    fn close_all(&mut self) {
+        self.no_tcp = true;
+        self.tls_port.clear();
+        self.ws_port.clear();
+        self.wss_port.clear();
+        self.unix_socket = None;
+        self.http_port = None;
+    }
+
+    pub(super) fn close_tcp(&mut self) {
+        self.no_tcp = true;
+    }
+
+    pub(super) fn close_tls(&mut self) {
+        self.tls_port.clear();
+    }
+
+    /// Whether the listener expects a PROXY header, if its table says so.
+    pub(super) fn expect_proxies(&mut self, kind: Kind, expects: bool) {
+        self.proxy_protocol = if expects { vec![kind] } else { Vec::new() };
+    }
+
+    /// Leaves what is said of listeners of this kind.
+    pub(super) fn keep_proxies(&mut self, kind: Option<Kind>) {
+        self.proxy_protocol.retain(|proxied| Some(*proxied) == kind);
+    }
+
+    pub(super) fn take_origins(&mut self, other: Listening) {
+        self.ws_origin = other.ws_origin;
+    }
+
+    pub(super) fn has_certificate(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
+    pub(super) fn trusts_proxies(&self) -> bool {
+        self.trusted_proxies.is_some()
+    }
+
+    /// All that is to be listened on. Names of hosts are looked up.
+    pub(super) fn specs(&self, name: Option<&Arc<str>>, anonymous: bool) -> Result<Vec<Spec>, String> {
         self.check()?;
-        let mut opened = Listeners {
-            listeners: Vec::new(),
-            tls: self.load_tls()?,
-            unix_socket: None,
-            urls: Vec::new(),
-            is_open: false,
-        };
+        let mut specs = Vec::new();
         for (kind, port) in self.ports() {
-            for address in self.addresses(port)? {
-                opened.add(address, kind, self)?;
-            }
+            let addresses = bind::addresses(self.host.as_deref(), port)?;
+            let is_one_of_many = addresses.len() > 1;
+            specs.extend(addresses.into_iter().map(|address| {
+                let at = At::Tcp {
+                    address,
+                    is_one_of_many,
+                };
+                self.spec(name, at, kind, anonymous)
+            }));
         }
         if let Some(path) = &self.unix_socket {
-            let listener = bind_unix(path).map_err(|error| format!("can't listen on {}: {error}", path.display()))?;
-            opened.unix_socket = Some(SocketFile::new(path));
-            opened.listeners.push(listener.into());
-            opened.urls.push(format!("mqtt+unix://{}", path.display()));
+            specs.push(self.spec(name, At::Unix(path.clone()), Kind::Tcp, anonymous));
         }
-        if opened.listeners.is_empty() {
-            return Err("nothing to listen on: with --no-tcp give --tls-cert, --ws-port or --unix-socket".to_owned());
+        Ok(specs)
+    }
+
+    fn spec(&self, name: Option<&Arc<str>>, at: At, kind: Kind, anonymous: bool) -> Spec {
+        let is_tcp = matches!(at, At::Tcp { .. });
+        Spec {
+            name: name.cloned(),
+            tls: self.tls_settings().filter(|_| kind.has_tls()),
+            websocket: kind.has_websocket().then(|| self.websocket()),
+            is_proxied: is_tcp && self.proxy_protocol.contains(&kind),
+            certificate_name: self.certificate_name(),
+            trusted: self.trusted_proxies.clone().filter(|_| is_tcp),
+            // A certificate is a way of knowing who connects.
+            is_anonymous: anonymous && !(kind.has_tls() && self.needs_certificate()),
+            at,
+            kind,
         }
-        Ok(opened)
     }
 
     /// Where HTTP is to be served.
@@ -370,16 +327,14 @@ impl Listening {
         tcp.chain(tls).chain(ws).chain(wss).collect()
     }
 
-    pub(super) fn load_tls(&self) -> Result<Option<Tls>, String> {
-        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
-            return Ok(None);
-        };
+    fn tls_settings(&self) -> Option<TlsSettings> {
+        let (certificate, key) = (self.tls_cert.as_ref()?, self.tls_key.as_ref()?);
         let mut settings = TlsSettings::new(certificate, key);
         settings.client_ca.clone_from(&self.tls_ca);
         settings.crl.clone_from(&self.tls_crl);
         settings.client_auth = self.client_auth();
         settings.username = self.certificate_name();
-        Tls::load(settings).map(Some).map_err(|error| error.to_string())
+        Some(settings)
     }
 
     fn client_auth(&self) -> ClientAuth {
@@ -416,74 +371,4 @@ impl Listening {
         websocket.keeps_request = false;
         websocket
     }
-
-    /// The addresses to listen on: all that the host's name stands for.
-    fn addresses(&self, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let Some(host) = &self.host else {
-            return Ok(vec![all_interfaces(port)]);
-        };
-        let found = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-        let mut addresses: Vec<_> = found.map_err(|error| format!("--host {host}: {error}"))?.collect();
-        addresses.sort();
-        addresses.dedup();
-        if port == 0 {
-            // Each would get a port of its own.
-            addresses.truncate(1);
-        }
-        if addresses.is_empty() {
-            Err(format!("--host {host}: has no address"))
-        } else {
-            Ok(addresses)
-        }
-    }
-}
-
-fn all_interfaces(port: u16) -> SocketAddr {
-    let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-    let ip: IpAddr = if has_ipv6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
-    SocketAddr::new(ip, port)
-}
-
-/// Connections that the kernel may hold for us until they are accepted.
-const BACKLOG: i32 = 4096;
-
-/// Binds with address reuse, so that a restart does not wait for old connections to be forgotten. The IPv6 wildcard
-/// address also takes IPv4.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// The file of a broker that was killed is replaced; that of one that runs is not.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    let is_dead = |path| {
-        let connected = std::os::unix::net::UnixStream::connect(path);
-        connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    };
-    if is_socket && is_dead(path) {
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
-}
-
-fn explain_bind(address: SocketAddr, option: &str, error: &io::Error) -> String {
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => "the port is in use by another program".to_owned(),
-        io::ErrorKind::PermissionDenied => format!("ports below 1024 need more rights; choose another with {option}"),
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => error.to_string(),
-    };
-    format!("can't listen on {address}: {reason}")
 }

@@ -4,12 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::access::AccessOptions;
 use super::config_command::ConfigCommand;
 use super::config_file::ConfigFile;
+use super::listener_table::ListenerOptions;
 use super::listening::Listening;
+use super::listening::spec::Spec;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
 use crate::cmd::passwd::Passwd;
@@ -214,6 +217,9 @@ pub(super) struct Options {
     )]
     pub(super) quiet: bool,
 
+    /// Those with settings of their own.
+    #[arg(skip)]
+    pub(super) listeners: Vec<ListenerOptions>,
     /// Set if the environment's port was not ours.
     #[arg(skip)]
     foreign_port: bool,
@@ -267,6 +273,58 @@ impl Options {
         }
     }
 
+    /// Where there are tables of listeners, the ports that are open by default are not.
+    fn close_unasked(&mut self, matches: &ArgMatches) {
+        let is_default = |id| matches.value_source(id) == Some(ValueSource::DefaultValue);
+        if self.listeners.is_empty() {
+            return;
+        }
+        if is_default("port") {
+            self.listening.close_tcp();
+        }
+        if is_default("tls_port") {
+            self.listening.close_tls();
+        }
+    }
+
+    /// What takes effect at the start alone.
+    pub(super) fn fixed(&self) -> Fixed {
+        [
+            ("threads", format!("{:?}", self.threads)),
+            ("sys-interval", format!("{:?}", self.sys_interval)),
+            ("aedes-sys-topics", self.aedes_sys_topics.to_string()),
+            ("log-format", format!("{:?}", self.log_format)),
+            ("verbose", self.verbose.to_string()),
+            ("quiet", self.quiet.to_string()),
+        ]
+    }
+
+    /// All that is to be listened on.
+    pub(super) fn specs(&self) -> Result<Vec<Spec>, String> {
+        if self.listeners.is_empty() {
+            self.listening.check_names()?;
+        }
+        let mut specs = self.listening.specs(None, self.access.anonymous())?;
+        for listener in &self.listeners {
+            specs.extend(listener.specs()?);
+        }
+        if specs.is_empty() {
+            return Err("nothing to listen on: with --no-tcp give --tls-cert, --ws-port or --unix-socket".to_owned());
+        }
+        for (index, spec) in specs.iter().enumerate() {
+            if !spec.has_chosen_port() && specs[..index].iter().any(|other| other.at == spec.at) {
+                return Err(format!("two listeners are to be at {}", spec.url(None)));
+            }
+        }
+        Ok(specs)
+    }
+
+    /// Whether there are clients whose names are in their certificates.
+    pub(super) fn has_certificate_names(&self) -> bool {
+        let mut all = self.listeners.iter().map(|listener| &listener.options.listening);
+        self.listening.has_certificate_names() || all.any(Listening::has_certificate_names)
+    }
+
     pub(super) fn config(&self) -> Config {
         Config {
             max_packet_size: self.max_packet_size,
@@ -302,6 +360,9 @@ impl Options {
         }
     }
 }
+
+/// Settings by name, and their values in words.
+pub(super) type Fixed = [(&'static str, String); 6];
 
 /// The options, and where they come from.
 #[derive(Debug)]
@@ -340,13 +401,17 @@ impl Parsed {
             None => arguments,
         };
         let file = file.map(|(file, _)| file);
-        let parsed = command.try_get_matches_from(merged);
+        let parsed = command.clone().try_get_matches_from(&merged);
         let matches = parsed.map_err(|error| match &file {
             Some(file) if error.use_stderr() => Fault::File(file.explain(&error)),
             _ => Fault::Parser(error),
         })?;
         let mut options = Options::from_arg_matches(&matches)?;
         options.foreign_port = foreign_port;
+        if let Some(file) = &file {
+            options.listeners = file.listeners(&merged, &command).map_err(Fault::File)?;
+        }
+        options.close_unasked(&matches);
         Ok(Parsed { options, matches, file })
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     connections: usize,
 ) -> Option<Box<Client>> {
     let Newcomer { peer, direct, since } = newcomer;
-    let config = core.policies.of(peer.listener.as_deref()).config;
+    let config = core.policies.of(peer.listener.as_deref())?.config;
     let limit = config.connect_timeout;
     let left = limit.saturating_sub(since.elapsed());
     let mut stopping = core.stopping.subscribe();

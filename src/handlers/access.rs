@@ -36,7 +36,13 @@ impl Client {
     /// If the user itself is no more.
     pub(crate) fn recheck(&mut self) -> Result<(), Closing> {
         let listener = self.info.peer.listener.as_deref();
-        self.access = self.core.policies.of(listener).access;
+        let Some(policy) = self.core.policies.of(listener) else {
+            return Err(Closing::told(
+                ReasonCode::AdministrativeAction,
+                "its listener is no more",
+            ));
+        };
+        self.access = policy.access;
         // Of another access, perhaps.
         self.last_decision = None;
         if !self.access.is_known(&self.info) {

@@ -88,6 +88,7 @@ impl Refusal {
 pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) -> Result<Client, Refusal> {
     let refuse = |reason, detail| Refusal::of(connect, reason, detail);
     let policy = core.policies.of(peer.listener.as_deref());
+    let policy = policy.ok_or_else(|| refuse(ReasonCode::ServerUnavailable, "the listener is no more"))?;
     check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
     let info = Arc::new(ClientInfo {
         client_id: if connect.client_id.is_empty() {

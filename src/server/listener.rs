@@ -27,21 +27,28 @@ use crate::transport::{CertificateName, Layers, Tls, TrustedProxies, WebSocket};
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: Socket,
-    pub(super) name: Option<Arc<str>>,
-    pub(super) layers: LayersHandle,
+    front: FrontHandle,
 }
 
-/// The layers of a listener, which can be replaced while it listens: connections that begin then have the new ones.
+/// What a listener is besides its socket.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LayersHandle(Arc<RwLock<Arc<Layers>>>);
+pub(crate) struct Front {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) layers: Arc<Layers>,
+}
 
-impl LayersHandle {
-    pub(super) fn get(&self) -> Arc<Layers> {
-        Arc::clone(&self.0.read())
+/// The front of a listener, which can be replaced while it listens: connections that begin then have the new one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FrontHandle(Arc<RwLock<Front>>);
+
+impl FrontHandle {
+    #[cfg(feature = "cli")]
+    pub(crate) fn replace(&self, front: Front) {
+        *self.0.write() = front;
     }
 
     fn edit(&self, edit: impl FnOnce(&mut Layers)) {
-        edit(Arc::make_mut(&mut self.0.write()));
+        edit(Arc::make_mut(&mut self.0.write().layers));
     }
 }
 
@@ -72,8 +79,7 @@ impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Listener {
         Listener {
             socket: Socket::Tcp(listener),
-            name: None,
-            layers: LayersHandle::default(),
+            front: FrontHandle::default(),
         }
     }
 }
@@ -82,8 +88,7 @@ impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Listener {
         Listener {
             socket: Socket::Unix(listener),
-            name: None,
-            layers: LayersHandle::default(),
+            front: FrontHandle::default(),
         }
     }
 }
@@ -92,22 +97,32 @@ impl Listener {
     /// Gives it a name, by which [`Broker::reconfigure_listener`](crate::Broker::reconfigure_listener) knows it, and
     /// which hooks find in [`Peer::listener`](crate::Peer::listener).
     #[must_use]
-    pub fn name(mut self, name: impl Into<Arc<str>>) -> Listener {
-        self.name = Some(name.into());
+    pub fn name(self, name: impl Into<Arc<str>>) -> Listener {
+        self.front.0.write().name = Some(name.into());
         self
+    }
+
+    /// The front as it is now.
+    pub(super) fn front(&self) -> Front {
+        self.front.0.read().clone()
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn handle(&self) -> FrontHandle {
+        self.front.clone()
     }
 
     /// Clients speak TLS.
     #[must_use]
     pub fn tls(self, tls: Tls) -> Listener {
-        self.layers.edit(|layers| layers.tls = Some(tls));
+        self.front.edit(|layers| layers.tls = Some(tls));
         self
     }
 
     /// Clients speak WebSocket, within TLS if there is both.
     #[must_use]
     pub fn websocket(self, websocket: WebSocket) -> Listener {
-        self.layers.edit(|layers| layers.websocket = Some(websocket));
+        self.front.edit(|layers| layers.websocket = Some(websocket));
         self
     }
 
@@ -116,7 +131,7 @@ impl Listener {
     /// has verified one, is its user name.
     #[must_use]
     pub fn proxy_protocol(self, username: Option<CertificateName>) -> Listener {
-        self.layers.edit(|layers| {
+        self.front.edit(|layers| {
             layers.proxy_protocol = true;
             layers.proxied_username = username == Some(CertificateName::CommonName);
         });
@@ -126,7 +141,7 @@ impl Listener {
     /// Proxies that are believed: their PROXY headers, and on WebSocket their `X-Forwarded-For`.
     #[must_use]
     pub fn trusted_proxies(self, trusted: TrustedProxies) -> Listener {
-        self.layers.edit(|layers| layers.trusted = trusted);
+        self.front.edit(|layers| layers.trusted = trusted);
         self
     }
 }

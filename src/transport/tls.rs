@@ -40,7 +40,7 @@ pub enum CertificateName {
 }
 
 /// Where certificates and keys are, in PEM, and what is asked of clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsSettings {
     /// The server's certificate, followed by those between it and a root.
