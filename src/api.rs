@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use crate::access::Access;
 use crate::broker::policy::Policy;
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
-use crate::broker::{Core, Due, metrics, sys};
+use crate::broker::{Core, Due, memory, metrics, sys};
 use crate::config::Config;
 use crate::connection::{self, Place};
 use crate::events::{Event, Events};
@@ -97,6 +97,7 @@ impl Builder {
         };
         let core = Arc::new(Core::new(policy, self.hooks));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
+        tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }

@@ -1,5 +1,6 @@
 //! The broker's settings, with the defaults that `--help` states.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::packet::QoS;
@@ -21,6 +22,17 @@ pub struct Config {
     pub max_packet_size: u32,
     /// Connections at a time; further ones are refused (MQTT 5.0: 0x97).
     pub max_connections: usize,
+    /// Connections of one address at a time, or of one IPv6 network of 64 bits; further ones are refused (MQTT 5.0: 0x97).
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// Connections that a listener accepts in a second; further ones wait.
+    pub connection_rate: Option<NonZeroU32>,
+    /// PUBLISH packets of a client in a second. A client that sends more is not read from until it may again.
+    pub message_rate: Option<NonZeroU32>,
+    /// Bytes of a client in a second. A client that sends more is not read from until it may again.
+    pub byte_rate: Option<NonZeroU32>,
+    /// For how long a client may be over one of these rates without a pause before its connection is closed (MQTT 5.0:
+    /// 0x96, 0x97). `None` holds it back for as long as it likes.
+    pub max_throttled: Option<Duration>,
     /// Levels of a Topic Name or Topic Filter.
     pub max_topic_levels: usize,
     /// Bytes of a Topic Name or Topic Filter.
@@ -42,6 +54,9 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Bytes of the Topic Filters of one session.
     pub max_subscription_bytes: usize,
+    /// Bytes of memory that the process may take. From nine tenths of it, QoS 0 does not wait for slow clients, and clients
+    /// without a session are refused (MQTT 5.0: 0x89); from the bound, messages of QoS 1 and 2 are not accepted (0x97).
+    pub max_memory: Option<usize>,
     /// Retained messages in total.
     pub max_retained_messages: usize,
     /// Bytes of all retained messages.
@@ -83,6 +98,11 @@ impl Default for Config {
         Config {
             max_packet_size: 1024 * 1024,
             max_connections: usize::MAX,
+            max_connections_per_address: None,
+            connection_rate: None,
+            message_rate: None,
+            byte_rate: None,
+            max_throttled: None,
             max_topic_levels: 128,
             max_topic_length: 65_535,
             max_client_id_length: 65_535,
@@ -93,6 +113,7 @@ impl Default for Config {
             queue_overflow: QueueOverflow::DropNew,
             max_subscriptions: 1_000_000,
             max_subscription_bytes: 16 * 1024 * 1024,
+            max_memory: None,
             max_retained_messages: 10_000_000,
             max_retained_bytes: 1024 * 1024 * 1024,
             topic_alias_maximum: 32,

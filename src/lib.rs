@@ -13,6 +13,7 @@ mod handlers;
 mod hooks;
 mod identity;
 mod message;
+mod rate;
 mod server;
 mod session;
 mod stats;

@@ -3,6 +3,8 @@
 mod listener;
 
 use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,8 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::broker::Core;
+use crate::config::Config;
 use crate::connection::{self, Place};
 use crate::identity::{Peer, Transport};
+use crate::rate::Meter;
 use crate::transport::{self, Layers, Stream};
 use listener::Accepted;
 pub(crate) use listener::Front;
@@ -23,6 +27,8 @@ pub use listener::Listener;
 
 /// Connections above the maximum that may be there at a time to be told so; further ones are closed unheard.
 const REFUSALS_AT_A_TIME: usize = 256;
+/// The same for one address.
+const REFUSALS_OF_AN_ADDRESS: usize = 16;
 /// Pause after an error that is likely to come again at once: no file descriptors, no memory.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time for which the log does not repeat it.
@@ -32,6 +38,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()> {
     let mut stopping = core.stopping.subscribe();
     let mut complained: Option<Instant> = None;
+    let mut meter = Meter::default();
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
@@ -39,7 +46,19 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
         };
         match accepted {
             Ok(accepted) => {
-                admit(&core, &listener, accepted);
+                let front = listener.front();
+                let Some(policy) = core.policies.of(front.name.as_deref()) else {
+                    continue;
+                };
+                admit(&core, &listener, front, &policy.config, accepted);
+                let wait = pace(&core, &policy.config, &mut meter);
+                if !wait.is_zero() {
+                    tracing::debug!(?wait, "connections come faster than they may");
+                    tokio::select! {
+                        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
@@ -53,19 +72,31 @@ pub(crate) async fn accept(core: Arc<Core>, listener: Listener) -> io::Result<()
     }
 }
 
-fn admit(core: &Arc<Core>, listener: &Listener, accepted: Accepted) {
-    let config = core.config();
-    let most = config.max_connections.saturating_add(REFUSALS_AT_A_TIME);
+/// How long the next connection is to wait: in the kernel's queue, like others behind it.
+fn pace(core: &Core, config: &Config, meter: &mut Meter) -> Duration {
+    let rate = config.connection_rate;
+    rate.map_or(Duration::ZERO, |rate| meter.count(1, rate, core.clock.now()))
+}
+
+fn admit(core: &Arc<Core>, listener: &Listener, front: Front, config: &Config, accepted: Accepted) {
+    let most = core.config().max_connections.saturating_add(REFUSALS_AT_A_TIME);
     // What lingers is not refused, but it has its file.
     if core.connections.load(Ordering::Acquire) + core.lingering.load(Ordering::Acquire) >= most {
         tracing::debug!("too many connections");
         return;
     }
-    let place = Place::enter(core);
-    let Front { name, layers } = listener.front();
+    let Front { name, layers } = front;
+    let mut place = Place::enter(core);
+    if name.is_some() {
+        place.enter_listener(&listener.connections);
+    }
     match accepted {
         Accepted::Tcp(socket, address) => {
             transport::prepare(&socket, config.tcp_keepalive);
+            let is_proxy = !layers.is_empty() && layers.trusted.contains(address.ip());
+            if !is_proxy && !has_room(&mut place, address.ip(), config) {
+                return;
+            }
             let peer = Peer {
                 listener: name,
                 ..address.into()
@@ -83,6 +114,17 @@ fn admit(core: &Arc<Core>, listener: &Listener, accepted: Accepted) {
     }
 }
 
+/// Counts the connection to its address. Some above the maximum are told so; further ones are closed unheard.
+fn has_room(place: &mut Place, address: IpAddr, config: &Config) -> bool {
+    let number = place.enter_address(address, config);
+    let most = config.max_connections_per_address.map_or(u32::MAX, NonZeroU32::get) as usize;
+    let has_room = number <= most.saturating_add(REFUSALS_OF_AN_ADDRESS);
+    if !has_room {
+        tracing::debug!(%address, "too many connections from this address");
+    }
+    has_room
+}
+
 fn admit_tcp(socket: TcpStream, peer: Peer, layers: Arc<Layers>, place: Place) {
     if layers.is_empty() {
         let (socket, direct) = transport::split(socket);
@@ -94,11 +136,11 @@ fn admit_tcp(socket: TcpStream, peer: Peer, layers: Arc<Layers>, place: Place) {
 
 /// Goes through what lies between the socket and MQTT. Then a task of its own serves the connection, so that this one's
 /// memory is given back.
-async fn pass_layers<S>(socket: S, mut peer: Peer, layers: Arc<Layers>, place: Place)
+async fn pass_layers<S>(socket: S, mut peer: Peer, layers: Arc<Layers>, mut place: Place)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let core = Arc::clone(&place.core);
+    let core = Arc::clone(place.core());
     let mut stopping = core.stopping.subscribe();
     let from = peer.clone();
     let Some(policy) = core.policies.of(peer.listener.as_deref()) else {
@@ -110,6 +152,11 @@ where
         // There is nobody yet who could be told.
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };
+    // What a proxy has said. Its own connections, such as those that look whether the broker lives, are not counted.
+    let said = peer.address.filter(|_| peer.address != from.address);
+    if said.is_some_and(|address| !has_room(&mut place, address.ip(), &policy.config)) {
+        return;
+    }
     match opened {
         Ok(Ok(Stream::Plain(io))) => spawn(io, peer, place),
         Ok(Ok(Stream::Tls(io))) => spawn(*io, peer, place),

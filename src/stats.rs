@@ -22,11 +22,13 @@ pub enum Discard {
     SessionEnded = 6,
     /// It was not retained, since the retained messages have reached their limit.
     RetainedFull = 7,
+    /// QoS 0, and the broker's memory is short.
+    MemoryShort = 8,
 }
 
 impl Discard {
     /// Every cause.
-    pub const ALL: [Discard; 8] = [
+    pub const ALL: [Discard; 9] = [
         Discard::QueueFull,
         Discard::SlowSubscriber,
         Discard::TooLarge,
@@ -35,6 +37,7 @@ impl Discard {
         Discard::NotAuthorized,
         Discard::SessionEnded,
         Discard::RetainedFull,
+        Discard::MemoryShort,
     ];
 
     /// A short name for topics and metrics.
@@ -49,6 +52,7 @@ impl Discard {
             Discard::NotAuthorized => "not-authorized",
             Discard::SessionEnded => "session-ended",
             Discard::RetainedFull => "retained-full",
+            Discard::MemoryShort => "memory-short",
         }
     }
 
@@ -64,6 +68,7 @@ impl Discard {
             Discard::NotAuthorized => "not authorized",
             Discard::SessionEnded => "session ended",
             Discard::RetainedFull => "too many retained messages",
+            Discard::MemoryShort => "memory is short",
         }
     }
 }

@@ -14,6 +14,7 @@ const ORDER: &[&[&str]] = &[
     &[
         "wire",
         "time",
+        "rate",
         "reason",
         "stats",
         "topic",

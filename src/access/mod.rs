@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::identity::ClientInfo;
+use crate::identity::{ClientInfo, party};
 use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 use acl::Acl;
@@ -274,7 +274,7 @@ impl Access {
         let Some(passwords) = &rules.passwords else {
             return Ok(());
         };
-        let address = client.peer.address.map(|address| address.ip());
+        let address = client.peer.address.map(|address| party(address.ip()));
         let password = password.unwrap_or_default();
         let verified = self
             .0

@@ -7,6 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::addresses::Addresses;
+use super::memory::Memory;
 use super::policy::{self, Policies, Policy};
 use super::registry::Registry;
 use super::timers::{Due, TimerKey, Timers};
@@ -33,8 +35,13 @@ pub(crate) struct Core {
     pub(crate) interests: Interests,
     /// Open connections, refused ones that are being told so included.
     pub(crate) connections: AtomicUsize,
+    /// Those of each address.
+    pub(crate) addresses: Addresses,
     /// Those that are served no more, and whose sockets are still there.
     pub(crate) lingering: AtomicUsize,
+    pub(crate) memory: Memory,
+    /// Told when the settings have changed.
+    pub(super) reconfigured: Notify,
     /// Told when a connection has closed.
     pub(crate) connection_closed: Notify,
     /// Becomes true when the broker shuts down.
@@ -129,7 +136,10 @@ impl Core {
             interests: hooks.as_ref().map_or(Interests::NONE, |hooks| hooks.interests()),
             hooks,
             connections: AtomicUsize::new(0),
+            addresses: Addresses::default(),
             lingering: AtomicUsize::new(0),
+            memory: Memory::default(),
+            reconfigured: Notify::new(),
             connection_closed: Notify::new(),
             stopping: watch::Sender::new(false),
             outbox_limits: Arc::new(outbox_limits),
@@ -288,7 +298,15 @@ impl Core {
         if publication.payload.is_empty() {
             return self.router.retained.clear(publication.topic);
         }
-        match self.router.retained.set(Arc::clone(outgoing.message())) {
+        let retained = match self.memory.is_full() {
+            // The one of before would be out of date.
+            true => {
+                self.router.retained.clear(publication.topic);
+                Err(Full)
+            }
+            false => self.router.retained.set(Arc::clone(outgoing.message())),
+        };
+        match retained {
             Ok(true) => self.arm_retained_sweep(),
             Ok(false) => {}
             Err(Full) => {
@@ -344,6 +362,7 @@ impl Core {
         self.router
             .retained
             .limit(config.max_retained_messages, config.max_retained_bytes);
+        self.reconfigured.notify_one();
     }
 }
 

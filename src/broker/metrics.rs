@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use super::Core;
+use super::{Core, memory};
 use crate::stats::Discard;
 
 /// All metrics. Costs some microseconds, and a walk over the sessions for what waits in them.
@@ -79,6 +79,11 @@ impl Text {
                 "open_connections",
                 "Connections, those without a CONNECT included",
                 core.connections.load(Ordering::Relaxed),
+            ),
+            (
+                "resident_memory_bytes",
+                "Memory of the process",
+                memory::resident_bytes().unwrap_or_default(),
             ),
             ("subscriptions", "Subscriptions", router.subscriptions()),
             (

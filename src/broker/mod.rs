@@ -1,7 +1,9 @@
 //! The broker's core: sessions and who owns them, routing, wills, timers, `$SYS`.
 
+mod addresses;
 mod aedes;
 mod core;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod ownership;
 pub(crate) mod policy;

@@ -113,6 +113,18 @@ impl Registry {
         outboxes
     }
 
+    /// Whether there is a session for the client, in a connection or without one.
+    pub(crate) fn has(&self, client_id: &str) -> bool {
+        self.shard(client_id).contains_key(client_id)
+    }
+
+    /// Discards the QoS 0 messages that wait for slow clients.
+    pub(crate) fn shed_qos0(&self) {
+        for outbox in self.online_outboxes() {
+            outbox.shed_qos0();
+        }
+    }
+
     /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits.
     pub(crate) fn queued_messages(&self) -> (usize, usize) {
         let (mut messages, mut bytes) = (0, 0);

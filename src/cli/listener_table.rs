@@ -13,7 +13,7 @@ use super::listening::spec::{Kind, Spec};
 use super::options::Options;
 
 /// Settings of the whole broker that a listener may have otherwise, by their long names.
-pub(super) const SETTINGS: [&str; 37] = [
+pub(super) const SETTINGS: [&str; 42] = [
     "host",
     "tls-cert",
     "tls-key",
@@ -51,6 +51,11 @@ pub(super) const SETTINGS: [&str; 37] = [
     "max-inflight",
     "receive-maximum",
     "retain",
+    "max-connections-per-address",
+    "connection-rate",
+    "message-rate",
+    "byte-rate",
+    "max-throttled",
 ];
 
 /// Settings that a listener alone has, with what they may be.

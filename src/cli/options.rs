@@ -13,6 +13,7 @@ use super::config_file::ConfigFile;
 use super::listener_table::ListenerOptions;
 use super::listening::Listening;
 use super::listening::spec::Spec;
+use super::rates::RateOptions;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
 use crate::cmd::passwd::Passwd;
@@ -56,6 +57,9 @@ pub(super) struct Options {
 
     #[command(flatten)]
     pub(super) access: AccessOptions,
+
+    #[command(flatten)]
+    pub(super) rates: RateOptions,
 
     /// Largest packet that a client may send; K, M and G are understood
     #[arg(long, env = "BROKER_MAX_PACKET_SIZE", value_name = "BYTES", default_value = "1M", value_parser = packet_size, help_heading = "Packets and topics")]
@@ -326,7 +330,7 @@ impl Options {
     }
 
     pub(super) fn config(&self) -> Config {
-        Config {
+        let mut config = Config {
             max_packet_size: self.max_packet_size,
             max_topic_levels: self.max_topic_levels,
             max_topic_length: self.max_topic_length,
@@ -357,7 +361,9 @@ impl Options {
             aedes_sys_topics: self.aedes_sys_topics,
             drain_timeout: self.drain_timeout,
             ..Config::default()
-        }
+        };
+        self.rates.set(&mut config);
+        config
     }
 }
 

@@ -110,6 +110,7 @@ impl Plan {
         }
         let mut config = options.config();
         config.max_connections = connections_that_fit(options.max_connections);
+        config.max_memory = options.rates.max_memory();
         Ok(Plan {
             config,
             access,

@@ -18,6 +18,14 @@ pub struct Frame<'a> {
     pub size: usize,
 }
 
+impl Frame<'_> {
+    /// Whether it is a PUBLISH packet.
+    #[must_use]
+    pub fn is_publish(&self) -> bool {
+        self.first_byte >> 4 == 3
+    }
+}
+
 /// The packet at the start of `buf`, or `None` if it is not complete.
 ///
 /// A packet that cannot become valid is refused at the first byte that shows it, so that nobody buffers its rest.

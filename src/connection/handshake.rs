@@ -1,13 +1,13 @@
 //! From the first byte to CONNACK.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::link::Link;
+use super::place::Held;
 use super::{Newcomer, buffers};
 use crate::broker::Core;
 use crate::codec::{decode, frame};
@@ -23,10 +23,15 @@ use crate::reason::ReasonCode;
 pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     newcomer: Newcomer,
-    core: &Arc<Core>,
-    connections: usize,
+    place: &Held,
 ) -> Option<Box<Client>> {
-    let Newcomer { peer, direct, since } = newcomer;
+    let Newcomer {
+        peer,
+        direct,
+        number,
+        since,
+    } = newcomer;
+    let core = &place.core;
     let config = core.policies.of(peer.listener.as_deref())?.config;
     let limit = config.connect_timeout;
     let left = limit.saturating_sub(since.elapsed());
@@ -46,7 +51,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
     };
-    let outcome = timeout(limit, accept(core, &config, &input[..end], peer.clone(), connections)).await;
+    let outcome = timeout(limit, accept(place, number, &config, &input[..end], peer.clone())).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
             if let Some(socket) = direct {
@@ -127,13 +132,8 @@ fn other_protocol(input: &[u8]) -> Option<Refusal> {
     Some(Refusal::silent(ReasonCode::ProtocolError, detail))
 }
 
-async fn accept(
-    core: &Arc<Core>,
-    config: &Config,
-    input: &[u8],
-    peer: Peer,
-    connections: usize,
-) -> Result<Client, Refusal> {
+async fn accept(place: &Held, number: usize, config: &Config, input: &[u8], peer: Peer) -> Result<Client, Refusal> {
+    let core = &place.core;
     let malformed = Refusal::silent(ReasonCode::MalformedPacket, "no CONNECT");
     let Ok(Some(frame)) = frame::parse(input, config.max_packet_size) else {
         return Err(malformed);
@@ -143,8 +143,8 @@ async fn accept(
     if *core.stopping.borrow() {
         return refuse(ReasonCode::ServerShuttingDown, "the broker is shutting down");
     }
-    if connections > core.config().max_connections {
-        return refuse(ReasonCode::QuotaExceeded, "too many connections");
+    if let Some(excess) = place.excess(number, config) {
+        return refuse(ReasonCode::QuotaExceeded, excess);
     }
     let mut client = connect::accept(core, &connect, peer).await?;
     client.stats.packets_received += 1;

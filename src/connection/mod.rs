@@ -3,7 +3,9 @@
 mod buffers;
 mod handshake;
 mod link;
+mod place;
 mod task;
+mod throttle;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +17,7 @@ use crate::broker::Core;
 use crate::identity::Peer;
 use crate::session::DirectWrite;
 use link::Link;
+pub(crate) use place::Place;
 
 /// Serves one connection from its first byte to its last. If its socket is a plain one, `direct` lets publishers write
 /// to it.
@@ -31,13 +34,19 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let mut link = Link::new(io);
+    let Place {
+        held: place,
+        number,
+        since,
+    } = place;
     let newcomer = Box::new(Newcomer {
         peer,
         direct,
-        since: place.since,
+        number,
+        since,
     });
     async move {
-        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &place.core, place.number)).await {
+        if let Some(client) = Box::pin(handshake::shake_hands(&mut link, *newcomer, &place)).await {
             task::run(&mut link, client).await;
         }
         let lingering = Lingering::begin(&place.core);
@@ -52,35 +61,8 @@ struct Newcomer {
     peer: Peer,
     /// For publishers that write in the client's place.
     direct: Option<Arc<dyn DirectWrite>>,
-    since: Instant,
-}
-
-/// A connection among those that count against the maximum.
-pub(crate) struct Place {
-    pub(crate) core: Arc<Core>,
-    /// Connections at the time, this one included.
     number: usize,
-    /// When it began.
     since: Instant,
-}
-
-impl Place {
-    pub(crate) fn enter(core: &Arc<Core>) -> Place {
-        core.stats.sockets.fetch_add(1, Ordering::Relaxed);
-        let number = core.connections.fetch_add(1, Ordering::AcqRel) + 1;
-        Place {
-            core: Arc::clone(core),
-            number,
-            since: Instant::now(),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.core.connections.fetch_sub(1, Ordering::AcqRel);
-        self.core.connection_closed.notify_one();
-    }
 }
 
 /// A connection that is served no more, and whose socket takes a file all the same.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffers::{self, Batch};
 use super::link::Link;
+use super::throttle::Throttle;
 use crate::broker::{Due, TimerKey};
 use crate::codec::{decode, encode, frame};
 use crate::events::Event;
@@ -28,12 +29,15 @@ struct Task<'a, S> {
     /// Since when the socket takes nothing.
     stalled: Option<Millis>,
     alarm: Option<TimerKey>,
+    throttle: Option<Box<Throttle>>,
 }
 
 /// Why the task has woken up.
 enum Wake {
     /// So many bytes are in the input of the batch.
     Input(Box<Batch>, usize),
+    /// A client that was held back may go on: with what was kept of its input.
+    Kept,
     /// There is something in the outbox, or the socket takes output again.
     Work,
 }
@@ -43,6 +47,8 @@ enum Handled<'a> {
     All,
     /// So far that others should run first.
     Enough,
+    /// So far that the client has to wait.
+    Throttled,
     /// Up to one that waits for a hook.
     Waits(Waiting<'a>),
 }
@@ -79,6 +85,7 @@ impl<S> Drop for Task<'_, S> {
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Box<Client>) {
     let heard = client.core.clock.now();
     let mut task = Task {
+        throttle: Throttle::new(&client.config),
         link,
         client,
         ending: ReasonCode::UnspecifiedError,
@@ -105,6 +112,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             (batch, end) = match poll_fn(|cx| self.poll_wake(cx)).await {
                 Ok(Wake::Input(batch, end)) => (batch, end),
                 Ok(Wake::Work) => (buffers::lend(), 0),
+                Ok(Wake::Kept) => {
+                    let mut batch = buffers::lend();
+                    let end = self.link.take_kept(&mut batch.input);
+                    (batch, end)
+                }
                 Err(closing) => return closing,
             };
             start = 0;
@@ -145,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         loop {
             match self.handle_some(batch, &mut here, end)? {
                 Handled::All => break,
+                Handled::Throttled => break,
                 Handled::Enough => tokio::task::yield_now().await,
                 Handled::Waits(waiting) => waiting.await?,
             }
@@ -153,6 +166,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.heard = self.client.core.clock.now();
         }
         self.link.keep(&mut batch.input, here, end);
+        if self.throttled_until().is_some() {
+            self.arm();
+        }
         Ok(())
     }
 
@@ -172,6 +188,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             return Ok(Handled::Enough);
         }
         while let Some(frame) = frame::parse(&input[*here..end], max_packet_size)? {
+            if let Some(throttle) = &mut self.throttle {
+                if throttle.until().is_some() {
+                    return Ok(Handled::Throttled);
+                }
+                throttle.count(frame.is_publish(), frame.size, self.client.core.clock.now())?;
+            }
             let packet = decode::packet(version, &frame)?;
             self.client.stats.packets_received += 1;
             self.client.stats.bytes_received += frame.size as u64;
@@ -201,7 +223,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 Poll::Pending => {}
             }
         }
-        if self.client.output.len() < OUTPUT_LIMIT {
+        if self.has_waited() {
+            return Poll::Ready(Ok(Wake::Kept));
+        }
+        if self.client.output.len() < OUTPUT_LIMIT && self.throttled_until().is_none() {
             let mut batch = buffers::lend();
             match self.link.poll_read(cx, &mut batch.input) {
                 Poll::Ready(Ok(0)) => {
@@ -322,10 +347,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         Ok(())
     }
 
+    /// Until when the client is held back, if it is.
+    fn throttled_until(&self) -> Option<Millis> {
+        self.throttle.as_ref().and_then(|throttle| throttle.until())
+    }
+
+    /// Whether the client was held back until now.
+    fn has_waited(&mut self) -> bool {
+        let Some(throttle) = &mut self.throttle else {
+            return false;
+        };
+        let now = self.client.core.clock.now();
+        let is_over = throttle.has_waited(now);
+        if is_over {
+            self.heard = now;
+        }
+        is_over
+    }
+
     /// When the client will have been silent for too long. Never while the broker does not read from it.
     fn silence_deadline(&self) -> Option<Millis> {
         let allowed = self.client.agreed.silence_allowed?;
-        (self.client.output.len() < OUTPUT_LIMIT).then(|| self.heard.plus(allowed))
+        let is_read = self.client.output.len() < OUTPUT_LIMIT && self.throttled_until().is_none();
+        is_read.then(|| self.heard.plus(allowed))
     }
 
     fn write_deadline(&self) -> Option<Millis> {
@@ -334,7 +378,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
 
     /// Sees to it that the task wakes at the next deadline, at the latest.
     fn arm(&mut self) {
-        let next = [self.silence_deadline(), self.write_deadline()]
+        let next = [self.silence_deadline(), self.write_deadline(), self.throttled_until()]
             .into_iter()
             .flatten()
             .min();

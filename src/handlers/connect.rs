@@ -104,6 +104,9 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         version: connect.version,
         peer,
     });
+    if core.memory.is_short() && !core.registry.has(&info.client_id) {
+        return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
+    }
     let known = policy.access.authenticate(&info, connect.password).await;
     known.map_err(|reason| refuse(reason, explain(reason)))?;
     ask_hooks(core, connect, &info)

@@ -43,7 +43,21 @@ fn is_settled(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result
         acknowledge(client, publish, ReasonCode::NotAuthorized, text);
         return Ok(true);
     }
+    if publish.qos > QoS::AtMostOnce && client.core.memory.is_full() {
+        return refuse_for_memory(client, publish);
+    }
     Ok(false)
+}
+
+/// What is acknowledged must be kept. So this is not: an MQTT 5.0 client is told, another one finds its connection closed,
+/// and sends the message again.
+fn refuse_for_memory(client: &mut Client, publish: &Publish<'_>) -> Result<bool, Closing> {
+    let text = "the broker's memory is full";
+    if !client.version().is_v5() {
+        return Err(Closing::told(ReasonCode::QuotaExceeded, text));
+    }
+    acknowledge(client, publish, ReasonCode::QuotaExceeded, Some(text));
+    Ok(true)
 }
 
 fn publication<'a>(client: &Client, topic: &'a str, properties: &'a [u8], publish: &Publish<'a>) -> Publication<'a> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::RwLock;
 
@@ -28,6 +29,8 @@ use crate::transport::{CertificateName, Layers, Tls, TrustedProxies, WebSocket};
 pub struct Listener {
     pub(super) socket: Socket,
     front: FrontHandle,
+    /// Those that are open, counted if the listener has a name.
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 /// What a listener is besides its socket.
@@ -68,6 +71,8 @@ impl Socket {
         match self {
             Socket::Tcp(listener) => {
                 let (socket, address) = listener.accept().await?;
+                // A client that comes by IPv4 has an address of IPv4, whatever the socket says.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 Ok(Accepted::Tcp(socket, address))
             }
             Socket::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
@@ -80,6 +85,7 @@ impl From<TcpListener> for Listener {
         Listener {
             socket: Socket::Tcp(listener),
             front: FrontHandle::default(),
+            connections: Arc::default(),
         }
     }
 }
@@ -89,6 +95,7 @@ impl From<UnixListener> for Listener {
         Listener {
             socket: Socket::Unix(listener),
             front: FrontHandle::default(),
+            connections: Arc::default(),
         }
     }
 }

@@ -51,8 +51,13 @@ pub(crate) struct OutboxLimits {
     /// Bytes, QoS 0 included.
     bytes: AtomicUsize,
     drops_oldest: AtomicBool,
+    /// Memory is short: QoS 0 does not wait, but for what a client takes next.
+    is_short: AtomicBool,
     stats: Arc<Stats>,
 }
+
+/// Bytes of QoS 0 that wait for a client although memory is short.
+const SPARED: usize = 64 * 1024;
 
 impl OutboxLimits {
     /// Nothing fits before the limits are set.
@@ -61,6 +66,7 @@ impl OutboxLimits {
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             drops_oldest: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             stats,
         }
     }
@@ -79,6 +85,20 @@ impl OutboxLimits {
 
     fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Holds QoS 0 short, or not any more.
+    pub(crate) fn hold_short(&self, is_short: bool) {
+        self.is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Why so much QoS 0 more can't wait beside what does.
+    fn refuse_qos0(&self, qos0_bytes: usize, queue_bytes: usize, more: usize) -> Option<Discard> {
+        if qos0_bytes + queue_bytes + more > self.bytes() {
+            return Some(Discard::SlowSubscriber);
+        }
+        let is_short = self.is_short.load(Ordering::Relaxed) && qos0_bytes + more > SPARED;
+        is_short.then_some(Discard::MemoryShort)
     }
 
     fn drops_oldest(&self) -> bool {
@@ -198,7 +218,7 @@ struct Inner {
     displaced_qos0: u32,
     displaced: u32,
     /// Causes of discards that were already logged for this client.
-    logged: u8,
+    logged: u16,
 }
 
 impl Outbox {
@@ -422,6 +442,23 @@ impl Outbox {
         self.inner.lock().queue_len
     }
 
+    /// Discards QoS 0 that waits, but for what the client takes next: memory is short.
+    pub(crate) fn shed_qos0(&self) {
+        let mut inner = self.inner.lock();
+        let mut count = 0;
+        while inner.qos0_bytes > SPARED {
+            let Some(dropped) = inner.drop_qos0() else { break };
+            count += u64::from(dropped);
+        }
+        if count == 0 {
+            return;
+        }
+        let cause = self.discarded(&mut inner, Discard::MemoryShort, count);
+        inner.relieve(&self.limits);
+        drop(inner);
+        self.log(cause);
+    }
+
     fn count_displaced(&self, inner: &mut Inner) -> [Option<Discard>; 2] {
         let (qos0, others) = (
             u64::from(std::mem::take(&mut inner.displaced_qos0)),
@@ -487,8 +524,8 @@ impl Inner {
         if size == 0 || size > wire.maximum_packet_size {
             return Err(Some(Discard::TooLarge));
         }
-        if self.qos0_bytes + self.queue_bytes + size + FRAMES_OVERHEAD > limits.bytes() {
-            return Err(Some(Discard::SlowSubscriber));
+        if let Some(cause) = limits.refuse_qos0(self.qos0_bytes, self.queue_bytes, size + FRAMES_OVERHEAD) {
+            return Err(Some(cause));
         }
         if !self.has_room_for_frame(size) {
             self.qos0_bytes += FRAMES_OVERHEAD;
@@ -539,8 +576,8 @@ impl Inner {
 
     fn push_qos0_message(&mut self, limits: &OutboxLimits, delivery: Delivery) -> Result<(), Option<Discard>> {
         let charge = delivery.charge as usize;
-        if self.qos0_bytes + self.queue_bytes + charge > limits.bytes() {
-            return Err(Some(Discard::SlowSubscriber));
+        if let Some(cause) = limits.refuse_qos0(self.qos0_bytes, self.queue_bytes, charge) {
+            return Err(Some(cause));
         }
         self.qos0_bytes += charge;
         self.qos0.push_back(Qos0::Message(delivery));
@@ -610,14 +647,19 @@ impl Inner {
             return;
         }
         while !self.fits(limits, charge) {
-            let Some(item) = self.qos0.pop_front() else { return };
-            self.qos0_bytes -= item.charge();
-            let count = match item {
-                Qos0::Frames { count, .. } => count,
-                Qos0::Message(_) => 1,
-            };
+            let Some(count) = self.drop_qos0() else { return };
             self.displaced_qos0 += count;
         }
+    }
+
+    /// Drops what is first in the queue of QoS 0; how many messages that were.
+    fn drop_qos0(&mut self) -> Option<u32> {
+        let item = self.qos0.pop_front()?;
+        self.qos0_bytes -= item.charge();
+        Some(match item {
+            Qos0::Frames { count, .. } => count,
+            Qos0::Message(_) => 1,
+        })
     }
 
     /// Unsent messages make room, if that is enough: what is in flight can't.

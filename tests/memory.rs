@@ -1,0 +1,93 @@
+//! A broker with a bound of memory does not die of what its clients leave with it.
+
+mod common;
+use common::*;
+
+const SERVER_BUSY: u8 = 0x89;
+const QUOTA_EXCEEDED: u8 = 0x97;
+/// Of the process. The program itself takes some of it.
+const BOUND: usize = 96 * 1024 * 1024;
+
+fn broker() -> Broker {
+    Broker::start(&[
+        "--max-memory",
+        "96M",
+        "--max-queued-bytes",
+        "1G",
+        "--write-timeout",
+        "300",
+    ])
+}
+
+/// QoS 0 that waits for slow clients goes first: the broker lives within its bound, and clients that read are served.
+#[test]
+fn messages_of_qos_0_are_shed() {
+    let broker = broker();
+    let mut slow: Vec<_> = (0..4).map(|number| broker.v5(&format!("slow{number}"))).collect();
+    for client in &mut slow {
+        client.subscribe("a", 0);
+    }
+    let mut reader = broker.v5("reader");
+    reader.subscribe("b", 1);
+    let mut publisher = broker.v5("publisher");
+    let payload = vec![b'x'; 64 * 1024];
+    // Four times more than there is room for.
+    for _ in 0..BOUND / payload.len() {
+        publisher.send(Publish::new("a", &payload));
+    }
+    publisher.publish("b", "served", 1);
+    reader.expect_message("b", "served");
+    broker.expect_log("memory is short");
+    if let Some(kib) = broker.rss_kib() {
+        assert!((kib as usize) < BOUND / 1024 / 10 * 13, "{kib} KiB");
+    }
+    eventually("there is enough again", || {
+        broker.log().contains("there is enough memory again")
+    });
+    broker.v5("new").ping();
+}
+
+/// What is acknowledged is kept, so what can't be kept is not acknowledged: MQTT 5.0 clients are told 0x97, others are
+/// closed. Who has no session is refused; who has one may take what waits, and then there is room for all.
+#[test]
+fn messages_of_qos_1_and_2_are_refused() {
+    let broker = broker();
+    let mut away = broker.connect(Connect::v5("away").prop(Prop::SessionExpiry(1000)));
+    away.subscribe("a", 1);
+    away.disconnect();
+    let mut publisher = broker.v5("publisher");
+    let mut old = broker.connect(Connect::v311("old"));
+    let payload = vec![b'x'; 256 * 1024];
+    let (mut kept, mut number) = (0, 1);
+    loop {
+        publisher.send(Publish::new("a", &payload).qos(1 + (number % 2) as u8, number));
+        let reason = match number % 2 {
+            0 => publisher.recv_puback().reason,
+            _ => publisher.recv_pubrec().reason,
+        };
+        if reason == QUOTA_EXCEEDED {
+            break;
+        }
+        assert_eq!(reason, 0);
+        if number % 2 == 1 {
+            publisher.send(Packet::Pubrel(Ack::new(number)));
+            publisher.recv_pubcomp();
+        }
+        kept += 1;
+        number += 1;
+        assert!(kept < 2 * BOUND / payload.len(), "all is accepted");
+    }
+    old.send(Publish::new("a", "x").qos(1, 1));
+    old.expect_closed();
+    broker.expect_refused(Connect::v5("new"), SERVER_BUSY);
+    broker.expect_refused(Connect::v311("new"), 3);
+    let mut back = broker.connect(Connect::v5("away").clean(false).prop(Prop::SessionExpiry(1000)));
+    for _ in 0..kept {
+        assert_eq!(back.message().payload.len(), payload.len());
+    }
+    eventually("there is enough again", || {
+        broker.log().contains("there is enough memory again")
+    });
+    broker.v5("new").publish("a", "x", 1);
+    back.expect_message("a", "x");
+}
