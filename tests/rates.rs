@@ -9,8 +9,7 @@ use std::time::Instant;
 const MESSAGE_RATE_TOO_HIGH: u8 = 0x96;
 const QUOTA_EXCEEDED: u8 = 0x97;
 
-/// A client that publishes more than it may is held back, and nobody else is. Nothing is lost. It is not taken for dead
-/// meanwhile, although its PINGREQ are not read [MQTT-3.1.2-22].
+/// A client that publishes more than it may is held back, and nobody else is. Nothing is lost.
 #[test]
 fn who_publishes_too_fast_is_held_back() {
     let broker = Broker::start(&["--message-rate", "100"]);
@@ -44,6 +43,17 @@ fn who_sends_too_much_is_held_back() {
         }
         assert_elapsed(start, 0.9, 20.0);
     }
+}
+
+/// Who is held back is not taken for dead, although its PINGREQ are not read [MQTT-3.1.2-22].
+#[test]
+fn who_is_held_back_lives() {
+    let broker = Broker::start(&["--byte-rate", "1K"]);
+    let mut client = broker.connect(Connect::v5("c").keep_alive(1));
+    let start = Instant::now();
+    client.publish("a", vec![b'x'; 4 * 1024], 1);
+    client.ping();
+    assert_elapsed(start, 2.9, 30.0);
 }
 
 /// Who does not stop is closed after the time that was set: an MQTT 5.0 client is told which of the rates it was.

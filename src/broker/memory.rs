@@ -64,20 +64,24 @@ pub(crate) async fn watch(core: Arc<Core>) {
             core.reconfigured.notified().await;
             continue;
         };
-        let used = match resident < bound / 2 {
+        let mut used = match resident < bound / 2 {
             // Far away: what waits needs not be counted.
             true => resident,
             false => gauge.used(resident, waiting_bytes(&core)),
         };
+        let is_short = pressure(used, bound) >= Pressure::Short;
+        core.outbox_limits.hold_short(is_short);
+        if is_short {
+            core.registry.shed_qos0();
+            used = gauge.used(resident, waiting_bytes(&core));
+        }
+        // Nothing else is refused for what QoS 0 has taken: that is gone now.
         let now = pressure(used, bound);
         core.memory.set(now);
-        core.outbox_limits.hold_short(now >= Pressure::Short);
-        if now != before {
-            tell(now, used, bound);
-            before = now;
-        }
-        if now >= Pressure::Short {
-            core.registry.shed_qos0();
+        let told = now.max(if is_short { Pressure::Short } else { Pressure::None });
+        if told != before {
+            tell(told, used, bound);
+            before = told;
         }
         tokio::time::sleep(INTERVAL).await;
     }
