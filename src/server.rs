@@ -92,7 +92,7 @@ fn admit(core: &Arc<Core>, listener: &Listener, front: Front, config: &Config, a
     }
     match accepted {
         Accepted::Tcp(socket, address) => {
-            transport::prepare(&socket, config.tcp_keepalive);
+            transport::prepare(&socket, config.tcp_keepalive, !layers.is_empty());
             let is_proxy = !layers.is_empty() && layers.trusted.contains(address.ip());
             if !is_proxy && !has_room(&mut place, address.ip(), config) {
                 return;

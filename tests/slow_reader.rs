@@ -73,6 +73,34 @@ fn write_timeout() {
     }
 }
 
+/// A client that reads slowly, but does, keeps its connection, however much waits for it: its will is not published.
+#[test]
+fn a_steady_reader_is_not_cut() {
+    let broker = Broker::start(&["--write-timeout", "3", "--max-queued-bytes", "32M"]);
+    let mut watcher = broker.v5("watcher");
+    watcher.subscribe("will", 0);
+    let will = Will::new("will", "cut");
+    let mut slow = broker.connect(Connect::v5("slow").keep_alive(0).will(will));
+    slow.subscribe("t", 0);
+    let mut publisher = broker.v5("publisher");
+    for sent in 0..400 {
+        publisher.publish("t", numbered(sent, CHUNK), 0);
+    }
+    publisher.ping();
+    let start = Instant::now();
+    let mut buffer = [0; 12 * 1024];
+    while start.elapsed() < Duration::from_secs(12) {
+        let count = slow
+            .stream()
+            .read(&mut buffer, DEADLINE)
+            .expect("the connection goes on");
+        assert!(count > 0, "cut after {:?}", start.elapsed());
+        // The pace of the reader, which is what the test is about: some 120 KB a second.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    watcher.assert_nothing_from(&mut publisher);
+}
+
 /// A slow client loses its own QoS 0 messages only: when it reads again, what it gets is in order, and QoS 1 is
 /// complete.
 #[test]

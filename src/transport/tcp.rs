@@ -18,15 +18,25 @@ use crate::session::DirectWrite;
 #[derive(Debug)]
 pub(crate) struct Tcp(OwnedReadHalf);
 
+/// Bytes that the kernel may hold for a client and has not sent. Beyond, they wait in our queues, where they are counted; and a
+/// client that reads slowly shows that it does: else the kernel tells of room only when a third of its buffer is free, which
+/// may be megabytes, and the write time-out has passed. Less costs large messages more wake-ups.
+const UNSENT: u32 = 384 * 1024;
+/// The same where the layers above write in smaller pieces, which take more of the kernel's buffer than their size.
+const UNSENT_IN_PIECES: u32 = 128 * 1024;
+
 /// The side of publishers.
 #[derive(Debug)]
 struct Direct(OwnedWriteHalf);
 
-/// Sets what every connection has: nothing waits in the kernel to be sent with more. With `keepalive`, a peer that has
-/// vanished without a word is found out although nothing is sent; half of that time passes before the first probe.
-pub(crate) fn prepare(socket: &TcpStream, keepalive: Option<Duration>) {
+/// Sets what every connection has: nothing waits in the kernel to be sent with more, and not much waits there to be sent at
+/// all. With `keepalive`, a peer that has vanished without a word is found out although nothing is sent; half of that time
+/// passes before the first probe. `in_pieces` says whether there is TLS or WebSocket above.
+pub(crate) fn prepare(socket: &TcpStream, keepalive: Option<Duration>, in_pieces: bool) {
     // An error means that the connection has gone already.
     let _ = socket.set_nodelay(true);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(socket).set_tcp_notsent_lowat(if in_pieces { UNSENT_IN_PIECES } else { UNSENT });
     if let Some(time) = keepalive {
         let probes = TcpKeepalive::new()
             .with_time(time / 2)
