@@ -40,6 +40,7 @@
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
+mod api;
 mod broker;
 pub mod certificates;
 mod client;
@@ -50,6 +51,7 @@ mod transport;
 pub mod websocket;
 pub mod wire;
 
+pub use api::{Api, TOKEN};
 pub use broker::Broker;
 pub use client::Client;
 pub use packet::{
