@@ -2,6 +2,9 @@
 
 mod common;
 use common::*;
+#[path = "common/api.rs"]
+mod with_api;
+use with_api::*;
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -33,7 +36,7 @@ fn persistent(id: &str) -> Connect {
 fn it_is_off_unless_a_token_opens_it() {
     let broker = Broker::start(&["--http-port", "0"]);
     let address = broker.addr_of("http");
-    let get = format!("GET /api/v1/node HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \r\nConnection: close\r\n\r\n");
+    let get = "GET /api/v1/node HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \r\nConnection: close\r\n\r\n";
     let mut socket = std::net::TcpStream::connect(address).expect("connected");
     std::io::Write::write_all(&mut socket, get.as_bytes()).expect("sent");
     let mut answer = String::new();
@@ -86,7 +89,7 @@ fn who_has_not_the_token_is_refused() {
     api.curl_without_token("nothing", &[]).expect_error(401, "");
     api.broker.expect_log("wrong token for the HTTP API");
     assert_eq!(api.curl("node", &[]).status, 200);
-    let header = format!("Authorization: bearer {}", common::TOKEN);
+    let header = format!("Authorization: bearer {}", TOKEN);
     assert_eq!(api.curl_without_token("node", &["-H", &header]).status, 200);
     for open in ["metrics", "healthz", "readyz"] {
         let answer = api.raw(format!("GET /{open} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
@@ -101,7 +104,7 @@ fn guesses_are_limited() {
     let request = |token: &str| format!("GET /api/v1/log HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
     let last = format!(
         "GET /api/v1/log HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
-        common::TOKEN
+        TOKEN
     );
     let answers = api.raw(request("guess").repeat(40) + &last);
     let count = |status: &str| answers.matches(status).count();
@@ -229,7 +232,7 @@ fn bodies_are_json_within_bounds() {
         .expect_error(400, "no JSON");
     let head = format!(
         "POST /api/v1/publish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n",
-        common::TOKEN
+        TOKEN
     );
     // Too large by what it says, and by what comes.
     let claimed = api.raw(format!("{head}Content-Length: 1000000000000\r\n\r\n"));
@@ -578,7 +581,7 @@ fn retained_messages_are_listed_read_and_removed() {
         (&json!("a b/ü"), &json!(1), &json!(3))
     );
     assert!(entry["expires_at_ms"].is_u64());
-    let token = common::TOKEN;
+    let token = TOKEN;
     let raw = api.raw(format!(
         "GET /api/v1/retained/message?topic=many/000/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
          Connection: close\r\n\r\n"

@@ -2,6 +2,9 @@
 
 mod common;
 use common::*;
+#[path = "common/api.rs"]
+mod with_api;
+use with_api::*;
 
 use serde_json::{Value, json};
 use std::fs;

@@ -3,6 +3,9 @@
 
 mod common;
 use common::*;
+#[path = "common/api.rs"]
+mod with_api;
+use with_api::*;
 
 use serde_json::json;
 use std::fs;

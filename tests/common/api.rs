@@ -1,6 +1,10 @@
 //! A broker whose HTTP API is open, and its users: curl, raw sockets, `broker ctl`.
+//!
+//! No part of `common`: the tests that need it say so, and the others do without the implementations for JSON.
 
-use super::{Broker, DEADLINE};
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use crate::common::{Broker, DEADLINE};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};

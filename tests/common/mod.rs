@@ -40,7 +40,6 @@
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
-mod api;
 mod broker;
 pub mod certificates;
 mod client;
@@ -51,7 +50,6 @@ mod transport;
 pub mod websocket;
 pub mod wire;
 
-pub use api::{Api, TOKEN};
 pub use broker::Broker;
 pub use client::Client;
 pub use packet::{
