@@ -85,6 +85,30 @@ fn levels_change_while_the_broker_runs() {
     assert!(!log.contains("\"before\"") && !log.contains("\"after\""), "{log}");
 }
 
+/// A reload puts the level of the settings into force, also over one that the API has set.
+#[test]
+fn a_reload_sets_the_level() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("broker.toml");
+    let path = file.to_str().expect("UTF-8");
+    fs::write(&file, "log-level = \"info\"\n").expect("written");
+    let api = Api::start(&["--config", path]);
+    api.send("PUT", "log", r#"{"level": "error"}"#).json();
+    api.broker.signal("HUP");
+    api.broker.expect_log("reloaded");
+    assert_eq!(api.get("log"), json!({ "level": "info" }));
+    api.broker.v5("unseen").disconnect();
+    fs::write(&file, "log-level = \"mqtt_broker::connection=debug\"\n").expect("written");
+    api.broker.signal("HUP");
+    api.broker.expect_log("reloaded");
+    api.broker.v5("seen").disconnect();
+    api.broker.expect_log("disconnected client=\"seen\"");
+    fs::write(&file, "log-level = \"loud\"\n").expect("written");
+    api.broker.signal("HUP");
+    api.broker.expect_log("not reloaded: the old settings stay in force");
+    assert!(!api.broker.log().contains("unseen"));
+}
+
 #[test]
 fn lines_of_json_say_which_module_they_are_from() {
     let broker = Broker::start(&["--log-format", "json", "-v"]);
