@@ -400,7 +400,7 @@ fn what_waits_in_a_session_is_counted() {
     );
 }
 
-/// The client is told why [MQTT-4.13.1-1], its will is published, and its session stays.
+/// The client is told why, its will is published, and its session stays.
 #[test]
 fn a_client_is_disconnected() {
     let api = Api::start(&[]);
