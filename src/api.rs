@@ -302,5 +302,6 @@ fn set_off(core: &Arc<Core>, due: Due) {
     }
 }
 
+mod inspect;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::packet::Version;
+use crate::time::Millis;
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,6 +116,12 @@ pub struct ClientInfo {
     pub version: Version,
     /// Where it comes from.
     pub peer: Peer,
+    /// When its CONNECT was accepted.
+    pub connected_at: Millis,
+    /// Seconds of Keep Alive, as agreed; 0 is none.
+    pub keep_alive: u16,
+    /// Seconds for which its session outlives the connection, as agreed; `u32::MAX` is for ever.
+    pub session_expiry: u32,
 }
 
 /// Makes Client Identifiers for clients that leave theirs to the broker: unguessable, and never used twice.

@@ -38,6 +38,11 @@ pub use access::{Access, AccessError, AccessSettings, ClientIdRule, DeniedPublis
 pub use api::{Broker, Builder};
 /// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
 pub use async_trait::async_trait;
+pub use broker::TraceTargets;
+pub use broker::inspect::{
+    BadCursor, ClientPage, ClientQuery, ClientState, NodeState, RetainedPage, Subscriber, SubscriberPage,
+    SubscriptionPage, SubscriptionState,
+};
 pub use broker::program::{PublishError, ReceivedMessage, SubscribeError, Subscription};
 pub use config::Config;
 pub use events::{Event, Events, NextEvent};

@@ -58,8 +58,8 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--health-cmd",
 ];
 
-/// Variables that begin like the broker's and belong to the tests.
-const FOREIGN_VARIABLES: &[&str] = &["BROKER_BIN"];
+/// Variables that begin like the broker's and belong to the tests, or to no option: a token is not for command lines.
+const FOREIGN_VARIABLES: &[&str] = &["BROKER_BIN", "BROKER_HTTP_TOKEN"];
 
 /// An option as `broker --help` describes it.
 #[derive(Debug, Default)]
@@ -93,6 +93,7 @@ fn no_document_names_an_option_that_does_not_exist() {
     let mut options = options();
     options.extend(shapes().into_values().flatten());
     options.extend(described_by(&help(&["passwd", "add", "--help"])));
+    options.extend(options_of_ctl());
     let mut faults = Vec::new();
     for document in documents() {
         for word in words(&document.text, |c| {
@@ -161,9 +162,21 @@ fn every_option_of_the_load_generator_has_a_row_with_its_default() {
 }
 
 #[test]
+fn every_option_of_ctl_is_described() {
+    let text = read("docs/http-api.md");
+    for (name, described) in options_of_ctl().iter().filter(|(name, _)| *name != "--help") {
+        let is_named = words(&text, is_of_an_option).any(|word| word == name);
+        assert!(is_named, "docs/http-api.md does not name {name}");
+        let variable = described.variable.as_deref().unwrap_or_default();
+        assert!(text.contains(variable), "docs/http-api.md does not name {variable}");
+    }
+}
+
+#[test]
 fn no_document_names_a_variable_that_does_not_exist() {
     let variables: BTreeSet<_> = options()
         .into_values()
+        .chain(options_of_ctl().into_values())
         .filter_map(|described| described.variable)
         .collect();
     let mut faults = Vec::new();
@@ -275,6 +288,19 @@ fn the_parsers_read_what_they_should() {
 /// The options of the broker.
 fn options() -> BTreeMap<String, Described> {
     described_by(&help(&["--help"]))
+}
+
+/// The options of `broker ctl` and its commands.
+fn options_of_ctl() -> BTreeMap<String, Described> {
+    let commands = [
+        &["clients"][..],
+        &["kick"],
+        &["subscriptions"],
+        &["publish"],
+        &["trace", "add"],
+    ];
+    let helps = commands.map(|command| help(&[&["ctl"], command, &["--help"]].concat()));
+    helps.iter().flat_map(|help| described_by(help)).collect()
 }
 
 /// The shapes of load that `broker bench` knows, with their options.

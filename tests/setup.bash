@@ -56,6 +56,7 @@ require() {
 missing_packages() {
   local program
   require cc build-essential
+  require curl curl
   needs certs && require openssl openssl
   needs chromium && require chromium chromium
   needs proxies && require haproxy haproxy && require nginx nginx

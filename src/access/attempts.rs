@@ -16,7 +16,7 @@ const MOST: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(HashMap<Origin, Failures>);
+pub(crate) struct Attempts(HashMap<Origin, Failures>);
 
 #[derive(Debug)]
 struct Failures {
@@ -34,13 +34,13 @@ impl Failures {
 
 impl Attempts {
     /// Whether the address may send a password now.
-    pub(super) fn may_try(&self, origin: Origin, now: Instant) -> bool {
+    pub(crate) fn may_try(&self, origin: Origin, now: Instant) -> bool {
         self.0
             .get(&origin)
             .is_none_or(|failures| failures.remembered(now) < BURST)
     }
 
-    pub(super) fn failed(&mut self, origin: Origin, now: Instant) {
+    pub(crate) fn failed(&mut self, origin: Origin, now: Instant) {
         if self.0.len() >= MOST {
             self.0.retain(|_, failures| failures.remembered(now) > 0);
         }

@@ -45,6 +45,9 @@ mod tests {
             username: username.map(Box::from),
             version: Version::V5,
             peer: Peer::default(),
+            connected_at: crate::time::Millis::from_unix(0),
+            keep_alive: 0,
+            session_expiry: 0,
         }
     }
 

@@ -6,7 +6,7 @@
 //! * Hashing passwords takes a bounded number of threads, none of which is one of the workers.
 
 mod acl;
-mod attempts;
+pub(crate) mod attempts;
 mod client_ids;
 pub(crate) mod passwords;
 mod remembered;

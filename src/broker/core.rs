@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::policy::{self, Policies, Policy};
 use super::registry::Registry;
 use super::timers::{Due, TimerKey, Timers};
+use super::trace::TraceList;
 use crate::config::Config;
 use crate::events::{Event, EventSender};
 use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) events: EventSender,
     pub(crate) hooks: Option<Arc<dyn Hooks>>,
     pub(crate) interests: Interests,
+    pub(crate) trace: TraceList,
     /// Open connections, refused ones that are being told so included.
     pub(crate) connections: AtomicUsize,
     /// Those of each address.
@@ -135,6 +137,7 @@ impl Core {
             events: EventSender::new(),
             interests: hooks.as_ref().map_or(Interests::NONE, |hooks| hooks.interests()),
             hooks,
+            trace: TraceList::default(),
             connections: AtomicUsize::new(0),
             addresses: Addresses::default(),
             lingering: AtomicUsize::new(0),
@@ -184,7 +187,7 @@ impl Core {
         });
         for group in matches.groups() {
             if !group.deliver(&mut outgoing, wake_ups) {
-                self.stats.discarded(Discard::NoShareMember, 1);
+                self.no_member(publication.topic);
             }
         }
         self.events.emit(|| Event::Published {
@@ -209,8 +212,16 @@ impl Core {
             None => false,
         };
         if !taken {
-            self.stats.discarded(Discard::NoShareMember, 1);
+            self.no_member(publication.topic);
         }
+    }
+
+    fn no_member(&self, topic: &str) {
+        tracing::debug!(
+            topic,
+            "discarding a message: no member of the shared subscription can take it"
+        );
+        self.stats.discarded(Discard::NoShareMember, 1);
     }
 
     /// Publishes a will whose time has come. With a hook to ask, in a task of its own. `done` is dropped afterwards.

@@ -1,10 +1,10 @@
 //! Counters in the text format of Prometheus.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Core, memory};
-use crate::stats::Discard;
+use crate::stats::{Discard, Stats};
 
 /// All metrics. Costs some microseconds, and a walk over the sessions for what waits in them.
 pub(crate) fn render(core: &Core) -> String {
@@ -14,37 +14,42 @@ pub(crate) fn render(core: &Core) -> String {
     text.0
 }
 
+/// The counters: name, meaning, value.
+pub(super) fn counters(stats: &Stats) -> [(&'static str, &'static str, &AtomicU64); 11] {
+    [
+        ("received_bytes", "Bytes received", &stats.bytes_received),
+        ("sent_bytes", "Bytes sent", &stats.bytes_sent),
+        ("received_packets", "Control Packets received", &stats.packets_received),
+        ("sent_packets", "Control Packets sent", &stats.packets_sent),
+        (
+            "publish_received_messages",
+            "PUBLISH packets received",
+            &stats.publish_received,
+        ),
+        ("publish_sent_messages", "PUBLISH packets sent", &stats.publish_sent),
+        (
+            "publish_received_bytes",
+            "Payload bytes received",
+            &stats.publish_bytes_received,
+        ),
+        ("publish_sent_bytes", "Payload bytes sent", &stats.publish_bytes_sent),
+        ("accepted_sockets", "Sockets accepted", &stats.sockets),
+        ("accepted_connects", "CONNECT packets accepted", &stats.connections),
+        (
+            "expired_sessions",
+            "Sessions that ended by their expiry interval",
+            &stats.expired_sessions,
+        ),
+    ]
+}
+
 #[derive(Default)]
 struct Text(String);
 
 impl Text {
     fn counters(&mut self, core: &Core) {
         let stats = &core.stats;
-        for (name, help, value) in [
-            ("received_bytes", "Bytes received", &stats.bytes_received),
-            ("sent_bytes", "Bytes sent", &stats.bytes_sent),
-            ("received_packets", "Control Packets received", &stats.packets_received),
-            ("sent_packets", "Control Packets sent", &stats.packets_sent),
-            (
-                "publish_received_messages",
-                "PUBLISH packets received",
-                &stats.publish_received,
-            ),
-            ("publish_sent_messages", "PUBLISH packets sent", &stats.publish_sent),
-            (
-                "publish_received_bytes",
-                "Payload bytes received",
-                &stats.publish_bytes_received,
-            ),
-            ("publish_sent_bytes", "Payload bytes sent", &stats.publish_bytes_sent),
-            ("accepted_sockets", "Sockets accepted", &stats.sockets),
-            ("accepted_connects", "CONNECT packets accepted", &stats.connections),
-            (
-                "expired_sessions",
-                "Sessions that ended by their expiry interval",
-                &stats.expired_sessions,
-            ),
-        ] {
+        for (name, help, value) in counters(stats) {
             let name = format!("{name}_total");
             self.head(&name, help, "counter");
             self.line(&name, "", value.load(Ordering::Relaxed));

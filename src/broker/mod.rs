@@ -3,6 +3,8 @@
 mod addresses;
 mod aedes;
 mod core;
+mod glob;
+pub(crate) mod inspect;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 mod ownership;
@@ -11,8 +13,10 @@ pub(crate) mod program;
 mod registry;
 pub(crate) mod sys;
 mod timers;
+mod trace;
 
 pub(crate) use self::aedes::AedesEvent;
 pub(crate) use self::core::{Core, Origin, RouteScratch};
 pub(crate) use ownership::{Claimed, Owned};
 pub(crate) use timers::{Due, TimerKey};
+pub use trace::TraceTargets;

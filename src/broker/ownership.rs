@@ -107,6 +107,9 @@ impl Core {
 
     /// The connection of a session has ended.
     fn release(self: &Arc<Core>, mut session: Box<Session>) {
+        if session.outbox.is_condemned() {
+            session.expiry_interval = 0;
+        }
         let immediate = session.will.as_ref().is_some_and(|will| will.delay_interval == 0);
         if immediate || !session.is_persistent() {
             self.take_will(&mut session);
@@ -119,6 +122,9 @@ impl Core {
             };
             session.outbox.clear_takeover();
             session.outbox.detach();
+            if session.outbox.is_condemned() {
+                session.expiry_interval = 0;
+            }
             let Some(claimant) = claimant else {
                 self.registry.went_offline();
                 if session.is_persistent() {
@@ -182,6 +188,7 @@ impl Core {
             drop(shard);
             self.registry.unstored();
             self.stats.expired_sessions.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(client = client_id, "session expired");
             self.end(offline.session);
         } else if offline.will_at.is_some_and(|at| at <= now) {
             offline.will_at = None;
@@ -223,12 +230,44 @@ impl Core {
                 None => lost += 1,
             }
         }
+        if lost > 0 {
+            tracing::debug!(
+                client = &*outbox.client_id,
+                messages = lost,
+                "discarding messages: their session has ended"
+            );
+        }
         self.stats.discarded(Discard::SessionEnded, lost);
     }
 
     fn take_will(self: &Arc<Core>, session: &mut Session) {
         if let Some(will) = session.will.take() {
             self.publish_will(will, session.outbox.key, ());
+        }
+    }
+
+    /// Ends the session of this client, and its connection with this Reason Code; whether there is one. A connection takes
+    /// its session along at once, but after this returns.
+    pub(crate) fn end_session(self: &Arc<Core>, client_id: &str, reason: crate::reason::ReasonCode) -> bool {
+        let mut shard = self.registry.shard(client_id);
+        match shard.get(client_id) {
+            None => false,
+            Some(Entry::Online { outbox, .. }) => {
+                outbox.condemn(reason);
+                true
+            }
+            Some(Entry::Offline(_)) => {
+                let Some(Entry::Offline(offline)) = shard.remove(client_id) else {
+                    unreachable!("matched just above")
+                };
+                drop(shard);
+                if let Some(timer) = offline.timer {
+                    self.timers.cancel(timer);
+                }
+                self.registry.unstored();
+                self.end(offline.session);
+                true
+            }
         }
     }
 

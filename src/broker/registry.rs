@@ -56,6 +56,35 @@ impl Offline {
 
 pub(crate) type Shard = HashMap<Arc<str>, Entry, foldhash::fast::RandomState>;
 
+/// An entry, as others see it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) outbox: Arc<Outbox>,
+    /// When the session of a client that is away ends; of one that is connected nothing is known here.
+    pub(crate) away: Option<Away>,
+}
+
+/// A session without a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Away {
+    /// `None` is never.
+    pub(crate) expires_at: Option<Millis>,
+}
+
+impl Seen {
+    fn of(entry: &Entry) -> Seen {
+        Seen {
+            outbox: Arc::clone(entry.outbox()),
+            away: match entry {
+                Entry::Online { .. } => None,
+                Entry::Offline(offline) => Some(Away {
+                    expires_at: offline.expires_at,
+                }),
+            },
+        }
+    }
+}
+
 /// All sessions, spread over shards by Client Identifier.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -66,7 +95,8 @@ pub(crate) struct Registry {
     most_online: AtomicUsize,
 }
 
-const SHARDS: usize = 64;
+/// Into how many parts the sessions are spread.
+pub(crate) const SHARDS: usize = 64;
 
 impl Default for Registry {
     fn default() -> Self {
@@ -102,15 +132,44 @@ impl Registry {
 
     /// The outboxes of all connected clients.
     pub(crate) fn online_outboxes(&self) -> Vec<Arc<Outbox>> {
-        let mut outboxes = Vec::with_capacity(self.online());
-        for shard in &self.shards {
-            let shard = shard.lock();
-            outboxes.extend(shard.values().filter_map(|entry| match entry {
-                Entry::Online { outbox, .. } => Some(Arc::clone(outbox)),
-                Entry::Offline(_) => None,
-            }));
+        (0..SHARDS).flat_map(|shard| self.online_in_shard(shard)).collect()
+    }
+
+    /// Those of one shard.
+    pub(crate) fn online_in_shard(&self, shard: usize) -> Vec<Arc<Outbox>> {
+        let shard = self.shards[shard].lock();
+        let online = shard.values().filter_map(|entry| match entry {
+            Entry::Online { outbox, .. } => Some(Arc::clone(outbox)),
+            Entry::Offline(_) => None,
+        });
+        online.collect()
+    }
+
+    /// The sessions of one shard, of those whose Client Identifier passes: the first by identifier behind `after`, at most
+    /// `limit` of them, in order.
+    pub(crate) fn some_of_shard(
+        &self,
+        shard: usize,
+        after: Option<&str>,
+        limit: usize,
+        passes: impl Fn(&str) -> bool,
+    ) -> Vec<Seen> {
+        let shard = self.shards[shard].lock();
+        let mut found: Vec<_> = shard
+            .iter()
+            .filter(|(id, _)| after.is_none_or(|after| &***id > after) && passes(id))
+            .collect();
+        if found.len() > limit {
+            found.select_nth_unstable_by(limit, |(one, _), (other, _)| one.cmp(other));
+            found.truncate(limit);
         }
-        outboxes
+        found.sort_unstable_by_key(|(id, _)| *id);
+        found.into_iter().map(|(_, entry)| Seen::of(entry)).collect()
+    }
+
+    /// What there is of this client.
+    pub(crate) fn see(&self, client_id: &str) -> Option<Seen> {
+        self.shard(client_id).get(client_id).map(Seen::of)
     }
 
     /// Whether there is a session for the client, in a connection or without one.
@@ -127,17 +186,19 @@ impl Registry {
 
     /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits.
     pub(crate) fn queued_messages(&self) -> (usize, usize) {
-        let (mut messages, mut bytes) = (0, 0);
-        let mut outboxes = Vec::new();
-        for shard in &self.shards {
-            // Publishers keep outboxes busy: no CONNECT is to wait until all of its shard have been asked.
-            outboxes.extend(shard.lock().values().map(|entry| Arc::clone(entry.outbox())));
-            for outbox in outboxes.drain(..) {
-                messages += outbox.queue_len();
-                bytes += outbox.backlog();
-            }
-        }
-        (messages, bytes)
+        let each = (0..SHARDS).map(|shard| self.queued_in_shard(shard));
+        each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// The same of one shard.
+    pub(crate) fn queued_in_shard(&self, shard: usize) -> (usize, usize) {
+        // Publishers keep outboxes busy: no CONNECT is to wait until all of its shard have been asked.
+        let outboxes: Vec<_> = {
+            let shard = self.shards[shard].lock();
+            shard.values().map(|entry| Arc::clone(entry.outbox())).collect()
+        };
+        let each = outboxes.iter().map(|outbox| (outbox.queue_len(), outbox.backlog()));
+        each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     pub(crate) fn went_online(&self) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::http::Token;
 use super::values::seconds;
 use crate::{CertificateName, ClientAuth, TlsSettings, TrustedProxies, WebSocket};
 use spec::{At, Kind, Spec};
@@ -57,6 +58,15 @@ pub(super) struct Listening {
     /// Address for HTTP: this machine alone, unless another is given
     #[arg(long, env = "BROKER_HTTP_HOST", value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = LISTENING)]
     http_host: IpAddr,
+    /// The token that opens the HTTP API below /api/, in a file; without it the API is off. Reloaded at SIGHUP
+    #[arg(
+        long,
+        env = "BROKER_HTTP_TOKEN_FILE",
+        value_name = "FILE",
+        requires = "http_port",
+        help_heading = LISTENING
+    )]
+    http_token_file: Option<PathBuf>,
 
     /// The server's certificate with its chain, in PEM; opens the TLS port. Reloaded when it changes, and at SIGHUP
     #[arg(long, env = "BROKER_TLS_CERT", value_name = "FILE", requires = "tls_key", help_heading = TLS)]
@@ -316,6 +326,18 @@ impl Listening {
     /// Where HTTP is to be served.
     pub(super) fn http_address(&self) -> Option<SocketAddr> {
         self.http_port.map(|port| SocketAddr::new(self.http_host, port))
+    }
+
+    /// The token for the HTTP API. Warns if it would be sent in the clear.
+    pub(super) fn load_http_token(&self) -> Result<Option<Token>, String> {
+        let Some(path) = &self.http_token_file else {
+            return Ok(None);
+        };
+        let token = Token::read(path)?;
+        if !self.http_host.is_loopback() {
+            tracing::warn!("the HTTP API is open to other machines, and its token goes over the network unencrypted");
+        }
+        Ok(Some(token))
     }
 
     fn ports(&self) -> Vec<(Kind, u16)> {

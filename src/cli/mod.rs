@@ -21,7 +21,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cmd::{bench, passwd};
+use crate::cmd::{bench, ctl, passwd};
+use logging::Log;
 use options::{Command, Options};
 use reload::Reload;
 use running::{Held, Plan, Running};
@@ -35,12 +36,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(command) = &options.command {
         let done = match command {
             Command::Bench(bench) => bench::run(bench),
+            Command::Ctl(ctl) => ctl::run(ctl),
             Command::Passwd(passwd) => passwd::run(passwd),
             Command::Config(config) => config_command::run(config),
         };
         return done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }
-    logging::start(&options);
+    let log = logging::start(&options);
     options.warn_about_environment();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = options.threads {
@@ -50,7 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("can't start the runtime: {error}")),
     };
-    match runtime.block_on(serve(&options, arguments)) {
+    match runtime.block_on(serve(&options, arguments, log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -61,14 +63,14 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(options: &Options, arguments: Vec<OsString>) -> Result<(), String> {
+async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<(), String> {
     let plan = Plan::make(options, &Held::default())?;
     let no_signals = |error| format!("can't listen for signals: {error}");
     let mut signals = Signals::listen().map_err(no_signals)?;
     // Before anybody is told that the broker is there: until now SIGHUP would end it.
     let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     plan.announce()?;
-    let mut running = Running::start(plan);
+    let mut running = Running::start(plan, log);
     let mut reload = Reload::new(arguments, options);
     let ended = loop {
         tokio::select! {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tracing::Level;
 
 use super::access::AccessOptions;
 use super::config_command::ConfigCommand;
@@ -13,9 +14,11 @@ use super::config_file::ConfigFile;
 use super::listener_table::ListenerOptions;
 use super::listening::Listening;
 use super::listening::spec::Spec;
+use super::logging::Filter;
 use super::rates::RateOptions;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
+use crate::cmd::ctl::Ctl;
 use crate::cmd::passwd::Passwd;
 use crate::{Config, QoS, QueueOverflow};
 
@@ -23,6 +26,7 @@ use crate::{Config, QoS, QueueOverflow};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Bench(Bench),
+    Ctl(Ctl),
     Passwd(Passwd),
     Config(ConfigCommand),
 }
@@ -208,10 +212,19 @@ pub(super) struct Options {
         help_heading = "Operation"
     )]
     pub(super) log_format: LogFormat,
-    /// Log more: connections (-v), everything (-vv)
+    /// What is logged: off, error, warn, info, debug or trace, and besides MODULE=LEVEL, with commas [default: info]
+    #[arg(
+        long,
+        env = "BROKER_LOG_LEVEL",
+        value_name = "FILTER",
+        conflicts_with_all = ["verbose", "quiet"],
+        help_heading = "Operation"
+    )]
+    log_level: Option<Filter>,
+    /// Log more: connections (-v, as --log-level debug), everything (-vv, trace)
     #[arg(short, long, env = "BROKER_VERBOSE", action = clap::ArgAction::Count, help_heading = "Operation")]
-    pub(super) verbose: u8,
-    /// Log errors only
+    verbose: u8,
+    /// Log errors only (as --log-level error)
     #[arg(
         short,
         long,
@@ -219,7 +232,7 @@ pub(super) struct Options {
         conflicts_with = "verbose",
         help_heading = "Operation"
     )]
-    pub(super) quiet: bool,
+    quiet: bool,
 
     /// Those with settings of their own.
     #[arg(skip)]
@@ -268,6 +281,17 @@ impl Options {
         }
     }
 
+    /// What is logged.
+    pub(super) fn log_filter(&self) -> Filter {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => Level::ERROR,
+            (false, 0) => Level::INFO,
+            (false, 1) => Level::DEBUG,
+            (false, _) => Level::TRACE,
+        };
+        self.log_level.clone().unwrap_or_else(|| level.into())
+    }
+
     /// To be called when logging has been set up.
     pub(super) fn warn_about_environment(&self) {
         if self.foreign_port {
@@ -298,8 +322,6 @@ impl Options {
             ("sys-interval", format!("{:?}", self.sys_interval)),
             ("aedes-sys-topics", self.aedes_sys_topics.to_string()),
             ("log-format", format!("{:?}", self.log_format)),
-            ("verbose", self.verbose.to_string()),
-            ("quiet", self.quiet.to_string()),
         ]
     }
 
@@ -368,7 +390,7 @@ impl Options {
 }
 
 /// Settings by name, and their values in words.
-pub(super) type Fixed = [(&'static str, String); 6];
+pub(super) type Fixed = [(&'static str, String); 4];
 
 /// The options, and where they come from.
 #[derive(Debug)]

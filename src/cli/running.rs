@@ -15,6 +15,7 @@ use super::files_limit::connections_that_fit;
 use super::http;
 use super::listening::bind::{self, Bound, SocketFile};
 use super::listening::spec::{Key, Spec};
+use super::logging::{Filter, Log};
 use super::options::Options;
 use crate::broker::policy::Policy;
 use crate::server::{Front, FrontHandle};
@@ -29,6 +30,8 @@ pub(super) struct Running {
     pub(super) serving: JoinSet<io::Result<()>>,
     watches: Vec<AbortHandle>,
     http: Option<(SocketAddr, AbortHandle)>,
+    service: http::Service,
+    log: Log,
 }
 
 /// What a new plan is compared with.
@@ -46,6 +49,8 @@ struct Open {
     key: Key,
     front: FrontHandle,
     serving: AbortHandle,
+    /// Where clients connect.
+    url: String,
     _file: Option<SocketFile>,
 }
 
@@ -57,15 +62,16 @@ pub(super) struct Plan {
     tls: Vec<(TlsSettings, Tls)>,
     listeners: Vec<Planned>,
     http: Option<(SocketAddr, Option<std::net::TcpListener>)>,
+    token: Option<http::Token>,
+    log: Filter,
     anonymous: bool,
-    urls: Vec<String>,
 }
 
 struct Planned {
     key: Key,
     front: Front,
-    /// None if it is there.
-    bound: Option<Bound>,
+    /// None if it is there; with where clients connect.
+    bound: Option<(Bound, String)>,
 }
 
 impl Plan {
@@ -118,8 +124,9 @@ impl Plan {
             tls: Vec::new(),
             listeners: Vec::new(),
             http: None,
+            token: options.listening.load_http_token()?,
+            log: options.log_filter(),
             anonymous: false,
-            urls: Vec::new(),
         })
     }
 
@@ -137,8 +144,8 @@ impl Plan {
             }
             None => {
                 let Some(bound) = bind::bind(spec)? else { return Ok(()) };
-                self.urls.push(spec.url(bound.address));
-                Some(bound)
+                let url = spec.url(bound.address);
+                Some((bound, url))
             }
         };
         self.listeners.push(Planned { key, front, bound });
@@ -162,7 +169,8 @@ impl Plan {
             .as_ref()
             .and_then(|(_, socket)| socket.as_ref()?.local_addr().ok());
         let http = http.map(|address| format!("http://{address}/metrics"));
-        for url in self.urls.iter().chain(&http) {
+        let opened = self.listeners.iter().filter_map(|planned| planned.bound.as_ref());
+        for url in opened.map(|(_, url)| url).chain(&http) {
             writeln!(io::stdout(), "listening on {url}")
                 .map_err(|error| format!("can't write to standard output: {error}"))?;
         }
@@ -196,12 +204,14 @@ fn plan_http(options: &Options, held: &Held) -> Result<Option<(SocketAddr, Optio
 
 impl Running {
     /// Starts the broker by its first plan.
-    pub(super) fn start(plan: Plan) -> Running {
+    pub(super) fn start(plan: Plan, log: Log) -> Running {
         let broker = Broker::builder()
             .config(plan.config.clone())
             .access(plan.access.clone())
             .start();
         let mut running = Running {
+            service: http::Service::new(broker.clone(), log.clone()),
+            log,
             broker,
             held: Held {
                 access: Some(plan.access.clone()),
@@ -223,9 +233,13 @@ impl Running {
 
     /// Puts the plan into force. Clients that may not do any more what they do are told.
     pub(super) fn apply(&mut self, plan: Plan) {
+        let max_packet_size = plan.config.max_packet_size;
         self.apply_policies(plan.config, &plan.access, plan.named);
         self.apply_tls(plan.tls.into_iter().map(|(_, tls)| tls).collect());
         self.apply_listeners(plan.listeners);
+        let urls = self.listeners.iter().map(|open| open.url.clone());
+        self.service.apply(plan.token, urls.collect(), max_packet_size);
+        self.log.set(plan.log);
         if let Some(http) = self.apply_http(plan.http) {
             self.http = http;
         }
@@ -268,9 +282,9 @@ impl Running {
     fn apply_listeners(&mut self, planned: Vec<Planned>) {
         let mut before = std::mem::take(&mut self.listeners);
         for Planned { key, front, bound } in planned {
-            if let Some(bound) = bound {
+            if let Some((bound, url)) = bound {
                 bound.listener.handle().replace(front);
-                self.open(key, bound);
+                self.open(key, bound, url);
             } else if let Some(position) = before.iter().position(|open| open.key == key) {
                 let open = before.remove(position);
                 open.front.replace(front);
@@ -284,7 +298,7 @@ impl Running {
         self.held.open = self.listeners.iter().map(|open| open.key.clone()).collect();
     }
 
-    fn open(&mut self, key: Key, bound: Bound) {
+    fn open(&mut self, key: Key, bound: Bound, url: String) {
         let Bound { listener, file, .. } = bound;
         let front = listener.handle();
         let broker = self.broker.clone();
@@ -293,6 +307,7 @@ impl Running {
             key,
             front,
             serving,
+            url,
             _file: file,
         });
     }
@@ -311,7 +326,7 @@ impl Running {
             serving.abort();
         }
         Some(new.map(|(address, socket)| {
-            let serving = tokio::spawn(http::serve(socket, self.broker.clone()));
+            let serving = tokio::spawn(self.service.clone().serve(socket));
             (address, serving.abort_handle())
         }))
     }

@@ -1,4 +1,5 @@
 //! The subcommands of `broker`, one module each.
 
 pub(crate) mod bench;
+pub(crate) mod ctl;
 pub(crate) mod passwd;

@@ -14,7 +14,7 @@ use crate::codec::{decode, frame};
 use crate::config::Config;
 use crate::events::Event;
 use crate::handlers::connect::Refusal;
-use crate::handlers::{Client, connect};
+use crate::handlers::{Client, connect, trace};
 use crate::identity::Peer;
 use crate::packet::Version;
 use crate::reason::ReasonCode;
@@ -146,7 +146,15 @@ async fn accept(place: &Held, number: usize, config: &Config, input: &[u8], peer
     if let Some(excess) = place.excess(number, config) {
         return refuse(ReasonCode::QuotaExceeded, excess);
     }
-    let mut client = connect::accept(core, &connect, peer).await?;
+    let traced = core.trace.covers(connect.client_id, &peer);
+    if traced {
+        trace::received_connect(&connect, &peer);
+    }
+    let accepted = connect::accept(core, &connect, peer).await;
+    if let (true, Err(refusal)) = (traced, &accepted) {
+        trace::refused(&connect, refusal);
+    }
+    let mut client = accepted?;
     client.stats.packets_received += 1;
     client.stats.bytes_received += frame.size as u64;
     Ok(client)
@@ -157,10 +165,12 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, core: &Co
         version,
         reason,
         detail,
+        client_id,
         ..
     } = refusal;
     let version = version.map_or_else(String::new, |version: Version| version.to_string());
-    tracing::debug!(%peer, version, %reason, detail, "connection refused");
+    let client = client_id.as_deref();
+    tracing::debug!(client, %peer, version, %reason, detail, "connection refused");
     core.events.emit(|| Event::Error {
         client: None,
         reason: *reason,

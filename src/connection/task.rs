@@ -13,8 +13,9 @@ use super::throttle::Throttle;
 use crate::broker::{Due, TimerKey};
 use crate::codec::{decode, encode, frame};
 use crate::events::Event;
-use crate::handlers::{self, Client, Closing, Waiting};
+use crate::handlers::{self, Client, Closing, Waiting, trace};
 use crate::reason::ReasonCode;
+use crate::session::{Excerpt, Inquiry};
 use crate::time::Millis;
 
 /// What the task remembers between batches.
@@ -198,6 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.client.stats.packets_received += 1;
             self.client.stats.bytes_received += frame.size as u64;
             *here += frame.size;
+            if self.client.traced {
+                trace::received(&self.client, &packet, frame.size);
+            }
             if handlers::may_wait(&self.client, &packet) {
                 return Ok(Handled::Waits(handlers::handle_and_wait(
                     &mut self.client,
@@ -310,6 +314,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if signals.recheck {
             self.client.recheck()?;
         }
+        if signals.retrace {
+            self.client.retrace();
+        }
+        for Inquiry { range, answer } in signals.inquiries.into_iter().flat_map(|all| *all) {
+            // Who has asked may have gone.
+            let _ = answer.send(Excerpt::of(&self.client.session.subscriptions, range));
+        }
         if let Some(done) = signals.drain {
             self.client.publish_will(done);
         }
@@ -410,6 +421,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             if self.client.version().is_v5() && flushed {
                 let limit = self.client.agreed.maximum_packet_size;
                 encode::disconnect(&mut self.client.output, *reason, Some(detail), None, limit);
+                if self.client.traced {
+                    trace::sent_disconnect(&self.client, *reason);
+                }
                 self.client.stats.packets_sent += 1;
             }
             let patience = match reason {

@@ -26,7 +26,7 @@ impl Client {
     /// Checks each message from now on.
     pub(super) fn check_reads(&mut self) {
         if !std::mem::replace(&mut self.checks_reads, true) {
-            self.session.outbox.refuse_frames();
+            self.session.outbox.accept_frames(false);
         }
     }
 

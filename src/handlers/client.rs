@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::trace;
 use crate::access::{Access, LastDecision};
 use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
 use crate::codec::encode::{self, AckKind};
@@ -50,6 +51,8 @@ pub(crate) struct Client {
     pub(super) last_decision: Option<Box<LastDecision>>,
     /// It has subscriptions that are wider than what it may read: each message is checked.
     pub(super) checks_reads: bool,
+    /// Each of its packets is logged.
+    pub(crate) traced: bool,
     /// Where the last message went; only of clients that publish.
     pub(super) last_match: Option<Box<LastMatch>>,
     /// A retained message has no room beside what is in flight: something must be acknowledged first.
@@ -120,6 +123,9 @@ impl Client {
 
     /// Answers a packet of the QoS 1 or 2 flow.
     pub(super) fn acknowledge(&mut self, kind: AckKind, identifier: u16, reason: ReasonCode, text: Option<&str>) {
+        if self.traced {
+            trace::sent_ack(self, kind, identifier, reason);
+        }
         let text = text.filter(|_| self.agreed.problem_information);
         let limit = self.agreed.maximum_packet_size;
         if encode::ack(

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Agreed, Client};
-use super::{publish, subscribe};
+use super::{publish, subscribe, trace};
 use crate::broker::policy::Policy;
 use crate::broker::{AedesEvent, Claimed, Core, Owned, RouteScratch};
 use crate::codec::decode::ConnectError;
@@ -28,6 +28,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: &'static str,
     /// The client's Maximum Packet Size.
     pub(crate) limit: Option<u32>,
+    /// The Client Identifier, if it has got so far.
+    pub(crate) client_id: Option<Box<str>>,
 }
 
 impl From<ConnectError> for Refusal {
@@ -43,6 +45,7 @@ impl From<ConnectError> for Refusal {
                 reason,
                 detail,
                 limit: None,
+                client_id: None,
             },
         }
     }
@@ -56,6 +59,7 @@ impl Refusal {
             reason,
             detail,
             limit: None,
+            client_id: None,
         }
     }
 
@@ -66,6 +70,7 @@ impl Refusal {
             reason,
             detail,
             limit: connect.properties.maximum_packet_size,
+            client_id: Some(connect.client_id.into()),
         }
     }
 
@@ -90,6 +95,7 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     let policy = core.policies.of(peer.listener.as_deref());
     let policy = policy.ok_or_else(|| refuse(ReasonCode::ServerUnavailable, "the listener is no more"))?;
     check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
+    let expiry = expiry_interval(&policy.config, connect);
     let info = Arc::new(ClientInfo {
         client_id: if connect.client_id.is_empty() {
             core.identifiers.next()
@@ -103,6 +109,9 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         }),
         version: connect.version,
         peer,
+        connected_at: core.clock.now(),
+        keep_alive: server_keep_alive(&policy.config, connect).unwrap_or(connect.keep_alive),
+        session_expiry: expiry,
     });
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
@@ -115,8 +124,9 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     let claimed = core.claim(&info.client_id, connect.clean_start).await;
     let Claimed { session, present } =
         claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
-    let expiry = expiry_interval(&policy.config, connect);
     let mut client = new_client(core, policy, connect, info, session);
+    // The session is in hand: whoever changes the list of those that are traced finds it from now on.
+    client.traced = core.trace.covers(&client.info.client_id, &client.info.peer);
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
     }
@@ -169,6 +179,7 @@ fn new_client(
         stats: LocalStats::default(),
         last_decision: None,
         checks_reads: false,
+        traced: false,
         last_match: None,
         replay_waits: false,
         settled: (0, 0),
@@ -178,12 +189,12 @@ fn new_client(
 /// From here on messages are put into the outbox as this connection wants them.
 fn attach(client: &Client) {
     let limit = client.agreed.maximum_packet_size;
-    let is_plain = !client.aliases_out.are_used() && !client.core.interests.authorize_forward;
     client.session.outbox.attach(Wire {
         version: client.version(),
         maximum_packet_size: limit.map_or(usize::MAX, |limit| limit as usize),
-        frames: is_plain && !client.checks_reads,
+        frames: client.takes_frames(),
     });
+    client.session.outbox.introduce(&client.info);
 }
 
 /// Why somebody may not connect.
@@ -343,6 +354,9 @@ fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u3
         return false;
     }
     client.stats.packets_sent += 1;
+    if client.traced {
+        trace::sent_connack(client, ReasonCode::Success, session_present);
+    }
     client.core.stats.connections.fetch_add(1, Ordering::Relaxed);
     client.core.events.emit(|| Event::Connected(Arc::clone(&client.info)));
     true

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Client;
+use super::{Client, trace};
 use crate::codec::encode::{self, AckKind, PublishFrame};
 use crate::codec::frame;
 use crate::hooks::ForwardVerdict;
@@ -49,6 +49,9 @@ impl Client {
         self.stats.packets_sent += u64::from(count);
         self.stats.publish_sent += u64::from(count);
         self.stats.publish_bytes_sent += u64::from(payload_bytes);
+        if self.traced {
+            trace::sent_frames(self, count, bytes.len());
+        }
         if self.output.is_empty() && bytes.len() > self.output.capacity() {
             self.output = bytes;
             None
@@ -221,7 +224,12 @@ impl Client {
                 }
             }
         }
+        let start = self.output.len();
         encode::publish(&mut self.output, self.agreed.version, &frame);
+        if self.traced {
+            let size = self.output.len() - start;
+            trace::sent_publish(self, &frame, delivery.message.topic(), size);
+        }
     }
 
     /// Asks the hook about each delivery before it is sent.

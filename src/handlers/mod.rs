@@ -8,6 +8,7 @@ mod deliver;
 mod disconnect;
 mod publish;
 mod subscribe;
+pub(crate) mod trace;
 mod unsubscribe;
 
 use std::borrow::Cow;
@@ -114,6 +115,9 @@ pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut Rou
             // [MQTT-3.12.4-1]
             encode::pingresp(&mut client.output);
             client.stats.packets_sent += 1;
+            if client.traced {
+                trace::sent(client, "PINGRESP");
+            }
             client.core.events.emit(|| Event::Ping(client.info.clone()));
             Ok(())
         }

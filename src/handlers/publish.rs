@@ -39,6 +39,11 @@ fn is_settled(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result
         return Ok(true);
     }
     if is_reserved(topic) {
+        tracing::debug!(
+            client = &*client.info.client_id,
+            topic,
+            "publication denied: $SYS belongs to the broker"
+        );
         let text = Some("$SYS belongs to the broker");
         acknowledge(client, publish, ReasonCode::NotAuthorized, text);
         return Ok(true);
@@ -172,6 +177,7 @@ pub(super) async fn ask_and_handle(
             } else {
                 ReasonCode::NotAuthorized
             };
+            tracing::debug!(client = &*client.info.client_id, topic, %reason, "publication refused by the program");
             acknowledge(client, publish, reason, None);
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Client, Closing};
+use super::{Client, Closing, trace};
 use crate::access::Reading;
 use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
@@ -60,6 +60,9 @@ fn finish(
         Err(reason) => *reason,
     };
     let codes: Vec<_> = outcomes.iter().map(code).collect();
+    if codes.iter().any(|code| code.is_error()) {
+        log_refusals(client, subscribe, &codes);
+    }
     answer(client, subscribe.packet_id, &codes)?;
     let granted: Vec<_> = outcomes.into_iter().flatten().collect();
     for granted in &granted {
@@ -74,6 +77,14 @@ fn finish(
     let event = AedesEvent::Subscribed(&client.info, subscribe, &codes);
     client.core.tell_aedes(event, scratch);
     Ok(())
+}
+
+fn log_refusals(client: &Client, subscribe: &Subscribe<'_>, codes: &[ReasonCode]) {
+    let client = &*client.info.client_id;
+    let refused = subscribe.filters.zip(codes).filter(|(_, code)| code.is_error());
+    for ((filter, _), reason) in refused {
+        tracing::debug!(client, filter, %reason, "subscription refused");
+    }
 }
 
 /// All filters, before anything is done for one of them: a packet with an ill-formed filter has no effect.
@@ -192,6 +203,9 @@ fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<
         ));
     }
     client.stats.packets_sent += 1;
+    if client.traced {
+        trace::sent_codes(client, "SUBACK", identifier, codes);
+    }
     Ok(())
 }
 

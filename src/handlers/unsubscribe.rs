@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, Closing};
+use super::{Client, Closing, trace};
 use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
 use crate::events::Event;
@@ -34,6 +34,9 @@ pub(super) fn handle(
         ));
     }
     client.stats.packets_sent += 1;
+    if client.traced {
+        trace::sent_codes(client, "UNSUBACK", identifier, &codes);
+    }
     client.core.events.emit(|| Event::Unsubscribed {
         client: Arc::clone(&client.info),
         filters: unsubscribe.filters.map(Box::from).collect(),

@@ -161,6 +161,26 @@ impl Router {
         groups.get(filter).cloned()
     }
 
+    /// The routes of just this Topic Filter behind the session `after`, at most `limit`, in the order of their keys.
+    pub(crate) fn some_routes(&self, filter: &TopicFilter, after: u64, limit: usize) -> Vec<Route> {
+        let index = self.index(filter).read();
+        let Some(subscribers) = index.get(filter.filter()) else {
+            return Vec::new();
+        };
+        if filter.share_name().is_some() {
+            let group = subscribers
+                .groups
+                .as_ref()
+                .and_then(|groups| groups.get(filter))
+                .cloned();
+            drop(index);
+            return group.map_or_else(Vec::new, |group| group.some_routes(after, limit));
+        }
+        let routes = subscribers.routes.as_slice();
+        let start = routes.partition_point(|route| route.outbox.key <= after);
+        routes[start..].iter().take(limit).cloned().collect()
+    }
+
     /// Subscriptions, shared ones included.
     pub(crate) fn subscriptions(&self) -> usize {
         self.subscriptions.load(Ordering::Relaxed) + self.shared_subscriptions()

@@ -99,6 +99,44 @@ impl RetainedStore {
         }
     }
 
+    /// The message of this topic.
+    pub(crate) fn get(&self, topic: &str, now: Millis) -> Option<Arc<Message>> {
+        let inner = self.inner.read();
+        let message = &inner.tree.get(topic)?.message;
+        (!message.is_expired(now)).then(|| Arc::clone(message))
+    }
+
+    /// Adds messages that match this valid filter, from the topic `from` on; where to go on. Takes no more than `budget`
+    /// steps while it holds the lock, and so adds no more messages.
+    pub(crate) fn some_matching(
+        &self,
+        filter: &str,
+        from: &str,
+        budget: usize,
+        now: Millis,
+        into: &mut Vec<Arc<Message>>,
+    ) -> Option<Arc<str>> {
+        let inner = self.inner.read();
+        inner.tree.for_some_matches(filter, from, budget, |_, retained| {
+            if !retained.message.is_expired(now) {
+                into.push(Arc::clone(&retained.message));
+            }
+        })
+    }
+
+    /// Removes messages that match this valid filter in the same way; how many.
+    pub(crate) fn clear_matching(&self, filter: &str, from: &str, budget: usize) -> (usize, Option<Arc<str>>) {
+        let mut inner = self.inner.write();
+        let mut topics = Vec::new();
+        let next = inner
+            .tree
+            .for_some_matches(filter, from, budget, |topic, _| topics.push(Arc::<str>::from(topic)));
+        // Freed when nobody waits for the lock any more.
+        let removed: Vec<_> = topics.iter().filter_map(|topic| inner.remove(topic)).collect();
+        drop(inner);
+        (removed.len(), next)
+    }
+
     /// The number of messages that were set so far.
     pub(crate) fn changes(&self) -> u64 {
         self.inner.read().changes

@@ -51,6 +51,17 @@ impl Group {
         true
     }
 
+    /// Members behind the session `after`, in the order of their keys.
+    pub(super) fn some_routes(&self, after: u64, limit: usize) -> Vec<Route> {
+        let members = self.members.lock();
+        let behind = members.routes.iter().filter(|member| member.outbox.key > after);
+        let mut routes: Vec<_> = behind.cloned().collect();
+        drop(members);
+        routes.sort_unstable_by_key(|route| route.outbox.key);
+        routes.truncate(limit);
+        routes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.lock().routes.is_empty()
     }

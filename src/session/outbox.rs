@@ -25,7 +25,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::delivery::{Delivery, OVERHEAD, Terms};
+use super::inquiry::Inquiry;
 use super::outgoing::Outgoing;
+use crate::identity::ClientInfo;
 use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
 use crate::stats::{Discard, Stats};
@@ -158,13 +160,23 @@ pub(crate) struct Signals {
     pub(crate) close: Option<ReasonCode>,
     /// What the client may do has changed.
     pub(crate) recheck: bool,
+    /// Which clients are traced has changed.
+    pub(crate) retrace: bool,
+    /// Questions about what only the owner sees.
+    pub(crate) inquiries: Option<Box<Vec<Inquiry>>>,
     /// The broker shuts down: publish the will, then drop this.
     pub(crate) drain: Option<mpsc::Sender<()>>,
 }
 
 impl Signals {
     fn is_empty(&self) -> bool {
-        !self.takeover && !self.alarm && !self.recheck && self.close.is_none() && self.drain.is_none()
+        !self.takeover
+            && !self.alarm
+            && !self.recheck
+            && !self.retrace
+            && self.inquiries.is_none()
+            && self.close.is_none()
+            && self.drain.is_none()
     }
 }
 
@@ -193,12 +205,32 @@ pub(crate) struct Outbox {
     pub(crate) key: u64,
     pub(crate) client_id: Arc<str>,
     limits: Arc<OutboxLimits>,
+    /// Subscriptions of the session, for those who look at it.
+    subscriptions: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// What others may know of a session without asking its owner.
+#[derive(Clone, Debug)]
+pub(crate) struct Glance {
+    /// The client, while it is connected.
+    pub(crate) client: Option<Arc<ClientInfo>>,
+    pub(crate) subscriptions: usize,
+    /// QoS 1 and 2 messages that have not been sent.
+    pub(crate) queued_messages: usize,
+    /// Bytes that wait or are in flight, QoS 0 included.
+    pub(crate) queued_bytes: usize,
+    /// QoS 1 and 2 messages that were sent and are not acknowledged.
+    pub(crate) inflight_messages: usize,
 }
 
 #[derive(Debug)]
 struct Inner {
     link: Link,
+    /// Who is connected.
+    client: Option<Arc<ClientInfo>>,
+    /// The session is to end with its connection, whatever its expiry interval.
+    condemned: bool,
     direct: Direct,
     qos0: VecDeque<Qos0>,
     queue: VecDeque<Delivery>,
@@ -225,6 +257,8 @@ impl Outbox {
     pub(crate) fn new(key: u64, client_id: Arc<str>, limits: Arc<OutboxLimits>) -> Outbox {
         let inner = Inner {
             link: Link::Offline,
+            client: None,
+            condemned: false,
             direct: Direct::default(),
             qos0: VecDeque::new(),
             queue: VecDeque::new(),
@@ -245,6 +279,7 @@ impl Outbox {
             key,
             client_id,
             limits,
+            subscriptions: AtomicUsize::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -319,11 +354,26 @@ impl Outbox {
         inner.link = Link::Online(wire);
     }
 
-    /// The owner wants to see each message: no more ready-made frames.
-    pub(crate) fn refuse_frames(&self) {
+    /// Lets others see who is connected.
+    pub(crate) fn introduce(&self, client: &Arc<ClientInfo>) {
+        self.inner.lock().client = Some(Arc::clone(client));
+    }
+
+    /// Whether ready-made frames will do from now on, or the owner wants to see each message.
+    pub(crate) fn accept_frames(&self, accept: bool) {
         if let Link::Online(wire) = &mut self.inner.lock().link {
-            wire.frames = false;
+            wire.frames = accept;
         }
+    }
+
+    /// The session has this many subscriptions now.
+    pub(crate) fn note_subscriptions(&self, count: usize) {
+        self.subscriptions.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether the session was [condemned](Outbox::condemn). To be asked under the registry's lock, where that is done.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.inner.lock().condemned
     }
 
     /// The client is gone, the session stays: QoS 0 is discarded.
@@ -431,6 +481,25 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Ends the connection with this Reason Code, and the session with it. To be called under the registry's lock, so
+    /// that the connection is there or has been given up.
+    pub(crate) fn condemn(&self, reason: ReasonCode) {
+        self.inner.lock().condemned = true;
+        self.signal(|signals| signals.close = Some(reason));
+    }
+
+    /// What there is to be seen.
+    pub(crate) fn glance(&self) -> Glance {
+        let inner = self.inner.lock();
+        Glance {
+            client: inner.client.clone(),
+            subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            queued_messages: inner.queue.len(),
+            queued_bytes: inner.qos0_bytes + inner.queue_bytes,
+            inflight_messages: inner.queue_len.saturating_sub(inner.queue.len()),
+        }
+    }
+
     /// Bytes that wait, in flight included.
     pub(crate) fn backlog(&self) -> usize {
         let inner = self.inner.lock();
@@ -484,11 +553,23 @@ impl Outbox {
 
     fn log(&self, cause: Option<Discard>) {
         if let Some(cause) = cause {
-            tracing::warn!(
-                client = &*self.client_id,
-                cause = cause.text(),
-                "discarding messages for this client; further ones are counted only"
-            );
+            // A subscription that is wider than the client's rights works as it was meant to.
+            let is_expected = cause == Discard::NotAuthorized;
+            let client = &*self.client_id;
+            let cause = cause.text();
+            if is_expected {
+                tracing::debug!(
+                    client,
+                    cause,
+                    "discarding messages for this client; further ones are counted only"
+                );
+            } else {
+                tracing::warn!(
+                    client,
+                    cause,
+                    "discarding messages for this client; further ones are counted only"
+                );
+            }
         }
     }
 }
@@ -707,10 +788,13 @@ impl Inner {
         self.qos0 = VecDeque::new();
         self.qos0_bytes = 0;
         self.direct.close();
+        self.client = None;
         self.waker = None;
         self.wake_waiting();
         self.signals.alarm = false;
         self.signals.recheck = false;
+        self.signals.retrace = false;
+        self.signals.inquiries = None;
         self.signals.close = None;
         self.signals.drain = None;
     }

@@ -105,6 +105,7 @@ impl Session {
         let bytes = filter.as_str().len();
         let is_new = self.subscriptions.insert(filter, subscription).is_none();
         self.subscription_bytes += if is_new { bytes } else { 0 };
+        self.outbox.note_subscriptions(self.subscriptions.len());
         is_new
     }
 
@@ -113,6 +114,7 @@ impl Session {
         let removed = self.subscriptions.remove(filter).is_some();
         if removed {
             self.subscription_bytes -= filter.as_str().len();
+            self.outbox.note_subscriptions(self.subscriptions.len());
         }
         removed
     }

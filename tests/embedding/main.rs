@@ -15,6 +15,7 @@ mod failures;
 mod forward_hooks;
 mod handle;
 mod harness;
+mod inspect;
 mod listeners;
 mod publish;
 mod publish_hooks;

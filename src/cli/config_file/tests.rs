@@ -29,7 +29,7 @@ fn settings_are_options() {
     assert_eq!(value(&parsed, "port"), ["1883", "1884"].map(String::from));
     assert_eq!(parsed.options.config().max_packet_size, 2 * 1024 * 1024);
     assert!(!parsed.options.config().retain);
-    assert_eq!(parsed.options.verbose, 1);
+    assert_eq!(parsed.options.log_filter().to_string(), "debug");
 }
 
 #[test]
