@@ -1,4 +1,8 @@
 //! The subcommands of `broker`, one module each.
 
 pub(crate) mod bench;
+pub(crate) mod healthcheck;
+pub(crate) mod mqtt;
 pub(crate) mod passwd;
+pub(crate) mod publish;
+pub(crate) mod subscribe;
