@@ -101,7 +101,7 @@ impl Client {
             let opened = open(&hello.target, hello.tls.clone()).await;
             let stream = opened.map_err(Failure::passing)?;
             let mut client = Client::new(stream, hello);
-            client.wait().await?;
+            client.wait().await.map_err(|failure| failure.at(&hello.target))?;
             client.read_connack(hello)?;
             Ok(client)
         };

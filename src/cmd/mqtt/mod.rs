@@ -54,6 +54,14 @@ impl Failure {
         }
     }
 
+    /// With the broker that it is about.
+    fn at(self, target: &Target) -> Failure {
+        Failure {
+            text: format!("{target}: {}", self.text),
+            ..self
+        }
+    }
+
     /// The time that was given is over.
     pub(crate) fn timeout() -> Failure {
         Failure {
