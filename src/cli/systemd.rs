@@ -5,6 +5,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Once;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -52,8 +53,9 @@ fn notify(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else {
         return;
     };
+    static WARNED: Once = Once::new();
     if let Err(error) = send(&socket, state) {
-        tracing::warn!(%error, "systemd is not told what the broker does (NOTIFY_SOCKET)");
+        WARNED.call_once(|| tracing::warn!(%error, "systemd is not told what the broker does (NOTIFY_SOCKET)"));
     }
 }
 

@@ -296,8 +296,8 @@ mod tests {
         assert!(head.starts_with("{\"tst\":\"2") && head.ends_with("Z+0000"), "{head}");
         assert_eq!(
             tail,
-            "\"topic\":\"a/b\",\"qos\":1,\"retain\":1,\"payloadlen\":5,\"mid\":7,\"properties\":{\"user-properties\":\
-             {\"n\":\"v\",\"m\":\"w\"},\"content-type\":\"text\",\"subscription-identifier\":5,\
+            "\"topic\":\"a/b\",\"qos\":1,\"retain\":1,\"payloadlen\":5,\"mid\":7,\"properties\":{\"content-type\":\"text\",\
+             \"user-properties\":{\"n\":\"v\",\"m\":\"w\"},\"subscription-identifier\":5,\
              \"message-expiry-interval\":9},\"payload\":\"\\\"\\n\u{fffd}\\u0001\\\\\"}"
         );
         assert!(rendered("%j", b"").ends_with("\"payload\":null}"));

@@ -30,6 +30,7 @@ pub(super) fn object(out: &mut String, message: &Message<'_>, time: &str) {
 fn properties(out: &mut String, message: &Message<'_>) {
     let mut members = Vec::new();
     let mut users = String::new();
+    let mut place_of_users = 0;
     for property in message.properties.iter() {
         let mut text = |name: &str, value: &[u8]| {
             let mut member = format!("\"{name}\":");
@@ -45,6 +46,9 @@ fn properties(out: &mut String, message: &Message<'_>) {
             Property::SubscriptionIdentifier(value) => members.push(format!("\"subscription-identifier\":{value}")),
             Property::TopicAlias(value) => members.push(format!("\"topic-alias\":{value}")),
             Property::UserProperty((name, value)) => {
+                if users.is_empty() {
+                    place_of_users = members.len();
+                }
                 users.push(if users.is_empty() { '{' } else { ',' });
                 string(&mut users, name.as_bytes());
                 users.push(':');
@@ -54,7 +58,7 @@ fn properties(out: &mut String, message: &Message<'_>) {
         }
     }
     if !users.is_empty() {
-        members.insert(0, format!("\"user-properties\":{users}}}"));
+        members.insert(place_of_users, format!("\"user-properties\":{users}}}"));
     }
     let _ = write!(out, ",\"properties\":{{{}}}", members.join(","));
 }
