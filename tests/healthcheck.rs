@@ -152,6 +152,9 @@ fn the_configuration_file_says_where() {
     std::fs::write(file.path(), format!("host = \"127.0.0.1\"\nport = {port}\n")).expect("written");
     let name = file.path().display().to_string();
     healthy(&[], &[("BROKER_CONFIG", &name)], &format!("mqtt://127.0.0.1:{port}"));
+    let table = format!("[[listener]]\nhost = \"127.0.0.1\"\nport = {port}\n");
+    std::fs::write(file.path(), table).expect("written");
+    healthy(&[], &[("BROKER_CONFIG", &name)], &format!("mqtt://127.0.0.1:{port}"));
     std::fs::write(file.path(), "prot = 1\n").expect("written");
     unhealthy(&[], &[("BROKER_CONFIG", &name)], "there is no setting \"prot\"");
 }

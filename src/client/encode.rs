@@ -188,9 +188,9 @@ mod tests {
             connect(&mut out, &connect_packet);
             out.clone()
         };
-        let v311 = "10 19 s'MQTT' 04 F6 003C s'c' s'w' 0002 00 FF s'u' 0002 01 02";
+        let v311 = "10 1B s'MQTT' 04 F6 003C s'c' s'w' 0002 00 FF s'u' 0002 01 02";
         assert_eq!(of(Version::V311), bytes(v311));
-        let v5 = "10 25 s'MQTT' 05 F6 003C 08 11 00000007 21 0009 s'c' 02 01 01 s'w' 0002 00 FF s'u' 0002 01 02";
+        let v5 = "10 27 s'MQTT' 05 F6 003C 08 11 00000007 21 0009 s'c' 02 01 01 s'w' 0002 00 FF s'u' 0002 01 02";
         assert_eq!(of(Version::V5), bytes(v5));
     }
 

@@ -242,7 +242,7 @@ mod tests {
             ("publish topic-alias 0", "from 1 to 65535"),
             ("connect receive-maximum 65536", "from 1 to 65535"),
             ("publish payload-format-indicator 2", "from 0 to 1"),
-            ("publish response-topic a/#", "wildcard"),
+            ("publish response-topic a/#", "must not contain"),
             ("connect session-expiry-interval 1", "-x"),
             ("connect authentication-method m", "not supported"),
         ] {
