@@ -427,6 +427,30 @@ fn a_signal_ends_it() {
     }
 }
 
+/// A reader that has stopped to read does not keep it from ending.
+#[test]
+fn a_signal_ends_it_although_nobody_reads() {
+    let broker = Broker::start_on(&[]);
+    let url = url("mqtt", broker.addr_of("mqtt"));
+    let mut sub = Sub::start(&broker, &["-t", "much", "-q", "1"]);
+    // Far more than a pipe holds; what is not acknowledged has not been written.
+    assert_success(&run(&[
+        "pub",
+        "-L",
+        &url,
+        "-t",
+        "much",
+        "-m",
+        &"x".repeat(1000),
+        "-q",
+        "1",
+        "--repeat",
+        "1000",
+    ]));
+    sub.signal("TERM");
+    assert_eq!(sub.code(), Some(0));
+}
+
 /// Nobody reads any more: it ends without a word, as in `broker sub … | head`.
 #[test]
 fn a_closed_output_ends_it() {

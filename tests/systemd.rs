@@ -125,7 +125,7 @@ fn the_watchdog_is_fed_at_an_abstract_socket() {
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let socket = UnixDatagram::bind_addr(&address).expect("bound");
     let mut service = Service::start(socket, &format!("@{name}"), &[("WATCHDOG_USEC", "100000")], &[]);
-    let mut states = vec![service.next(), service.next()];
+    let mut states = [service.next(), service.next()];
     states.sort();
     assert_has(&states[0], "READY=1");
     assert_eq!(states[1], "WATCHDOG=1");

@@ -220,7 +220,7 @@ impl<'o> Subscriber<'o> {
             client.wait().await?;
             let next = self.take_packets(client)?;
             // Before anything is acknowledged, which happens while waiting.
-            if self.printer.flush()? == Next::End || next == Next::End {
+            if self.printer.flush().await? == Next::End || next == Next::End {
                 return Ok(());
             }
         }
@@ -327,19 +327,19 @@ impl<'o> Subscriber<'o> {
         if (self.options.no_retained && publish.retain) || self.is_filtered_out(&topic) {
             return Ok(Next::More);
         }
-        let printed = self.printer.print(&Message {
+        self.printer.print(&Message {
             topic: &topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             packet_id: publish.packet_id,
             properties: publish.properties,
-        })?;
+        });
         let Some(left) = &mut self.left else {
-            return Ok(printed);
+            return Ok(Next::More);
         };
         *left -= 1;
-        Ok(if *left == 0 { Next::End } else { printed })
+        Ok(if *left == 0 { Next::End } else { Next::More })
     }
 
     /// The topic, which a Topic Alias may stand for.

@@ -68,6 +68,9 @@ impl Default for Terms {
     }
 }
 
+/// A packet, and what is needed to answer it.
+pub(crate) type Taken<'a> = (Inbound<'a>, Version, &'a mut Vec<u8>);
+
 /// A connected client. Packets that arrive wait until they are taken, and nothing is read before.
 pub(crate) struct Client {
     reader: ReadHalf<Box<dyn Stream>>,
@@ -225,7 +228,7 @@ impl Client {
     }
 
     /// The next packet, and where to append what answers it.
-    pub(crate) fn take_with_output(&mut self) -> Result<Option<(Inbound<'_>, Version, &mut Vec<u8>)>, Failure> {
+    pub(crate) fn take_with_output(&mut self) -> Result<Option<Taken<'_>>, Failure> {
         let version = self.version;
         let found = frame::parse(&self.input[self.taken..], u32::MAX).map_err(|error| broken(error.detail))?;
         let Some(found) = found else {

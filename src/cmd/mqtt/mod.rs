@@ -84,7 +84,12 @@ impl From<String> for Failure {
 pub(crate) fn run(command: impl Future<Output = Result<(), Failure>>, quiet: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let result = runtime.block_on(command);
+            // Whoever reads standard output may never go on.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(Failure::new(format!("can't start: {error}"))),
     };
     match result {

@@ -1,6 +1,6 @@
 //! Messages on standard output.
 
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::io::{self, ErrorKind, Write};
 
 use super::Next;
 use super::format::{Format, Message};
@@ -8,40 +8,44 @@ use crate::cmd::mqtt::Failure;
 
 /// Prints messages. Whoever closes standard output wants no more: that is no error.
 pub(super) struct Printer {
-    output: BufWriter<Stdout>,
     format: Format,
     newline: bool,
-    line: Vec<u8>,
+    /// What is to be written.
+    text: Vec<u8>,
 }
 
 impl Printer {
     pub(super) fn new(format: Format, newline: bool) -> Printer {
         Printer {
-            output: BufWriter::new(io::stdout()),
             format,
             newline,
-            line: Vec::new(),
+            text: Vec::new(),
         }
     }
 
-    pub(super) fn print(&mut self, message: &Message<'_>) -> Result<Next, Failure> {
-        self.line.clear();
-        self.format.render(&mut self.line, message);
+    /// What is printed is written by [`Printer::flush`].
+    pub(super) fn print(&mut self, message: &Message<'_>) {
+        self.format.render(&mut self.text, message);
         if self.newline {
-            self.line.push(b'\n');
+            self.text.push(b'\n');
         }
-        next(self.output.write_all(&self.line))
     }
 
-    pub(super) fn flush(&mut self) -> Result<Next, Failure> {
-        next(self.output.flush().and_then(|()| self.output.get_mut().flush()))
-    }
-}
-
-fn next(written: io::Result<()>) -> Result<Next, Failure> {
-    match written {
-        Ok(()) => Ok(Next::More),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Next::End),
-        Err(error) => Err(Failure::new(format!("can't write to standard output: {error}"))),
+    /// Writes on another thread: a reader that is slow must not keep this one from hearing signals.
+    pub(super) async fn flush(&mut self) -> Result<Next, Failure> {
+        if self.text.is_empty() {
+            return Ok(Next::More);
+        }
+        let text = std::mem::take(&mut self.text);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut output = io::stdout().lock();
+            output.write_all(&text)?;
+            output.flush()
+        });
+        match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => Ok(Next::More),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Next::End),
+            Err(error) => Err(Failure::new(format!("can't write to standard output: {error}"))),
+        }
     }
 }
