@@ -386,6 +386,56 @@ fn a_session_goes_on_where_it_was_left() {
     }
 }
 
+/// A message of QoS 2 that comes twice is printed once, and acknowledged twice.
+#[test]
+fn a_repeated_message_is_printed_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let mut buffer = [0; 1024];
+        assert!(socket.read(&mut buffer).expect("a CONNECT") > 0);
+        socket.write_all(&[0x20, 2, 0, 0]).expect("taken");
+        assert!(socket.read(&mut buffer).expect("a SUBSCRIBE") > 0);
+        let publish = |first| [first, 6, 0, 1, b't', 0, 7, b'a'];
+        let suback = [0x90, 3, 0, 1, 2];
+        socket
+            .write_all(&[&suback[..], &publish(0x34), &publish(0x3C)].concat())
+            .expect("taken");
+        let mut acknowledged = [0; 8];
+        socket.read_exact(&mut acknowledged).expect("two PUBREC");
+        assert_eq!(acknowledged, [0x50, 2, 0, 7, 0x50, 2, 0, 7]);
+        // Released, the identifier may stand for another message.
+        socket
+            .write_all(&[&[0x62, 2, 0, 7][..], &publish(0x34)].concat())
+            .expect("taken");
+        socket.read_exact(&mut acknowledged).expect("PUBCOMP and PUBREC");
+        assert_eq!(acknowledged, [0x70, 2, 0, 7, 0x50, 2, 0, 7]);
+        socket.write_all(&[0x30, 4, 0, 1, b't', b'e']).expect("taken");
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).expect("the end");
+        assert_eq!(rest, [0xE0, 0]);
+    });
+    let output = run(&[
+        "sub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-t",
+        "t",
+        "-q",
+        "2",
+        "-C",
+        "3",
+        "-W",
+        "30",
+    ]);
+    assert_success(&output);
+    assert_eq!(text(&output.stdout), "a\na\ne\n");
+    server.join().expect("no panic");
+}
+
 /// The connection is made again, and a subscription that the broker has forgotten.
 #[test]
 fn the_subscriber_connects_again() {
