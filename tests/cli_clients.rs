@@ -603,6 +603,7 @@ fn passwords() {
     assert_eq!((quiet.status.code(), text(&quiet.stderr)), (Some(0x87), String::new()));
 }
 
+/// Those of the broker, and by the broker those of the client. With `--insecure` the authority is checked all the same.
 #[test]
 fn certificates_are_checked() {
     let (cert, key, ca) = (path("server.pem"), path("server.key"), path("ca.pem"));
