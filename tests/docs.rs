@@ -20,7 +20,21 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
-    "--cafile",
+    // mosquitto_pub and mosquitto_sub
+    "--capath",
+    "--ciphers",
+    "--tls-version",
+    "--psk",
+    "--proxy",
+    "--remove-retained",
+    "--random-filter",
+    "--pretty",
+    // useradd, systemctl
+    "--system",
+    "--user-group",
+    "--no-create-home",
+    "--shell",
+    "--now",
     // cargo and cargo-fuzz
     "--release",
     "--path",
@@ -56,6 +70,9 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--cap-drop",
     "--time",
     "--health-cmd",
+    "--network",
+    "--signal",
+    "--build",
 ];
 
 /// Variables that begin like the broker's and belong to the tests, or to no option: a token is not for command lines.
@@ -94,6 +111,10 @@ fn no_document_names_an_option_that_does_not_exist() {
     options.extend(shapes().into_values().flatten());
     options.extend(described_by(&help(&["passwd", "add", "--help"])));
     options.extend(options_of_ctl());
+    options.extend(clients().into_values().flatten());
+    for command in ["healthcheck", "man"] {
+        options.extend(described_by(&help(&[command, "--help"])));
+    }
     let mut faults = Vec::new();
     for document in documents() {
         for word in words(&document.text, |c| {
@@ -173,10 +194,40 @@ fn every_option_of_ctl_is_described() {
 }
 
 #[test]
+fn every_option_of_the_clients_has_a_row_with_its_default() {
+    let text = read("docs/clients.md");
+    for (command, options) in clients() {
+        // What is said of the other is not meant.
+        let other = if command == "pub" { "sub" } else { "pub" };
+        let mut table = Vec::new();
+        for part in split_before(&text, |line| line.starts_with("## ")) {
+            if !part.starts_with(&format!("## `broker {other}`")) {
+                table.extend(part.lines().filter(|line| line.starts_with('|')).map(str::to_owned));
+            }
+        }
+        for (name, described) in &options {
+            // Variables are explained there, not listed.
+            let default = described.default.clone();
+            check_row(
+                "docs/clients.md",
+                name,
+                &Described {
+                    variable: None,
+                    default,
+                },
+                &table,
+            );
+        }
+    }
+}
+
+#[test]
 fn no_document_names_a_variable_that_does_not_exist() {
+    let clients = clients().into_values().flat_map(BTreeMap::into_values);
     let variables: BTreeSet<_> = options()
         .into_values()
         .chain(options_of_ctl().into_values())
+        .chain(clients)
         .filter_map(|described| described.variable)
         .collect();
     let mut faults = Vec::new();
@@ -318,6 +369,12 @@ fn shapes() -> BTreeMap<String, BTreeMap<String, Described>> {
         .collect()
 }
 
+/// The clients of the command line, with their options.
+fn clients() -> BTreeMap<&'static str, BTreeMap<String, Described>> {
+    let described = |name| (name, described_by(&help(&[name, "--help"])));
+    ["pub", "sub"].into_iter().map(described).collect()
+}
+
 fn help(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
     // A value that is set would stand in the help.
@@ -351,7 +408,8 @@ fn describe(text: &str) -> Described {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let within = |start: &str, end: char| {
         let (_, rest) = text.split_once(start)?;
-        Some(rest.split(end).next()?.trim().to_owned())
+        // A variable whose value is hidden has no = behind it.
+        Some(rest.split([end, ']']).next()?.trim().to_owned())
     };
     Described {
         variable: within("[env: ", '='),

@@ -65,6 +65,10 @@ missing_packages() {
       require "$program" mosquitto-clients
     done
   fi
+  needs mosquitto-broker && require mosquitto mosquitto
+  if needs packaging; then
+    require systemd-analyze systemd && require docker-compose docker-compose && require git git
+  fi
   if needs python || needs venv; then
     find_python || printf '%s\n' python3 python3-venv
   fi
@@ -116,8 +120,10 @@ still_missing() {
 # --- Packages kept in tests/.cache -----------------------------------------------------------------------------------
 # A stamp beside each says for which pins and which interpreter it was filled.
 
+python_pins=(tests/clients/paho-mqtt/requirements.txt tests/packaging/requirements.txt)
+
 pinned_python() {
-  sed 's/ .*//' tests/clients/paho-mqtt/requirements.txt
+  sed 's/ .*//' "${python_pins[@]}" | paste -s -d ' '
 }
 
 pinned_npm() {
@@ -126,7 +132,7 @@ pinned_npm() {
 
 stamp_of() {
   case $1 in
-    venv) find_python && { "$python" -VV; command -v "$python"; cat tests/clients/paho-mqtt/requirements.txt; } ;;
+    venv) find_python && { "$python" -VV; command -v "$python"; cat "${python_pins[@]}"; } ;;
     npm) node --version && cat tests/clients/mqttjs/package.json tests/clients/mqttjs/package-lock.json ;;
   esac
 }
@@ -141,7 +147,7 @@ fill_venv() {
   rm -rf "$cache/venv" "$cache/venv.stamp"
   run_job 600 "$logs/venv.log" "$python" -m venv "$cache/venv" &&
     run_job 600 "$logs/pip.log" "$cache/venv/bin/python" -m pip install --disable-pip-version-check --no-input \
-      --require-hashes --no-deps --requirement tests/clients/paho-mqtt/requirements.txt &&
+      --require-hashes --no-deps "${python_pins[@]/#/--requirement=}" &&
     stamp_of venv >"$cache/venv.stamp"
 }
 

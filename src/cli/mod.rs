@@ -4,6 +4,8 @@ mod access;
 mod config_command;
 mod config_file;
 mod files_limit;
+mod generate;
+mod healthcheck;
 mod http;
 mod listener_table;
 mod listening;
@@ -13,6 +15,7 @@ mod options;
 mod rates;
 mod reload;
 mod running;
+mod systemd;
 mod values;
 
 use std::ffi::OsString;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cmd::{bench, ctl, passwd};
+use crate::cmd::{bench, ctl, passwd, publish, subscribe};
 use logging::Log;
 use options::{Command, Options};
 use reload::Reload;
@@ -39,6 +42,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Ctl(ctl) => ctl::run(ctl),
             Command::Passwd(passwd) => passwd::run(passwd),
             Command::Config(config) => config_command::run(config),
+            // Their exit codes say more.
+            Command::Publish(options) => return publish::run(options),
+            Command::Subscribe(options) => return subscribe::run(options),
+            Command::Healthcheck(options) => healthcheck::run(options),
+            Command::Completions(options) => generate::completions(options),
+            Command::Manual(options) => generate::manual(options),
         };
         return done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
     }
@@ -72,19 +81,31 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
     plan.announce()?;
     let mut running = Running::start(plan, log);
     let mut reload = Reload::new(arguments, options);
+    tokio::spawn(systemd::watchdog());
+    systemd::ready();
     let ended = loop {
         tokio::select! {
             name = signals.next() => {
                 tracing::info!("{name}: shutting down");
                 break Ok(());
             }
-            _ = hangups.recv() => reload.ask(&running),
-            planned = reload.planned() => reload.finish(planned, &mut running),
+            _ = hangups.recv() => {
+                systemd::reloading();
+                reload.ask(&running);
+            }
+            planned = reload.planned() => {
+                reload.finish(planned, &mut running);
+                if !reload.is_under_way() {
+                    systemd::ready();
+                }
+            }
             Some(Ok(Err(error))) = running.serving.join_next() => break Err(format!("a listener failed: {error}")),
         }
     };
     running.close_listeners();
     ended?;
+    // Wills and connections have this time each.
+    systemd::stopping(options.config().drain_timeout * 2);
     tokio::select! {
         () = running.broker.shutdown() => tracing::info!("shut down"),
         name = signals.next() => tracing::warn!("{name} again: ending at once"),

@@ -11,6 +11,8 @@ use tracing::Level;
 use super::access::AccessOptions;
 use super::config_command::ConfigCommand;
 use super::config_file::ConfigFile;
+use super::generate::{Completions, Manual};
+use super::healthcheck::Healthcheck;
 use super::listener_table::ListenerOptions;
 use super::listening::Listening;
 use super::listening::spec::Spec;
@@ -20,6 +22,8 @@ use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::bench::Bench;
 use crate::cmd::ctl::Ctl;
 use crate::cmd::passwd::Passwd;
+use crate::cmd::publish::Publish;
+use crate::cmd::subscribe::Subscribe;
 use crate::{Config, QoS, QueueOverflow};
 
 /// What to do instead of serving.
@@ -29,6 +33,14 @@ pub(super) enum Command {
     Ctl(Ctl),
     Passwd(Passwd),
     Config(ConfigCommand),
+    #[command(name = "pub")]
+    Publish(Box<Publish>),
+    #[command(name = "sub")]
+    Subscribe(Box<Subscribe>),
+    Healthcheck(Healthcheck),
+    Completions(Completions),
+    #[command(name = "man")]
+    Manual(Manual),
 }
 
 /// An MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port.

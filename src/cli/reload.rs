@@ -50,6 +50,10 @@ impl Reload {
         }));
     }
 
+    pub(super) fn is_under_way(&self) -> bool {
+        self.planning.is_some()
+    }
+
     /// Waits for the plan; for ever if none is under way. May be dropped and called again.
     pub(super) async fn planned(&mut self) -> Planned {
         let Some(planning) = &mut self.planning else {

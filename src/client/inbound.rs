@@ -2,21 +2,47 @@
 
 use crate::codec::frame::Frame;
 use crate::packet::{QoS, Version};
+use crate::properties::Properties;
 use crate::wire::{Malformed, Reader};
 
 /// A packet of the server, with what clients of this program look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inbound<'a> {
-    Connack { session_present: bool, reason: u8 },
+    Connack {
+        session_present: bool,
+        reason: u8,
+        properties: Properties<'a>,
+    },
     Publish(InboundPublish<'a>),
-    Puback { packet_id: u16, reason: u8 },
-    Pubrec { packet_id: u16, reason: u8 },
-    Pubrel { packet_id: u16, reason: u8 },
-    Pubcomp { packet_id: u16, reason: u8 },
-    Suback { packet_id: u16, reason: u8 },
-    Unsuback { packet_id: u16, reason: u8 },
+    Puback {
+        packet_id: u16,
+        reason: u8,
+    },
+    Pubrec {
+        packet_id: u16,
+        reason: u8,
+    },
+    Pubrel {
+        packet_id: u16,
+        reason: u8,
+    },
+    Pubcomp {
+        packet_id: u16,
+        reason: u8,
+    },
+    Suback {
+        packet_id: u16,
+        reason: u8,
+    },
+    Unsuback {
+        packet_id: u16,
+        reason: u8,
+    },
     Pingresp,
-    Disconnect { reason: u8 },
+    Disconnect {
+        reason: u8,
+        properties: Properties<'a>,
+    },
 }
 
 /// A PUBLISH of the server.
@@ -27,6 +53,7 @@ pub(crate) struct InboundPublish<'a> {
     pub(crate) topic: &'a [u8],
     /// 0 for QoS 0.
     pub(crate) packet_id: u16,
+    pub(crate) properties: Properties<'a>,
     pub(crate) payload: &'a [u8],
 }
 
@@ -44,6 +71,7 @@ pub(crate) fn parse<'a>(version: Version, frame: &Frame<'a>) -> Result<Inbound<'
         2 => Ok(Inbound::Connack {
             session_present: reader.u8()? & 1 != 0,
             reason: reader.u8()?,
+            properties: last_properties(version, &mut reader)?,
         }),
         4 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Puback { packet_id, reason }),
         5 => with_reason(&mut reader).map(|(packet_id, reason)| Inbound::Pubrec { packet_id, reason }),
@@ -54,6 +82,7 @@ pub(crate) fn parse<'a>(version: Version, frame: &Frame<'a>) -> Result<Inbound<'
         13 => Ok(Inbound::Pingresp),
         14 => Ok(Inbound::Disconnect {
             reason: reader.u8().unwrap_or(0),
+            properties: last_properties(version, &mut reader)?,
         }),
         _ => Err(Malformed("a packet that no server sends")),
     }
@@ -64,14 +93,17 @@ fn publish<'a>(version: Version, first_byte: u8, reader: &mut Reader<'a>) -> Res
     let qos = QoS::from_u8((first_byte >> 1) & 3).ok_or(Malformed("PUBLISH with QoS 3"))?;
     let topic = reader.binary()?;
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.u16()? };
-    if version.is_v5() {
-        skip_properties(reader)?;
-    }
+    let properties = if version.is_v5() {
+        properties(reader)?
+    } else {
+        Properties::EMPTY
+    };
     Ok(InboundPublish {
         qos,
         retain: first_byte & 1 != 0,
         topic,
         packet_id,
+        properties,
         payload: reader.rest(),
     })
 }
@@ -84,7 +116,7 @@ fn with_reason(reader: &mut Reader<'_>) -> Result<(u16, u8), Malformed> {
 fn suback<'a>(version: Version, reader: &mut Reader<'_>) -> Result<Inbound<'a>, Malformed> {
     let packet_id = reader.u16()?;
     if version.is_v5() {
-        skip_properties(reader)?;
+        properties(reader)?;
     }
     Ok(Inbound::Suback {
         packet_id,
@@ -97,16 +129,27 @@ fn unsuback<'a>(version: Version, reader: &mut Reader<'_>) -> Result<Inbound<'a>
     let packet_id = reader.u16()?;
     let mut reason = 0;
     if version.is_v5() {
-        skip_properties(reader)?;
+        properties(reader)?;
         reason = reader.u8()?;
     }
     Ok(Inbound::Unsuback { packet_id, reason })
 }
 
-fn skip_properties(reader: &mut Reader<'_>) -> Result<(), Malformed> {
+/// A property block. It is taken as it is: what does not belong there is not looked at.
+#[inline]
+fn properties<'a>(reader: &mut Reader<'a>) -> Result<Properties<'a>, Malformed> {
     let length = reader.varint()?;
-    reader.bytes(length as usize)?;
-    Ok(())
+    Ok(Properties::from_checked(reader.bytes(length as usize)?))
+}
+
+/// The properties at the end of a packet: it may end without any, as a CONNACK does that answers a client of MQTT 5.0
+/// in the words of MQTT 3.
+fn last_properties<'a>(version: Version, reader: &mut Reader<'a>) -> Result<Properties<'a>, Malformed> {
+    if version.is_v5() && !reader.is_empty() {
+        properties(reader)
+    } else {
+        Ok(Properties::EMPTY)
+    }
 }
 
 #[cfg(test)]
@@ -126,6 +169,7 @@ mod tests {
             retain: true,
             topic: b"a",
             packet_id: 7,
+            properties: Properties::EMPTY,
             payload: b"x",
         };
         assert_eq!(
@@ -134,7 +178,10 @@ mod tests {
         );
         assert_eq!(
             parsed(Version::V5, &[0x33, 9, 0, 1, b'a', 0, 7, 2, 1, 0, b'x']),
-            Ok(Inbound::Publish(publish))
+            Ok(Inbound::Publish(InboundPublish {
+                properties: Properties::from_checked(&[1, 0]),
+                ..publish
+            }))
         );
         assert_eq!(
             parsed(Version::V5, &[0x40, 3, 0, 7, 0x10]),
@@ -171,7 +218,29 @@ mod tests {
             let unsuback = Inbound::Unsuback { packet_id: 7, reason };
             assert_eq!(parsed(version, bytes), Ok(unsuback));
         }
-        assert_eq!(parsed(Version::V311, &[0xE0, 0]), Ok(Inbound::Disconnect { reason: 0 }));
+        for (version, bytes, reason, properties) in [
+            (Version::V311, &[0xE0, 0][..], 0, Properties::EMPTY),
+            (Version::V5, &[0xE0, 1, 0x8B], 0x8B, Properties::EMPTY),
+            (
+                Version::V5,
+                &[0xE0, 6, 0x8B, 4, 0x1F, 0, 1, b'x'],
+                0x8B,
+                Properties::from_checked(&[0x1F, 0, 1, b'x']),
+            ),
+        ] {
+            assert_eq!(parsed(version, bytes), Ok(Inbound::Disconnect { reason, properties }));
+        }
+        for (version, bytes) in [
+            (Version::V311, &[0x20, 2, 1, 0][..]),
+            (Version::V5, &[0x20, 3, 1, 0, 0]),
+        ] {
+            let connack = Inbound::Connack {
+                session_present: true,
+                reason: 0,
+                properties: Properties::EMPTY,
+            };
+            assert_eq!(parsed(version, bytes), Ok(connack));
+        }
         assert!(parsed(Version::V5, &[0x30, 4, 0, 1, b'a', 9]).is_err());
         assert!(parsed(Version::V311, &[0x82, 2, 0, 1]).is_err());
     }

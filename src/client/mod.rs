@@ -6,5 +6,8 @@
 mod encode;
 mod inbound;
 
-pub(crate) use encode::{Connect, connect, disconnect, subscribe, unsubscribe};
+pub(crate) use encode::{
+    Connect, Will, connect, disconnect, disconnect_with, pingreq, subscribe, subscribe_with, unsubscribe,
+    unsubscribe_with,
+};
 pub(crate) use inbound::{Inbound, InboundPublish, parse};

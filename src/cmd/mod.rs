@@ -2,4 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod ctl;
+pub(crate) mod healthcheck;
+pub(crate) mod mqtt;
 pub(crate) mod passwd;
+pub(crate) mod publish;
+pub(crate) mod subscribe;

@@ -65,7 +65,9 @@ impl<'a> Terms<'a> {
             keep_alive: self.keep_alive,
             session_expiry_interval: self.session_expiry_interval,
             username: self.username,
-            password: self.password,
+            password: self.password.map(str::as_bytes),
+            will: None,
+            properties: &[],
         };
         client::connect(net.output(id), &connect);
         Ok(id)
@@ -88,6 +90,7 @@ impl Joined {
             Inbound::Connack {
                 reason: 0,
                 session_present,
+                ..
             } => {
                 self.connacks += 1;
                 self.session_present = *session_present;
@@ -96,7 +99,7 @@ impl Joined {
             Inbound::Suback { reason: 0..=2, .. } => self.subacks += 1,
             Inbound::Suback { reason, .. } => return refused("a subscription", *reason),
             Inbound::Unsuback { reason, .. } if *reason >= 0x80 => return refused("to unsubscribe", *reason),
-            Inbound::Disconnect { reason } => {
+            Inbound::Disconnect { reason, .. } => {
                 return Err(format!(
                     "the broker disconnected a client with Reason Code 0x{reason:02X}"
                 ));
@@ -310,6 +313,7 @@ mod tests {
         let connack = Inbound::Connack {
             session_present: false,
             reason,
+            properties: crate::properties::Properties::EMPTY,
         };
         for (packet, what) in [
             (connack, "a connection"),

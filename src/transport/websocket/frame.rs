@@ -295,5 +295,12 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
     vec![0x80 | CLOSE, 2, high, low]
 }
 
+/// The same control frame with a mask that changes nothing.
+pub(crate) fn masked(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[1] |= 0x80;
+    frame.splice(2..2, [0; 4]);
+    frame
+}
+
 #[cfg(test)]
 mod tests;

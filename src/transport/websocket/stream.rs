@@ -24,6 +24,8 @@ pub(crate) struct WebSocketStream<S> {
     closing: bool,
     /// The peer has broken the rules: what else it sends is not looked at.
     failed: bool,
+    /// This is the client's end, whose frames have masks.
+    masked: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
@@ -36,6 +38,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
             control: Vec::new(),
             closing: false,
             failed: false,
+            masked: false,
+        }
+    }
+
+    /// The client's end.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_client(io: S) -> WebSocketStream<S> {
+        WebSocketStream {
+            decoder: Decoder::of_server(),
+            masked: true,
+            ..WebSocketStream::new(io)
         }
     }
 
@@ -54,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
             }
             // One answer at a time: pings that come faster than their answers go get one together.
             self.control = match self.decoder.take_ping() {
-                Some(ping) if !self.closing => frame::pong(&ping),
+                Some(ping) if !self.closing => self.own(frame::pong(&ping)),
                 _ => Vec::new(),
             };
             if self.control.is_empty() {
@@ -65,8 +78,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
 
     fn close(&mut self, code: u16) {
         if !std::mem::replace(&mut self.closing, true) {
-            self.control.extend_from_slice(&frame::close(code));
+            let close = self.own(frame::close(code));
+            self.control.extend_from_slice(&close);
         }
+    }
+
+    fn header_for(&self, size: usize) -> Header {
+        #[cfg(feature = "cli")]
+        if self.masked {
+            return Header::masked(size);
+        }
+        Header::binary(size)
+    }
+
+    /// A control frame as this end sends it.
+    fn own(&self, frame: Vec<u8>) -> Vec<u8> {
+        if self.masked { frame::masked(frame) } else { frame }
     }
 
     /// Takes apart what has been read; how many bytes of payload there are.
@@ -130,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
         }
         if this.announced == 0 {
             this.announced = bytes.len();
-            this.header = Header::binary(bytes.len());
+            this.header = this.header_for(bytes.len());
         }
         let payload = &bytes[..bytes.len().min(this.announced)];
         loop {

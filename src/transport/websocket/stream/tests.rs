@@ -58,3 +58,24 @@ async fn the_last_of_many_pings_is_answered() {
     assert_eq!(all[..2], [BINARY, 100]);
     assert!(all.ends_with(&[0x8A, 1, b'3']), "{:02x?}", &all[102..]);
 }
+
+/// The client's end takes frames without masks, and sends all of its own with one.
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn the_client_masks_its_frames() {
+    let (ours, mut peer) = tokio::io::duplex(1024);
+    let mut stream = WebSocketStream::of_client(ours);
+    peer.write_all(&[PING, 1, b'p', BINARY, 2, b'h', b'i'])
+        .await
+        .expect("room");
+    let mut read = [0; 2];
+    stream.read_exact(&mut read).await.expect("two bytes");
+    assert_eq!(&read, b"hi");
+    stream.write_all(b"x").await.expect("room");
+    stream.shutdown().await.expect("open");
+    drop(stream);
+    let mut said = Vec::new();
+    peer.read_to_end(&mut said).await.expect("an end");
+    let close = [0x88, 0x82, 0, 0, 0, 0, 3, 232];
+    assert_eq!(said, [&frame(0x8A, b"p")[..], &frame(BINARY, b"x"), &close].concat());
+}
