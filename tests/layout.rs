@@ -58,13 +58,26 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("rustix", &["cli", "cmd"]),
     ("socket2", &["cli", "transport"]),
-    ("tokio::net", &["transport", "server", "cli", "api"]),
-    ("tokio::io", &["transport", "connection", "server", "api"]),
-    ("tokio_rustls", &["transport", "cmd"]),
+    // The pool connects to the endpoint that is asked who may connect.
+    (
+        "tokio::net",
+        &["transport", "server", "cli", "api", "access/http/pool.rs"],
+    ),
+    (
+        "tokio::io",
+        &["transport", "connection", "server", "api", "access/http/pool.rs"],
+    ),
+    // The keys for tokens are PEM.
+    (
+        "tokio_rustls",
+        &["transport", "cmd", "access/http/pool.rs", "access/jwt/keys.rs"],
+    ),
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
     ("argon2", &["access"]),
-    ("hyper", &["cli"]),
+    ("stringprep", &["access"]),
+    ("jsonwebtoken", &["access"]),
+    ("hyper", &["cli", "access/http.rs", "access/http/pool.rs"]),
     ("toml", &["cli"]),
     ("aws_lc_rs", &["access", "transport", "cmd"]),
 ];

@@ -36,7 +36,7 @@ fn begins(client: &ClientInfo, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Peer;
+    use crate::identity::{Peer, Proof};
     use crate::packet::Version;
 
     fn client(client_id: &str, username: Option<&str>) -> ClientInfo {
@@ -45,6 +45,8 @@ mod tests {
             username: username.map(Box::from),
             version: Version::V5,
             peer: Peer::default(),
+            proof: Proof::Nothing,
+            rights: None,
         }
     }
 
