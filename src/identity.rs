@@ -122,6 +122,44 @@ pub struct ClientInfo {
     pub keep_alive: u16,
     /// Seconds for which its session outlives the connection, as agreed; `u32::MAX` is for ever.
     pub session_expiry: u32,
+    /// How it has proven who it is.
+    pub(crate) proof: Proof,
+    /// What whoever let it in said that it may do, in place of the access list.
+    pub(crate) rights: Option<Arc<Rights>>,
+}
+
+/// How a client has proven who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It has not: anybody may have its name, or it has none.
+    #[default]
+    Nothing,
+    /// By its certificate.
+    Certificate,
+    /// By a password or a verifier in the password file.
+    Password,
+    /// By a token that this key has signed.
+    #[cfg(feature = "jwt")]
+    Token(KeyPrint),
+    /// By the word of an HTTP endpoint.
+    #[cfg(feature = "http-auth")]
+    Endpoint,
+}
+
+/// Names a key without telling it.
+#[cfg(feature = "jwt")]
+pub(crate) type KeyPrint = u64;
+
+/// Topic Filters that a client may use. What is in none of them it may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rights {
+    /// Nothing is checked.
+    pub(crate) everything: bool,
+    pub(crate) read: Vec<Box<str>>,
+    pub(crate) write: Vec<Box<str>>,
+    /// These outweigh all others.
+    pub(crate) never_read: Vec<Box<str>>,
+    pub(crate) never_write: Vec<Box<str>>,
 }
 
 /// Makes Client Identifiers for clients that leave theirs to the broker: unguessable, and never used twice.

@@ -34,7 +34,14 @@ pub mod reason;
 pub mod router;
 pub mod topic;
 
-pub use access::{Access, AccessError, AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions, hash_password};
+#[cfg(feature = "http-auth")]
+pub use access::HttpAuthSettings;
+pub use access::{
+    Access, AccessError, AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions, hash_password,
+    hash_password_scram,
+};
+#[cfg(feature = "jwt")]
+pub use access::{JwtAlgorithm, JwtFrom, JwtKeys, JwtSettings};
 pub use api::{Broker, Builder};
 /// What [`Hooks`] is made with, so that programs need not depend on the same version of its crate.
 pub use async_trait::async_trait;

@@ -60,15 +60,31 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("rustix", &["cli", "cmd"]),
     ("socket2", &["cli", "transport"]),
-    ("tokio::net", &["transport", "server", "cli", "api", "cmd"]),
-    ("tokio::io", &["transport", "connection", "server", "api", "cmd"]),
-    ("tokio_rustls", &["transport", "cmd"]),
+    // The pool connects to the endpoint that is asked who may connect.
+    (
+        "tokio::net",
+        &["transport", "server", "cli", "api", "cmd", "access/http/pool.rs"],
+    ),
+    (
+        "tokio::io",
+        &["transport", "connection", "server", "api", "cmd", "access/http/pool.rs"],
+    ),
+    // The keys for tokens are PEM.
+    (
+        "tokio_rustls",
+        &["transport", "cmd", "access/http/pool.rs", "access/jwt/keys.rs"],
+    ),
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
     ("argon2", &["access"]),
+    ("stringprep", &["access"]),
+    ("jsonwebtoken", &["access"]),
     // `broker ctl` is a client of the HTTP listener.
-    ("hyper", &["cli", "cmd/ctl/request.rs"]),
-    ("serde_json", &["cli", "cmd"]),
+    (
+        "hyper",
+        &["cli", "cmd/ctl/request.rs", "access/http.rs", "access/http/pool.rs"],
+    ),
+    ("serde_json", &["cli", "cmd", "access"]),
     ("toml", &["cli"]),
     // In cli: the token of the HTTP API is compared in constant time.
     ("aws_lc_rs", &["access", "transport", "cmd", "cli"]),

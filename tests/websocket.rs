@@ -96,7 +96,7 @@ fn answers_in_words() {
     for (text, status, explanation) in cases {
         let (head, mut stream) = request(&broker, &text);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {head}");
-        let size = header(&head, "content-length")
+        let size: usize = header(&head, "content-length")
             .expect("a size")
             .parse()
             .expect("a size");

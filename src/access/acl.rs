@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 
+use crate::identity::Rights;
 use crate::topic;
 
 /// Who asks.
@@ -127,6 +128,28 @@ impl List {
     }
 }
 
+impl Rights {
+    pub(super) fn allow_read(&self, topic: &str) -> bool {
+        self.everything || within(topic, &self.read, &self.never_read)
+    }
+
+    pub(super) fn allow_write(&self, topic: &str) -> bool {
+        self.everything || within(topic, &self.write, &self.never_write)
+    }
+
+    /// As [`Acl::allows_all`].
+    pub(super) fn allow_all(&self, filter: &str) -> bool {
+        self.everything
+            || (!self.never_read.iter().any(|denied| overlap(denied, filter))
+                && self.read.iter().any(|allowed| contains(allowed, filter)))
+    }
+}
+
+fn within(topic: &str, allowed: &[Box<str>], denied: &[Box<str>]) -> bool {
+    let any = |filters: &[Box<str>]| filters.iter().any(|filter| topic::matches(filter, topic));
+    any(allowed) && !any(denied)
+}
+
 fn split_word(line: &str) -> (&str, &str) {
     let (word, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     (word, rest.trim())
@@ -134,7 +157,7 @@ fn split_word(line: &str) -> (&str, &str) {
 
 /// The pattern for this client; none if a name would change its structure: `+` as a Client Identifier must not open the
 /// topics of everybody.
-fn substitute(pattern: &str, who: &Who<'_>) -> Option<String> {
+pub(super) fn substitute(pattern: &str, who: &Who<'_>) -> Option<String> {
     let is_safe = |name: &&str| !name.contains(['+', '#', '/']);
     let mut filter = pattern.to_owned();
     if pattern.contains("%c") {

@@ -36,7 +36,7 @@ fn begins(client: &ClientInfo, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Peer;
+    use crate::identity::{Peer, Proof};
     use crate::packet::Version;
 
     fn client(client_id: &str, username: Option<&str>) -> ClientInfo {
@@ -48,6 +48,8 @@ mod tests {
             connected_at: crate::time::Millis::from_unix(0),
             keep_alive: 0,
             session_expiry: 0,
+            proof: Proof::Nothing,
+            rights: None,
         }
     }
 

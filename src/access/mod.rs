@@ -7,9 +7,17 @@
 
 mod acl;
 pub(crate) mod attempts;
+mod authenticate;
 mod client_ids;
+#[cfg(feature = "http-auth")]
+mod http;
+#[cfg(feature = "jwt")]
+mod jwt;
 pub(crate) mod passwords;
 mod remembered;
+#[cfg(any(feature = "jwt", feature = "http-auth"))]
+mod rules;
+pub(crate) mod scram;
 mod verifier;
 
 use std::net::IpAddr;
@@ -20,11 +28,18 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use crate::identity::{ClientInfo, party};
-use crate::reason::ReasonCode;
+use crate::identity::ClientInfo;
 use crate::topic::TopicFilter;
 use acl::Acl;
 pub use client_ids::ClientIdRule;
+#[cfg(feature = "http-auth")]
+use http::HttpAuth;
+#[cfg(feature = "http-auth")]
+pub use http::HttpAuthSettings;
+#[cfg(feature = "jwt")]
+use jwt::Jwt;
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtFrom, JwtKeys, JwtSettings};
 use passwords::PasswordFile;
 use remembered::Remembered;
 use verifier::{Passwords, Verifier};
@@ -53,14 +68,20 @@ pub enum DeniedPublish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessSettings {
-    /// Users and their passwords, in the format of Mosquitto, or with argon2id.
+    /// Users and their passwords, in the format of Mosquitto, with argon2id, or for SCRAM.
     pub password_file: Option<PathBuf>,
+    /// Tokens in the place of passwords.
+    #[cfg(feature = "jwt")]
+    pub jwt: Option<JwtSettings>,
+    /// An endpoint that is asked of users who are not in the password file.
+    #[cfg(feature = "http-auth")]
+    pub http: Option<HttpAuthSettings>,
     /// What users may publish and subscribe to, in the format of Mosquitto.
     pub acl_file: Option<PathBuf>,
     /// Whether clients may connect without a User Name.
     pub anonymous: bool,
-    /// Whether certificates name users. Then a User Name in a CONNECT counts only with a password that is checked: without
-    /// a password file, who has no certificate is anonymous.
+    /// Whether certificates name users. Then a User Name in a CONNECT counts only if it is proven: without a password file,
+    /// tokens or an endpoint, who has no certificate is anonymous.
     pub certificate_names: bool,
     /// For subscriptions that are wider than what may be read.
     pub wide_subscriptions: WideSubscriptions,
@@ -77,6 +98,10 @@ impl Default for AccessSettings {
     fn default() -> AccessSettings {
         AccessSettings {
             password_file: None,
+            #[cfg(feature = "jwt")]
+            jwt: None,
+            #[cfg(feature = "http-auth")]
+            http: None,
             acl_file: None,
             anonymous: true,
             certificate_names: false,
@@ -88,10 +113,10 @@ impl Default for AccessSettings {
     }
 }
 
-/// A file that can't be used, and why.
+/// A setting or a file that can't be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessError {
-    /// The file.
+    /// The file; empty if it is not about one.
     pub path: PathBuf,
     /// What is wrong with it, with the line.
     pub reason: String,
@@ -99,6 +124,9 @@ pub struct AccessError {
 
 impl std::fmt::Display for AccessError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.path.as_os_str().is_empty() {
+            return f.write_str(&self.reason);
+        }
         write!(f, "{}: {}", self.path.display(), self.reason)
     }
 }
@@ -114,12 +142,25 @@ pub fn hash_password(password: &[u8]) -> Result<String, String> {
     passwords::Hash::new(password).map(|hash| hash.to_string())
 }
 
+/// A verifier for SCRAM-SHA-256 as it stands behind the colon in a password file. It also serves clients that send their
+/// password. Takes some ten milliseconds.
+///
+/// # Errors
+/// If the password can't be used with SCRAM, or the system has no randomness.
+pub fn hash_password_scram(password: &[u8]) -> Result<String, String> {
+    passwords::Hash::new_scram(password).map(|hash| hash.to_string())
+}
+
 /// What the settings and their files say.
 #[derive(Clone, Debug, Default)]
 struct Rules {
     settings: AccessSettings,
-    /// None: no password is checked.
+    /// None: no password is checked by a file.
     passwords: Option<Arc<Passwords>>,
+    #[cfg(feature = "jwt")]
+    jwt: Option<Arc<Jwt>>,
+    #[cfg(feature = "http-auth")]
+    http: Option<Arc<HttpAuth>>,
     /// None: everybody may do everything.
     acl: Option<Arc<Acl>>,
 }
@@ -229,10 +270,15 @@ impl Access {
         self.0.has_acl.store(has_acl, Ordering::Release);
     }
 
+    /// Another one when the rules have changed.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
     /// Whether a User Name that a CONNECT claims means anything: anybody can claim the name in a certificate.
     pub(crate) fn heeds_claims(&self) -> bool {
         let rules = self.rules();
-        !rules.settings.certificate_names || rules.passwords.is_some()
+        !rules.settings.certificate_names || rules.check_names()
     }
 
     /// Whether there is anything to be checked after a client has connected.
@@ -245,62 +291,11 @@ impl Access {
         self.rules().settings.denied_publish
     }
 
-    /// Whether the client is who it says, and may have its Client Identifier.
-    pub(crate) async fn authenticate(&self, client: &ClientInfo, password: Option<&[u8]>) -> Result<(), ReasonCode> {
-        let rules = self.rules();
-        self.check_password(&rules, client, password).await?;
-        match rules.settings.client_ids.allow(client) {
-            true => Ok(()),
-            false => Err(ReasonCode::ClientIdentifierNotValid),
-        }
-    }
-
-    /// A name from its certificate needs no password.
-    async fn check_password(
-        &self,
-        rules: &Rules,
-        client: &ClientInfo,
-        password: Option<&[u8]>,
-    ) -> Result<(), ReasonCode> {
-        if client.peer.username.is_some() {
-            return Ok(());
-        }
-        let Some(username) = &client.username else {
-            return match rules.settings.anonymous {
-                true => Ok(()),
-                false => Err(ReasonCode::NotAuthorized),
-            };
-        };
-        let Some(passwords) = &rules.passwords else {
-            return Ok(());
-        };
-        let address = client.peer.address.map(|address| party(address.ip()));
-        let password = password.unwrap_or_default();
-        let verified = self
-            .0
-            .verifier
-            .verify(Arc::clone(passwords), username, password, address);
-        verified.await
-    }
-
-    /// Whether the user of a connected client is still one. Its password may have changed: that is for its next CONNECT.
-    pub(crate) fn is_known(&self, client: &ClientInfo) -> bool {
-        let rules = self.rules();
-        if !rules.settings.client_ids.allow(client) {
-            return false;
-        }
-        if client.peer.username.is_some() {
-            return true;
-        }
-        match (&client.username, &rules.passwords) {
-            (Some(username), Some(passwords)) => passwords.file.contains(username),
-            (None, _) => rules.settings.anonymous,
-            (Some(_), None) => true,
-        }
-    }
-
     /// Whether the client may publish to the topic.
     pub(crate) fn may_publish(&self, client: &ClientInfo, topic: &str) -> bool {
+        if let Some(rights) = &client.rights {
+            return rights.allow_write(topic);
+        }
         let rules = self.rules();
         rules
             .acl
@@ -323,6 +318,9 @@ impl Access {
 
     /// Whether the client may be sent what was published to the topic.
     pub(crate) fn may_receive(&self, client: &ClientInfo, topic: &str) -> bool {
+        if let Some(rights) = &client.rights {
+            return rights.allow_read(topic);
+        }
         let rules = self.rules();
         rules
             .acl
@@ -333,11 +331,12 @@ impl Access {
     /// What the client may do with the filter.
     pub(crate) fn reading(&self, client: &ClientInfo, filter: &TopicFilter) -> Reading {
         let rules = self.rules();
-        let Some(acl) = &rules.acl else { return Reading::All };
-        match (
-            acl.allows_all(&who(client), filter.filter()),
-            rules.settings.wide_subscriptions,
-        ) {
+        let allows_all = match (&client.rights, &rules.acl) {
+            (Some(rights), _) => rights.allow_all(filter.filter()),
+            (None, Some(acl)) => acl.allows_all(&who(client), filter.filter()),
+            (None, None) => true,
+        };
+        match (allows_all, rules.settings.wide_subscriptions) {
             (true, _) => Reading::All,
             (false, WideSubscriptions::Filter) => Reading::Some,
             (false, WideSubscriptions::Deny) => Reading::Denied,
@@ -346,6 +345,33 @@ impl Access {
 
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.0.rules.read())
+    }
+}
+
+impl Rules {
+    /// Whether a name has to be proven.
+    fn check_names(&self) -> bool {
+        self.passwords.is_some() || self.check_tokens() || self.ask_elsewhere()
+    }
+
+    #[cfg(feature = "jwt")]
+    fn check_tokens(&self) -> bool {
+        self.jwt.is_some()
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    fn check_tokens(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "http-auth")]
+    fn ask_elsewhere(&self) -> bool {
+        self.http.is_some()
+    }
+
+    #[cfg(not(feature = "http-auth"))]
+    fn ask_elsewhere(&self) -> bool {
+        false
     }
 }
 
@@ -359,7 +385,7 @@ fn who(client: &ClientInfo) -> acl::Who<'_> {
 fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
     let passwords = match &settings.password_file {
         Some(path) => {
-            warn_if_open(path);
+            warn_if_open(path, "the password file");
             Some(Arc::new(Passwords {
                 file: read_file(path, PasswordFile::parse)?,
                 remembered: Remembered::new(settings.password_cache),
@@ -372,29 +398,63 @@ fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
         None => None,
     };
     Ok(Rules {
+        #[cfg(feature = "jwt")]
+        jwt: settings.jwt.as_ref().map(read_keys).transpose()?.map(Arc::new),
+        #[cfg(feature = "http-auth")]
+        http: settings.http.as_ref().map(read_endpoint).transpose()?.map(Arc::new),
         settings,
         passwords,
         acl,
     })
 }
 
-/// Hashes can be guessed by who can read them.
+#[cfg(feature = "jwt")]
+fn read_keys(settings: &JwtSettings) -> Result<Jwt, AccessError> {
+    let path = settings.keys.path();
+    let jwt = Jwt::parse(settings, &read_bytes(path)?).map_err(|reason| AccessError {
+        path: path.clone(),
+        reason,
+    })?;
+    if jwt.is_secret() {
+        warn_if_open(path, "the secret that signs tokens");
+    }
+    Ok(jwt)
+}
+
+#[cfg(feature = "http-auth")]
+fn read_endpoint(settings: &HttpAuthSettings) -> Result<HttpAuth, AccessError> {
+    HttpAuth::load(settings).map_err(|reason| AccessError {
+        path: settings.ca.clone().unwrap_or_default(),
+        reason,
+    })
+}
+
+/// Hashes can be guessed by who can read them, and secrets are known.
 #[cfg(unix)]
-fn warn_if_open(path: &std::path::Path) {
+fn warn_if_open(path: &std::path::Path, what: &str) {
     use std::os::unix::fs::PermissionsExt;
     let is_open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
     if is_open {
-        tracing::warn!(file = %path.display(), "every user of this machine may read the password file (chmod o-rwx)");
+        tracing::warn!(file = %path.display(), "every user of this machine may read {what} (chmod o-rwx)");
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_open(_: &std::path::Path) {}
+fn warn_if_open(_: &std::path::Path, _: &str) {}
 
 /// Bytes of the largest file that is read.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
 fn read_file<T>(path: &PathBuf, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, AccessError> {
+    let error = |reason: String| AccessError {
+        path: path.clone(),
+        reason,
+    };
+    let text = String::from_utf8(read_bytes(path)?).map_err(|_| error("it is not UTF-8".to_owned()))?;
+    parse(&text).map_err(error)
+}
+
+fn read_bytes(path: &PathBuf) -> Result<Vec<u8>, AccessError> {
     let error = |reason: String| AccessError {
         path: path.clone(),
         reason,
@@ -406,9 +466,7 @@ fn read_file<T>(path: &PathBuf, parse: impl FnOnce(&str) -> Result<T, String>) -
     if metadata.len() > LARGEST_FILE {
         return Err(error(format!("larger than {LARGEST_FILE} bytes")));
     }
-    let bytes = std::fs::read(path).map_err(|fault| error(fault.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8".to_owned()))?;
-    parse(&text).map_err(error)
+    std::fs::read(path).map_err(|fault| error(fault.to_string()))
 }
 
 /// Addresses are told apart; clients without one share.

@@ -1,7 +1,8 @@
 //! Password files: a line for each user, `name:hash`.
 //!
 //! Hashes are those of Mosquitto, `$7$iterations$salt$hash` (PBKDF2 with SHA-512) and `$6$salt$hash` (SHA-512), and
-//! argon2id in the PHC format, which `broker passwd` writes.
+//! argon2id in the PHC format, which `broker passwd` writes. With `--scram` it writes `$scram-sha-256$…`, which also serves
+//! clients that log in with SCRAM.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -11,12 +12,16 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::{constant_time, digest, pbkdf2, rand};
 use data_encoding::BASE64;
 
+use super::scram::ScramVerifier;
+
 /// Users and their hashes.
 #[derive(Debug, Default)]
 pub(crate) struct PasswordFile {
     users: HashMap<Box<str>, Hash>,
     /// Checked for users that do not exist, so that the time of the answer does not tell which do.
     decoy: Option<Hash>,
+    /// The first user who may use SCRAM.
+    scram_decoy: Option<ScramVerifier>,
 }
 
 /// A password, hashed.
@@ -33,6 +38,7 @@ pub(crate) enum Hash {
         salt: Box<[u8]>,
         hash: Box<[u8]>,
     },
+    Scram(ScramVerifier),
 }
 
 /// Iterations above which a check would take minutes.
@@ -65,6 +71,9 @@ impl PasswordFile {
             if file.decoy.is_none() {
                 file.decoy = Some(hash.clone());
             }
+            if let (Hash::Scram(verifier), None) = (&hash, &file.scram_decoy) {
+                file.scram_decoy = Some(verifier.clone());
+            }
             if file.users.insert(name.into(), hash).is_some() {
                 return Err(error("the user has a line already"));
             }
@@ -74,6 +83,16 @@ impl PasswordFile {
 
     pub(crate) fn contains(&self, username: &str) -> bool {
         self.users.contains_key(username)
+    }
+
+    /// What the user can prove itself with by SCRAM, if it can, and the verifier that others are made up from. None if
+    /// nobody can.
+    pub(super) fn scram(&self, username: &str) -> Option<(Option<&ScramVerifier>, &ScramVerifier)> {
+        let decoy = self.scram_decoy.as_ref()?;
+        match self.users.get(username) {
+            Some(Hash::Scram(verifier)) => Some((Some(verifier), decoy)),
+            _ => Some((None, decoy)),
+        }
     }
 
     /// Whether this is the password of the user. Takes long.
@@ -102,8 +121,13 @@ impl Hash {
         Ok(Hash::Argon2(hash.to_string().into()))
     }
 
+    /// A verifier for SCRAM-SHA-256, which tells passwords apart, too.
+    pub(crate) fn new_scram(password: &[u8]) -> Result<Hash, String> {
+        ScramVerifier::new(password).map(Hash::Scram)
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Hash, String> {
-        let unknown = || "unknown kind of hash: there are $argon2id$, $7$ and $6$".to_owned();
+        let unknown = || "unknown kind of hash: there are $argon2id$, $scram-sha-256$, $7$ and $6$".to_owned();
         let decode = |text: &str| {
             let bytes = BASE64.decode(text.as_bytes());
             bytes
@@ -113,6 +137,9 @@ impl Hash {
         if text.starts_with("$argon2") {
             check_argon2(text)?;
             return Ok(Hash::Argon2(text.into()));
+        }
+        if text.starts_with("$scram-sha-256$") {
+            return ScramVerifier::parse(text).map(Hash::Scram);
         }
         let parts: Vec<&str> = text.split('$').collect();
         match parts[..] {
@@ -147,6 +174,7 @@ impl Hash {
                 context.update(salt);
                 constant_time::verify_slices_are_equal(context.finish().as_ref(), hash).is_ok()
             }
+            Hash::Scram(verifier) => verifier.verify(password),
         }
     }
 }
@@ -179,6 +207,7 @@ impl std::fmt::Display for Hash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Hash::Argon2(text) => f.write_str(text),
+            Hash::Scram(verifier) => verifier.fmt(f),
             Hash::Pbkdf2 { iterations, salt, hash } => {
                 write!(f, "$7${iterations}${}${}", BASE64.encode(salt), BASE64.encode(hash))
             }

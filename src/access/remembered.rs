@@ -1,4 +1,4 @@
-//! Passwords that were right a short while ago, as keyed hashes: a client that comes back costs no slow hash.
+//! What was right a short while ago, as keyed hashes: a client that comes back costs no slow hash, and no question.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,26 +7,27 @@ use aws_lc_rs::{constant_time, hmac, rand};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Passwords that are remembered.
+/// Names that something is remembered of.
 const MOST: usize = 100_000;
 
-/// Belongs to the rules by which the passwords were right, and goes with them.
+/// Belongs to the rules by which it was right, and goes with them. `T` is what was answered.
 #[derive(Debug)]
-pub(super) struct Remembered {
+pub(super) struct Remembered<T = ()> {
     lifetime: Duration,
     /// Of this process alone: what is remembered is of no use elsewhere. None if the system has no randomness.
     key: Option<hmac::Key>,
-    known: Mutex<HashMap<Box<str>, Known>>,
+    known: Mutex<HashMap<Box<str>, Known<T>>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Known<T> {
     tag: Box<[u8]>,
+    answer: T,
     until: Instant,
 }
 
-impl Remembered {
-    pub(super) fn new(lifetime: Duration) -> Remembered {
+impl<T: Clone> Remembered<T> {
+    pub(super) fn new(lifetime: Duration) -> Remembered<T> {
         let mut key = [0; 32];
         let filled = rand::fill(&mut key).ok().filter(|()| !lifetime.is_zero());
         Remembered {
@@ -36,19 +37,21 @@ impl Remembered {
         }
     }
 
-    /// What is kept of a password; `None` if nothing is remembered.
-    pub(super) fn tag(&self, password: &[u8]) -> Option<hmac::Tag> {
-        self.key.as_ref().map(|key| hmac::sign(key, password))
+    /// What is kept of a secret; `None` if nothing is remembered.
+    pub(super) fn tag(&self, secret: &[u8]) -> Option<hmac::Tag> {
+        self.key.as_ref().map(|key| hmac::sign(key, secret))
     }
 
-    pub(super) fn has(&self, username: &str, tag: &hmac::Tag) -> bool {
+    pub(super) fn get(&self, name: &str, tag: &hmac::Tag) -> Option<T> {
         let known = self.known.lock();
-        known.get(username).is_some_and(|known| {
+        let known = known.get(name).filter(|known| {
             known.until > Instant::now() && constant_time::verify_slices_are_equal(&known.tag, tag.as_ref()).is_ok()
-        })
+        })?;
+        Some(known.answer.clone())
     }
 
-    pub(super) fn add(&self, username: &str, tag: &hmac::Tag) {
+    /// Remembers the answer, if it ends before, until `end`.
+    pub(super) fn add(&self, name: &str, tag: &hmac::Tag, answer: T, end: Option<Instant>) {
         let now = Instant::now();
         let mut known = self.known.lock();
         if known.len() >= MOST {
@@ -56,8 +59,9 @@ impl Remembered {
         }
         if known.len() < MOST {
             let until = now + self.lifetime;
+            let until = end.map_or(until, |end| end.min(until));
             let tag = tag.as_ref().into();
-            known.insert(username.into(), Known { tag, until });
+            known.insert(name.into(), Known { tag, answer, until });
         }
     }
 }

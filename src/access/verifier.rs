@@ -51,25 +51,36 @@ impl Verifier {
         origin: Origin,
     ) -> Result<(), ReasonCode> {
         let tag = passwords.remembered.tag(password);
-        if tag.is_some_and(|tag| passwords.remembered.has(username, &tag)) {
+        if tag.is_some_and(|tag| passwords.remembered.get(username, &tag).is_some()) {
             return Ok(());
         }
-        if !self.attempts.lock().may_try(origin, Instant::now()) {
-            return Err(ReasonCode::ConnectionRateExceeded);
-        }
+        self.may_try(origin)?;
         let is_right = self.hash(Arc::clone(&passwords), username, password).await?;
         if !is_right {
-            self.attempts.lock().failed(origin, Instant::now());
-            return Err(ReasonCode::BadUserNameOrPassword);
+            return Err(self.failed(origin));
         }
         if let Some(tag) = &tag {
-            passwords.remembered.add(username, tag);
+            passwords.remembered.add(username, tag, (), None);
         }
         Ok(())
     }
 
+    /// Whether the address may try something now, be it a password or what stands in its place.
+    pub(super) fn may_try(&self, origin: Origin) -> Result<(), ReasonCode> {
+        match self.attempts.lock().may_try(origin, Instant::now()) {
+            true => Ok(()),
+            false => Err(ReasonCode::ConnectionRateExceeded),
+        }
+    }
+
+    /// What was tried was wrong; the reason to tell.
+    pub(super) fn failed(&self, origin: Origin) -> ReasonCode {
+        self.attempts.lock().failed(origin, Instant::now());
+        ReasonCode::BadUserNameOrPassword
+    }
+
     async fn hash(&self, passwords: Arc<Passwords>, username: &str, password: &[u8]) -> Result<bool, ReasonCode> {
-        let Some(_place) = Place::take(&self.waiting) else {
+        let Some(_place) = Place::take(&self.waiting, MOST_WAITING) else {
             return Err(ReasonCode::ServerBusy);
         };
         let permit = Arc::clone(&self.threads).acquire_owned().await;
@@ -86,13 +97,13 @@ impl Verifier {
 }
 
 /// One of the clients that wait.
-struct Place<'a>(&'a AtomicUsize);
+pub(super) struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Place<'a>> {
+    pub(super) fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Place<'a>> {
         let place = Place(waiting);
         // Too many: the drop of the place takes this back.
-        (waiting.fetch_add(1, Ordering::AcqRel) < MOST_WAITING).then_some(place)
+        (waiting.fetch_add(1, Ordering::AcqRel) < most).then_some(place)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::authentication::AuthenticationOptions;
 use super::values::{seconds, switch};
 use crate::{AccessSettings, ClientIdRule, DeniedPublish, WideSubscriptions};
 
@@ -18,7 +19,7 @@ pub(super) struct AccessOptions {
     /// What users may publish and subscribe to, in the format of Mosquitto. Reloaded at SIGHUP
     #[arg(long, env = "BROKER_ACL_FILE", value_name = "FILE", help_heading = HEADING)]
     acl_file: Option<PathBuf>,
-    /// Whether clients may connect without a user name: on or off [default: on, off with --password-file]
+    /// Whether clients may connect without a user name: on or off [default: on; off if anything lets users in]
     #[arg(long, env = "BROKER_ANONYMOUS", value_name = "on|off", value_parser = switch, help_heading = HEADING)]
     anonymous: Option<bool>,
     /// What becomes of a subscription to more than the client may read
@@ -59,6 +60,8 @@ pub(super) struct AccessOptions {
         help_heading = HEADING
     )]
     password_cache: Duration,
+    #[command(flatten)]
+    authentication: AuthenticationOptions,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,6 +88,8 @@ impl AccessOptions {
         client_ids.is_username = self.client_id_is_username;
         AccessSettings {
             password_file: self.password_file.clone(),
+            jwt: self.authentication.jwt(),
+            http: self.authentication.http(),
             acl_file: self.acl_file.clone(),
             anonymous: self.anonymous(),
             certificate_names,
@@ -102,6 +107,7 @@ impl AccessOptions {
     }
 
     pub(super) fn anonymous(&self) -> bool {
-        self.anonymous.unwrap_or(self.password_file.is_none())
+        let lets_users_in = self.password_file.is_some() || self.authentication.is_any();
+        self.anonymous.unwrap_or(!lets_users_in)
     }
 }

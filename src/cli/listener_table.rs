@@ -13,7 +13,7 @@ use super::listening::spec::{Kind, Spec};
 use super::options::Options;
 
 /// Settings of the whole broker that a listener may have otherwise, by their long names.
-pub(super) const SETTINGS: [&str; 42] = [
+pub(super) const SETTINGS: [&str; 54] = [
     "host",
     "tls-cert",
     "tls-key",
@@ -34,6 +34,18 @@ pub(super) const SETTINGS: [&str; 42] = [
     "client-id-prefix",
     "client-id-is-username",
     "password-cache",
+    "jwt-key-file",
+    "jwt-jwks-file",
+    "jwt-algorithms",
+    "jwt-issuer",
+    "jwt-audience",
+    "jwt-from",
+    "jwt-username-claim",
+    "jwt-leeway",
+    "auth-http-url",
+    "auth-http-ca",
+    "auth-http-timeout",
+    "auth-http-cache",
     "max-packet-size",
     "max-topic-levels",
     "max-topic-length",

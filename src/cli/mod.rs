@@ -1,6 +1,7 @@
 //! The command line of `broker`.
 
 mod access;
+mod authentication;
 mod config_command;
 mod config_file;
 mod files_limit;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::access::hash_password;
 use crate::access::passwords::PasswordFile;
+use crate::access::{hash_password, hash_password_scram};
 
-/// Keeps the file of users and passwords. Passwords are hashed with argon2id.
+/// Keeps the file of users and passwords. Passwords are hashed with argon2id, or for SCRAM.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Passwd {
     #[command(subcommand)]
@@ -21,7 +21,13 @@ pub(crate) struct Passwd {
 #[derive(Clone, Debug, Subcommand)]
 enum Action {
     /// Adds a user, or changes the password; the file is made if it is not there
-    Add(PasswordOf),
+    Add {
+        #[command(flatten)]
+        password: PasswordOf,
+        /// Write a verifier for SCRAM-SHA-256 (MQTT 5.0) in place of a hash; the password itself is accepted with it, too
+        #[arg(long)]
+        scram: bool,
+    },
     /// Removes a user
     Remove(User),
     /// Tells whether a password is right, by the exit code: 0 or 1
@@ -53,10 +59,16 @@ struct PasswordOf {
 /// Does what the command says.
 pub(crate) fn run(passwd: &Passwd) -> Result<(), String> {
     match &passwd.action {
-        Action::Add(PasswordOf { user, stdin }) => {
+        Action::Add {
+            password: PasswordOf { user, stdin },
+            scram,
+        } => {
             check_name(&user.user)?;
             let password = read_password(*stdin, true)?;
-            let hash = hash_password(password.as_bytes())?;
+            let hash = match scram {
+                true => hash_password_scram(password.as_bytes())?,
+                false => hash_password(password.as_bytes())?,
+            };
             change(&user.file, &user.user, Some(&hash))
         }
         Action::Remove(user) => {

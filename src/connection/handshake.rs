@@ -1,18 +1,23 @@
 //! From the first byte to CONNACK.
 
 use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::Newcomer;
+use super::buffers::{self, Batch};
+use super::dialogue::WithLink;
 use super::link::Link;
 use super::place::Held;
-use super::{Newcomer, buffers};
 use crate::broker::Core;
 use crate::codec::{decode, frame};
 use crate::config::Config;
 use crate::events::Event;
+use crate::handlers::auth::Dialogue;
 use crate::handlers::connect::Refusal;
 use crate::handlers::{Client, connect, trace};
 use crate::identity::Peer;
@@ -20,7 +25,7 @@ use crate::packet::Version;
 use crate::reason::ReasonCode;
 
 /// A client whose CONNACK is in its output, and bytes that came behind its CONNECT are in the link.
-pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Send + Unpin>(
     link: &mut Link<S>,
     newcomer: Newcomer,
     place: &Held,
@@ -51,13 +56,19 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
     };
-    let outcome = timeout(limit, accept(place, number, &config, &input[..end], peer.clone())).await;
+    link.keep(&mut input[size..end].to_vec(), 0, end - size);
+    let mut dialogue = WithLink {
+        link,
+        core,
+        until: since + limit,
+    };
+    let accepting = accept(place, number, &config, &input[..size], peer.clone(), &mut dialogue);
+    let outcome = timeout(limit, accepting).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
             if let Some(socket) = direct {
                 client.session.outbox.allow_direct(socket);
             }
-            link.keep(&mut input[size..end].to_vec(), 0, end - size);
             tracing::debug!(client = &*client.info.client_id, %peer, version = %client.version(), "connected");
             Some(Box::new(client))
         }
@@ -80,19 +91,7 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     max_packet_size: u32,
 ) -> Result<(Vec<u8>, usize, usize), Option<Refusal>> {
     loop {
-        let (mut batch, end) = poll_fn(|cx| {
-            // Lent only while there is something to read: connections that say nothing hold no buffer.
-            let mut batch = buffers::lend();
-            match link.poll_read(cx, &mut batch.input) {
-                std::task::Poll::Ready(read) => std::task::Poll::Ready(read.map(|end| (batch, end))),
-                std::task::Poll::Pending => {
-                    buffers::give_back(batch);
-                    std::task::Poll::Pending
-                }
-            }
-        })
-        .await
-        .map_err(|reason| {
+        let (mut batch, end) = read_some(link).await.map_err(|reason| {
             tracing::debug!(%peer, %reason, "connection lost before CONNECT");
             None
         })?;
@@ -119,6 +118,24 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// What arrives next, behind what was kept, and where it ends: 0 at the end of the connection. Buffers are lent only while
+/// there is something to read: connections that say nothing hold none.
+pub(super) async fn read_some<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+) -> io::Result<(Box<Batch>, usize)> {
+    poll_fn(|cx| {
+        let mut batch = buffers::lend();
+        match link.poll_read(cx, &mut batch.input) {
+            Poll::Ready(read) => Poll::Ready(read.map(|end| (batch, end))),
+            Poll::Pending => {
+                buffers::give_back(batch);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
 /// Whether this is the beginning of a protocol that clients speak by mistake: it helps to know which.
 fn other_protocol(input: &[u8]) -> Option<Refusal> {
     let detail = match input {
@@ -132,7 +149,14 @@ fn other_protocol(input: &[u8]) -> Option<Refusal> {
     Some(Refusal::silent(ReasonCode::ProtocolError, detail))
 }
 
-async fn accept(place: &Held, number: usize, config: &Config, input: &[u8], peer: Peer) -> Result<Client, Refusal> {
+async fn accept(
+    place: &Held,
+    number: usize,
+    config: &Config,
+    input: &[u8],
+    peer: Peer,
+    dialogue: &mut dyn Dialogue,
+) -> Result<Client, Refusal> {
     let core = &place.core;
     let malformed = Refusal::silent(ReasonCode::MalformedPacket, "no CONNECT");
     let Ok(Some(frame)) = frame::parse(input, config.max_packet_size) else {
@@ -150,7 +174,7 @@ async fn accept(place: &Held, number: usize, config: &Config, input: &[u8], peer
     if traced {
         trace::received_connect(&connect, &peer);
     }
-    let accepted = connect::accept(core, &connect, peer).await;
+    let accepted = connect::accept(core, &connect, peer, dialogue).await;
     if let (true, Err(refusal)) = (traced, &accepted) {
         trace::refused(&connect, refusal);
     }

@@ -1,6 +1,7 @@
 //! The task of one connection: read a batch, handle its packets in order, write once.
 
 mod buffers;
+mod dialogue;
 mod handshake;
 mod link;
 mod place;

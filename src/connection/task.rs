@@ -344,6 +344,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 "the socket took nothing for the write time-out",
             ));
         }
+        if self.client.expires().is_some_and(|at| at <= now) {
+            return Err(Closing::told(
+                ReasonCode::NotAuthorized,
+                "the authentication has expired",
+            ));
+        }
         if self.silence_deadline().is_some_and(|at| at <= now) {
             self.client
                 .core
@@ -389,10 +395,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
 
     /// Sees to it that the task wakes at the next deadline, at the latest.
     fn arm(&mut self) {
-        let next = [self.silence_deadline(), self.write_deadline(), self.throttled_until()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            self.silence_deadline(),
+            self.write_deadline(),
+            self.throttled_until(),
+            self.client.expires(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let Some(at) = next else { return };
         let timers = &self.client.core.timers;
         if let Some(alarm) = self.alarm {

@@ -6,15 +6,20 @@ use crate::reason::ReasonCode;
 use crate::session::Delivery;
 
 impl Client {
+    /// Whether there is anything that it may not do.
+    #[inline]
+    fn is_limited(&self) -> bool {
+        self.access.has_acl() || self.info.rights.is_some()
+    }
+
     /// Whether it may publish to the topic.
     #[inline]
     pub(super) fn may_publish(&mut self, topic: &str) -> bool {
-        let access = &self.access;
-        if !access.has_acl() {
+        if !self.is_limited() {
             return true;
         }
         let last = self.last_decision.get_or_insert_default();
-        access.may_publish_again(&self.info, topic, last)
+        self.access.may_publish_again(&self.info, topic, last)
     }
 
     /// Whether it may be sent this message.
@@ -58,7 +63,7 @@ impl Client {
     /// Ends the subscriptions that are not allowed, or sees to it that their messages are checked. What waits in the
     /// session may have come by rules that are no more, so it is checked, too.
     pub(super) fn narrow(&mut self) {
-        if !self.access.has_acl() {
+        if !self.is_limited() {
             return;
         }
         if self.session.outbox.backlog() > 0 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::Authentication;
 use super::trace;
 use crate::access::{Access, LastDecision};
 use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
@@ -55,6 +56,8 @@ pub(crate) struct Client {
     pub(crate) traced: bool,
     /// Where the last message went; only of clients that publish.
     pub(super) last_match: Option<Box<LastMatch>>,
+    /// What goes on of authentication; only of clients whose CONNECT began something, or that are to go.
+    pub(super) authentication: Option<Box<Authentication>>,
     /// A retained message has no room beside what is in flight: something must be acknowledged first.
     pub(super) replay_waits: bool,
     /// Messages and bytes finished since the outbox was told.

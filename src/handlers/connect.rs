@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::auth::{self, Dialogue};
 use super::client::{Agreed, Client};
 use super::{publish, subscribe, trace};
 use crate::broker::policy::Policy;
@@ -13,7 +14,7 @@ use crate::codec::encode::{self, Connack};
 use crate::config::Config;
 use crate::events::Event;
 use crate::hooks::ConnectRequest;
-use crate::identity::{ClientInfo, Peer};
+use crate::identity::{ClientInfo, Peer, Proof};
 use crate::packet::{Connect, QoS, Version};
 use crate::reason::ReasonCode;
 use crate::session::{AliasesIn, AliasesOut, WillMessage, Wire};
@@ -90,13 +91,18 @@ impl Refusal {
 }
 
 /// Accepts a client: checks, hooks, session, CONNACK. The CONNACK is in the output of the client that is returned.
-pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) -> Result<Client, Refusal> {
+pub(crate) async fn accept(
+    core: &Arc<Core>,
+    connect: &Connect<'_>,
+    peer: Peer,
+    dialogue: &mut dyn Dialogue,
+) -> Result<Client, Refusal> {
     let refuse = |reason, detail| Refusal::of(connect, reason, detail);
     let policy = core.policies.of(peer.listener.as_deref());
     let policy = policy.ok_or_else(|| refuse(ReasonCode::ServerUnavailable, "the listener is no more"))?;
     check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
     let expiry = expiry_interval(&policy.config, connect);
-    let info = Arc::new(ClientInfo {
+    let mut info = ClientInfo {
         client_id: if connect.client_id.is_empty() {
             core.identifiers.next()
         } else {
@@ -112,12 +118,16 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         connected_at: core.clock.now(),
         keep_alive: server_keep_alive(&policy.config, connect).unwrap_or(connect.keep_alive),
         session_expiry: expiry,
-    });
+        proof: Proof::Nothing,
+        rights: None,
+    };
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
     }
-    let known = policy.access.authenticate(&info, connect.password).await;
-    known.map_err(|reason| refuse(reason, explain(reason)))?;
+    let (access, generation) = (policy.access.clone(), policy.access.generation());
+    let authentication = auth::authenticate(core, &access, connect, &mut info, dialogue).await?;
+    info.connected_at = core.clock.now();
+    let info = Arc::new(info);
     ask_hooks(core, connect, &info)
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
@@ -127,13 +137,14 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
     let mut client = new_client(core, policy, connect, info, session);
     // The session is in hand: whoever changes the list of those that are traced finds it from now on.
     client.traced = core.trace.covers(&client.info.client_id, &client.info.peer);
+    let signature = authentication.put_down(&mut client);
     if present && core.interests.authorize_subscribe {
         subscribe::reauthorize(&mut client).await;
     }
     if present {
         client.narrow();
     }
-    if !welcome(&mut client, connect, present, expiry) {
+    if !welcome(&mut client, connect, present, expiry, signature.as_deref()) {
         let detail = "CONNACK above the client's Maximum Packet Size";
         return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
     }
@@ -145,6 +156,10 @@ pub(crate) async fn accept(core: &Arc<Core>, connect: &Connect<'_>, peer: Peer) 
         .as_ref()
         .map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
     attach(&client);
+    if access.generation() != generation {
+        // The rules changed meanwhile, and whoever rechecked the clients may not have seen this one.
+        client.session.outbox.signal(|signals| signals.recheck = true);
+    }
     if *core.stopping.borrow() {
         // The broker began to shut down meanwhile, and may not have seen this client.
         client
@@ -181,6 +196,7 @@ fn new_client(
         checks_reads: false,
         traced: false,
         last_match: None,
+        authentication: None,
         replay_waits: false,
         settled: (0, 0),
     }
@@ -197,24 +213,9 @@ fn attach(client: &Client) {
     client.session.outbox.introduce(&client.info);
 }
 
-/// Why somebody may not connect.
-fn explain(reason: ReasonCode) -> &'static str {
-    match reason {
-        ReasonCode::ClientIdentifierNotValid => "the Client Identifier is not for this client",
-        _ => "user name and password, or their lack, are not accepted",
-    }
-}
-
 /// What can be refused from the CONNECT and the settings alone.
 fn check(config: &Config, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
     check_client_id(config, connect)?;
-    // [MQTT-4.12.0-1]
-    if connect.properties.authentication_method.is_some() {
-        return Err((
-            ReasonCode::BadAuthenticationMethod,
-            "Authentication Method not supported",
-        ));
-    }
     if let Some(will) = &connect.will {
         // [MQTT-3.2.2-12]
         if will.qos > config.max_qos {
@@ -326,7 +327,7 @@ fn exceeds(keep_alive: u16, most: u16) -> bool {
 /// CONNACK with Reason Code 0 [MQTT-3.1.4-5], Session Present as the session is [MQTT-3.2.2-3], and what the broker
 /// does otherwise than the specification's defaults say. What the client can do without is left out for a client with a
 /// very small Maximum Packet Size; `false` if even the rest is too large for it.
-fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u32) -> bool {
+fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u32, signature: Option<&[u8]>) -> bool {
     let config = &client.config;
     // MQTT 3.1 has no Session Present: the bit is reserved there.
     let session_present = present && connect.version != Version::V31;
@@ -341,6 +342,9 @@ fn welcome(client: &mut Client, connect: &Connect<'_>, present: bool, expiry: u3
         assigned_client_identifier: connect.client_id.is_empty().then_some(&*client.info.client_id),
         topic_alias_maximum: (config.topic_alias_maximum > 0).then_some(config.topic_alias_maximum),
         server_keep_alive: server_keep_alive(config, connect),
+        // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+        authentication_method: connect.properties.authentication_method,
+        authentication_data: signature,
         ..Connack::new(ReasonCode::Success, session_present)
     };
     let essential = Connack {

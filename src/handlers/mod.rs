@@ -2,6 +2,7 @@
 
 mod access;
 mod acks;
+pub(crate) mod auth;
 mod client;
 pub(crate) mod connect;
 mod deliver;
@@ -122,11 +123,7 @@ pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut Rou
             Ok(())
         }
         Packet::Disconnect(disconnect) => Err(disconnect::handle(client, disconnect)),
-        // Without an Authentication Method in its CONNECT the client must not send AUTH [MQTT-4.12.0-7], and a CONNECT
-        // with one has been refused.
-        Packet::Auth(_) => Err(Closing::protocol_error(
-            "AUTH without an Authentication Method in CONNECT",
-        )),
+        Packet::Auth(auth) => auth::handle(client, auth),
         // [MQTT-3.1.0-2]
         Packet::Connect => Err(Closing::protocol_error("second CONNECT")),
     }

@@ -43,6 +43,7 @@
 mod broker;
 pub mod certificates;
 mod client;
+pub mod endpoint;
 pub mod packet;
 mod scenes;
 mod stream;

@@ -31,6 +31,20 @@ fn what_is_written_can_be_read() {
 }
 
 #[test]
+fn a_verifier_for_scram_tells_passwords_apart() {
+    let hash = Hash::new_scram(b"secret").expect("made");
+    let file = PasswordFile::parse(&format!("{MOSQUITTO}carl:{hash}")).expect("valid");
+    assert!(file.verify("carl", b"secret") && !file.verify("carl", b"Secret"));
+    let can = |user: &str| file.scram(user).map(|(verifier, _)| verifier.is_some());
+    assert_eq!(
+        [can("carl"), can("ann"), can("nobody")],
+        [Some(true), Some(false), Some(false)]
+    );
+    let none = PasswordFile::parse(MOSQUITTO).expect("valid");
+    assert!(none.scram("ann").is_none());
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_line() {
     let truncated = &MOSQUITTO.lines().next().expect("a line")[..40];
     let short = format!("ann:$6${}${}", BASE64.encode(b"salt"), BASE64.encode(b"hash"));
@@ -40,6 +54,7 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         ":$6$a$b",
         "ann:",
         "ann:$1$a$b",
+        "ann:$scram-sha-256$i=1$c2FsdHNhbHQ$a$b",
         "ann:$argon2id$v=19$m=19456",
         "ann:$argon2i$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
         "ann:$argon2id$v=19$m=4000000,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",

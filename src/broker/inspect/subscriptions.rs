@@ -60,7 +60,9 @@ pub struct SubscriberPage {
 /// Time for the owner of a session to answer: it may be waiting for a hook.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Owners that are asked one after the other, when the session changes hands meanwhile.
-const TRIES: usize = 3;
+const TRIES: usize = 100;
+/// Time that a session has to change hands.
+const HANDING_OVER: Duration = Duration::from_millis(5);
 
 enum Asked {
     Nobody,
@@ -86,7 +88,10 @@ impl Core {
                 Asked::Owner(answer) => match tokio::time::timeout(ANSWER_TIME, answer).await {
                     Ok(Ok(excerpt)) => excerpt,
                     // It has another owner now.
-                    Ok(Err(_)) => continue,
+                    Ok(Err(_)) => {
+                        tokio::time::sleep(HANDING_OVER).await;
+                        continue;
+                    }
                     Err(_) => return None,
                 },
             };

@@ -1,0 +1,243 @@
+//! An HTTP endpoint that is asked who may connect.
+//!
+//! Invariants:
+//! * Fail closed: whatever is not clearly a permission is none. An answer that can't be had is told apart from a refusal.
+//! * Questions are bounded in number and in time, and while the endpoint does not answer nobody waits for it.
+//! * A password is in the question, and nowhere else: what is remembered of it is a hash with a key of this process.
+
+mod circuit;
+mod pool;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::remembered::Remembered;
+use super::verifier::Place;
+use super::{rules, who};
+use crate::identity::{ClientInfo, Rights, Transport};
+use crate::packet::Version;
+use circuit::Circuit;
+use pool::Pool;
+
+/// Which endpoint is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpAuthSettings {
+    /// Where it is: `http://host:port/path` or `https://…`.
+    pub url: String,
+    /// The roots that its certificate leads to, in PEM; needed for `https`.
+    pub ca: Option<PathBuf>,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// For how long a permission is remembered.
+    pub cache: Duration,
+}
+
+impl HttpAuthSettings {
+    /// An endpoint with five seconds for an answer, which is remembered for a minute.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> HttpAuthSettings {
+        HttpAuthSettings {
+            url: url.into(),
+            ca: None,
+            timeout: Duration::from_secs(5),
+            cache: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the endpoint says of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Allow(Allowed),
+    Deny,
+    /// It does not know the user.
+    Ignore,
+}
+
+/// With what a client is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Allowed {
+    pub(super) rights: Option<Arc<Rights>>,
+    /// When it has to ask again.
+    pub(super) until: Option<Instant>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// Too many clients wait for theirs.
+    Busy,
+    /// The endpoint does not answer, or not in a way that makes sense.
+    Down,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct HttpAuth {
+    pool: Pool,
+    timeout: Duration,
+    /// Questions that may be on their way at a time.
+    questions: Semaphore,
+    waiting: AtomicUsize,
+    circuit: Circuit,
+    /// Permissions, by Client Identifier; they hold for the same question only.
+    remembered: Remembered<Allowed>,
+}
+
+/// Questions on their way at a time.
+const MOST_QUESTIONS: usize = 16;
+/// Clients that may wait for their answer; further ones are told to come back.
+const MOST_WAITING: usize = 256;
+
+impl HttpAuth {
+    /// Reads the certificates. Does not connect: the endpoint may start after the broker.
+    pub(super) fn load(settings: &HttpAuthSettings) -> Result<HttpAuth, String> {
+        Ok(HttpAuth {
+            pool: Pool::new(&settings.url, settings.ca.as_deref())?,
+            timeout: settings.timeout,
+            questions: Semaphore::new(MOST_QUESTIONS),
+            waiting: AtomicUsize::new(0),
+            circuit: Circuit::default(),
+            remembered: Remembered::new(settings.cache),
+        })
+    }
+
+    /// The permission that the client had, if it is still remembered.
+    pub(super) fn remembers(&self, question: &Question, client: &ClientInfo) -> Option<Allowed> {
+        let tag = self.remembered.tag(&question.0)?;
+        self.remembered.get(&client.client_id, &tag)
+    }
+
+    /// Asks, and remembers a permission.
+    pub(super) async fn ask(&self, question: &Question, client: &ClientInfo) -> Result<Answer, NoAnswer> {
+        let Some(_place) = Place::take(&self.waiting, MOST_WAITING) else {
+            return Err(NoAnswer::Busy);
+        };
+        self.circuit.check()?;
+        let turn = timeout(self.timeout, self.questions.acquire()).await;
+        let _turn = turn.map_err(|_| NoAnswer::Busy)?.map_err(|_| NoAnswer::Down)?;
+        let attempt = self.circuit.enter()?;
+        let answer = timeout(self.timeout, self.pool.post(&question.0)).await;
+        let answer = match answer {
+            Ok(Ok((status, body))) => read(status, &body, client),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err("no answer in time".into()),
+        };
+        match answer {
+            Ok(answer) => {
+                attempt.succeeded();
+                if let Answer::Allow(allowed) = &answer {
+                    self.remember(question, client, allowed);
+                }
+                Ok(answer)
+            }
+            Err(fault) => {
+                attempt.failed(&fault);
+                Err(NoAnswer::Down)
+            }
+        }
+    }
+
+    fn remember(&self, question: &Question, client: &ClientInfo, allowed: &Allowed) {
+        if let Some(tag) = self.remembered.tag(&question.0) {
+            self.remembered
+                .add(&client.client_id, &tag, allowed.clone(), allowed.until);
+        }
+    }
+}
+
+/// All that the endpoint is told of a client, in JSON.
+pub(super) struct Question(hyper::body::Bytes);
+
+impl Question {
+    pub(super) fn new(client: &ClientInfo, password: Option<&[u8]>) -> Question {
+        let peer = &client.peer;
+        let certificate = peer.certificate.as_deref();
+        let mut question = json!({
+            "client_id": &*client.client_id,
+            "username": client.username.as_deref(),
+            "address": peer.address.map(|address| address.ip().to_string()),
+            "protocol": match client.version {
+                Version::V31 => "3.1",
+                Version::V311 => "3.1.1",
+                Version::V5 => "5.0",
+            },
+            "transport": match peer.transport {
+                Transport::Tcp => "tcp",
+                Transport::Tls => "tls",
+                Transport::WebSocket => "ws",
+                Transport::SecureWebSocket => "wss",
+                Transport::Unix => "unix",
+            },
+            "listener": peer.listener.as_deref(),
+            "common_name": certificate.and_then(|certificate| certificate.common_name.as_deref()),
+        });
+        // A password may be any bytes, and JSON has text only.
+        match password.map(|password| (std::str::from_utf8(password), password)) {
+            Some((Ok(text), _)) => question["password"] = text.into(),
+            Some((Err(_), bytes)) => question["password_base64"] = BASE64.encode(bytes).into(),
+            None => question["password"] = Value::Null,
+        }
+        Question(question.to_string().into())
+    }
+}
+
+/// What an answer means; an error if it means nothing.
+fn read(status: StatusCode, body: &[u8], client: &ClientInfo) -> Result<Answer, Box<str>> {
+    match status {
+        StatusCode::OK => {}
+        StatusCode::NO_CONTENT => return Ok(Answer::Allow(Allowed::default())),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(Answer::Deny),
+        _ => return Err(format!("status {}", status.as_u16()).into()),
+    }
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| "the answer is no JSON object")?;
+    match body.get("result").and_then(Value::as_str) {
+        Some("allow") => Ok(Answer::Allow(allowed(&body, client)?)),
+        Some("deny") => Ok(Answer::Deny),
+        Some("ignore") => Ok(Answer::Ignore),
+        _ => Err("the result is neither allow, deny nor ignore".into()),
+    }
+}
+
+fn allowed(body: &Map<String, Value>, client: &ClientInfo) -> Result<Allowed, Box<str>> {
+    let given = |name| body.get(name).filter(|value| !value.is_null());
+    let is_superuser = match given("is_superuser") {
+        None => false,
+        Some(value) => value.as_bool().ok_or("is_superuser is not true or false")?,
+    };
+    let until = match given("expires_in") {
+        None => None,
+        Some(value) => {
+            let seconds = value.as_f64().filter(|seconds| *seconds > 0.0);
+            let seconds = seconds.ok_or("expires_in is no number of seconds")?.min(MOST_SECONDS);
+            Some(Instant::now() + Duration::from_secs_f64(seconds))
+        }
+    };
+    let rights = match given("acl") {
+        _ if is_superuser => Some(Rights {
+            everything: true,
+            ..Rights::default()
+        }),
+        None => None,
+        Some(rules) => Some(rules::rights(rules, &who(client)).map_err(|reason| format!("acl: {reason}"))?),
+    };
+    Ok(Allowed {
+        rights: rights.map(Arc::new),
+        until,
+    })
+}
+
+/// A hundred years.
+const MOST_SECONDS: f64 = 100.0 * 365.0 * 86_400.0;
+
+#[cfg(test)]
+mod tests;
