@@ -5,11 +5,13 @@
 //! * A check works with one [`Rules`] from its beginning to its end; a reload replaces all of them at once.
 //! * Hashing passwords takes a bounded number of threads, none of which is one of the workers.
 
-mod acl;
+pub(crate) mod acl;
 pub(crate) mod attempts;
 mod client_ids;
 pub(crate) mod passwords;
 mod remembered;
+#[cfg(feature = "cli")]
+pub(crate) mod similar;
 mod verifier;
 
 use std::net::IpAddr;
@@ -55,15 +57,16 @@ pub enum DeniedPublish {
 pub struct AccessSettings {
     /// Users and their passwords, in the format of Mosquitto, or with argon2id.
     pub password_file: Option<PathBuf>,
-    /// What users may publish and subscribe to, in the format of Mosquitto.
+    /// What users may publish and subscribe to, in the format of Mosquitto, or in TOML (with the feature `cli`).
     pub acl_file: Option<PathBuf>,
     /// Whether clients may connect without a User Name.
     pub anonymous: bool,
     /// Whether certificates name users. Then a User Name in a CONNECT counts only with a password that is checked: without
     /// a password file, who has no certificate is anonymous.
     pub certificate_names: bool,
-    /// For subscriptions that are wider than what may be read.
-    pub wide_subscriptions: WideSubscriptions,
+    /// For subscriptions that are wider than what may be read. Without it, lists in the format of Mosquitto filter, and
+    /// those in TOML deny.
+    pub wide_subscriptions: Option<WideSubscriptions>,
     /// For publications of MQTT 3 clients.
     pub denied_publish: DeniedPublish,
     /// Which Client Identifiers a client may have.
@@ -80,7 +83,7 @@ impl Default for AccessSettings {
             acl_file: None,
             anonymous: true,
             certificate_names: false,
-            wide_subscriptions: WideSubscriptions::Filter,
+            wide_subscriptions: None,
             denied_publish: DeniedPublish::Acknowledge,
             client_ids: ClientIdRule::default(),
             password_cache: Duration::from_secs(60),
@@ -336,7 +339,7 @@ impl Access {
         let Some(acl) = &rules.acl else { return Reading::All };
         match (
             acl.allows_all(&who(client), filter.filter()),
-            rules.settings.wide_subscriptions,
+            rules.settings.wide_subscriptions.unwrap_or(acl.wide_subscriptions()),
         ) {
             (true, _) => Reading::All,
             (false, WideSubscriptions::Filter) => Reading::Some,
@@ -368,7 +371,7 @@ fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
         None => None,
     };
     let acl = match &settings.acl_file {
-        Some(path) => Some(Arc::new(read_file(path, Acl::parse)?)),
+        Some(path) => Some(Arc::new(read_acl(path)?)),
         None => None,
     };
     Ok(Rules {
@@ -376,6 +379,14 @@ fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
         passwords,
         acl,
     })
+}
+
+/// The access list in a file.
+///
+/// # Errors
+/// If it can't be read, or makes no sense.
+pub(crate) fn read_acl(path: &PathBuf) -> Result<Acl, AccessError> {
+    read_file(path, |text| Acl::parse_file(path, text))
 }
 
 /// Hashes can be guessed by who can read them.

@@ -1,5 +1,6 @@
 //! The subcommands of `broker`, one module each.
 
+pub(crate) mod acl;
 pub(crate) mod bench;
 pub(crate) mod ctl;
 pub(crate) mod healthcheck;
