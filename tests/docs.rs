@@ -35,6 +35,13 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--no-create-home",
     "--shell",
     "--now",
+    "--cafile",
+    // Mosquitto and aedes-cli
+    "--config-file",
+    "--test-config",
+    "--tls-keylog",
+    "--protos",
+    "--credentials",
     // cargo and cargo-fuzz
     "--release",
     "--path",
@@ -111,7 +118,14 @@ fn no_document_names_an_option_that_does_not_exist() {
     options.extend(shapes().into_values().flatten());
     options.extend(options_of_ctl());
     options.extend(clients().into_values().flatten());
-    for command in [&["passwd", "add"][..], &["acl", "check"], &["healthcheck"], &["man"]] {
+    for command in [
+        &["passwd", "add"][..],
+        &["passwd", "import"],
+        &["acl", "check"],
+        &["config", "import"],
+        &["healthcheck"],
+        &["man"],
+    ] {
         options.extend(described_by(&help(&[command, &["--help"]].concat())));
     }
     let mut faults = Vec::new();

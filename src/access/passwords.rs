@@ -1,7 +1,8 @@
 //! Password files: a line for each user, `name:hash`.
 //!
-//! Hashes are those of Mosquitto, `$7$iterations$salt$hash` (PBKDF2 with SHA-512) and `$6$salt$hash` (SHA-512), and
-//! argon2id in the PHC format, which `broker passwd` writes.
+//! Hashes are those of Mosquitto, `$7$iterations$salt$hash` (PBKDF2 with SHA-512) and `$6$salt$hash` (SHA-512), argon2id
+//! in the PHC format, which `broker passwd` writes, and `$pbkdf2-sha256$i=iterations$salt$hash` (PBKDF2 with SHA-256),
+//! which stands for the hashes of aedes-cli.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -9,7 +10,7 @@ use std::num::NonZeroU32;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::{constant_time, digest, pbkdf2, rand};
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64_NOPAD};
 
 /// Users and their hashes.
 #[derive(Debug, Default)]
@@ -30,6 +31,11 @@ pub(crate) enum Hash {
         hash: Box<[u8]>,
     },
     Sha512 {
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
+    Pbkdf2Sha256 {
+        iterations: NonZeroU32,
         salt: Box<[u8]>,
         hash: Box<[u8]>,
     },
@@ -103,7 +109,7 @@ impl Hash {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Hash, String> {
-        let unknown = || "unknown kind of hash: there are $argon2id$, $7$ and $6$".to_owned();
+        let unknown = || "unknown kind of hash: there are $argon2id$, $7$, $6$ and $pbkdf2-sha256$".to_owned();
         let decode = |text: &str| {
             let bytes = BASE64.decode(text.as_bytes());
             bytes
@@ -117,16 +123,30 @@ impl Hash {
         let parts: Vec<&str> = text.split('$').collect();
         match parts[..] {
             ["", "7", iterations, salt, hash] => {
-                let iterations: NonZeroU32 = iterations.parse().map_err(|_| "the hash is damaged".to_owned())?;
-                if iterations.get() > MOST_ITERATIONS {
-                    return Err(format!("more than {MOST_ITERATIONS} iterations"));
-                }
+                let iterations = parse_iterations(iterations)?;
                 let (salt, hash) = (decode(salt)?, decode_512(hash, decode)?);
                 Ok(Hash::Pbkdf2 { iterations, salt, hash })
             }
             ["", "6", salt, hash] => {
                 let (salt, hash) = (decode(salt)?, decode_512(hash, decode)?);
                 Ok(Hash::Sha512 { salt, hash })
+            }
+            ["", "pbkdf2-sha256", iterations, salt, hash] => {
+                let iterations = parse_iterations(iterations.strip_prefix("i=").unwrap_or_default())?;
+                let decode = |text: &str| {
+                    BASE64_NOPAD
+                        .decode(text.as_bytes())
+                        .map_err(|_| "the hash is damaged".to_owned())
+                };
+                let (salt, hash) = (decode(salt)?.into(), decode(hash)?);
+                match hash.len() {
+                    32 => Ok(Hash::Pbkdf2Sha256 {
+                        iterations,
+                        salt,
+                        hash: hash.into(),
+                    }),
+                    _ => Err("the hash is damaged".to_owned()),
+                }
             }
             _ => Err(unknown()),
         }
@@ -141,6 +161,9 @@ impl Hash {
             Hash::Pbkdf2 { iterations, salt, hash } => {
                 pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA512, *iterations, salt, password, hash).is_ok()
             }
+            Hash::Pbkdf2Sha256 { iterations, salt, hash } => {
+                pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, *iterations, salt, password, hash).is_ok()
+            }
             Hash::Sha512 { salt, hash } => {
                 let mut context = digest::Context::new(&digest::SHA512);
                 context.update(password);
@@ -149,6 +172,14 @@ impl Hash {
             }
         }
     }
+}
+
+fn parse_iterations(text: &str) -> Result<NonZeroU32, String> {
+    let iterations: NonZeroU32 = text.parse().map_err(|_| "the hash is damaged".to_owned())?;
+    if iterations.get() > MOST_ITERATIONS {
+        return Err(format!("more than {MOST_ITERATIONS} iterations"));
+    }
+    Ok(iterations)
 }
 
 /// Both kinds of Mosquitto's have 64 bytes: a shorter one would be easier to hit.
@@ -181,6 +212,10 @@ impl std::fmt::Display for Hash {
             Hash::Argon2(text) => f.write_str(text),
             Hash::Pbkdf2 { iterations, salt, hash } => {
                 write!(f, "$7${iterations}${}${}", BASE64.encode(salt), BASE64.encode(hash))
+            }
+            Hash::Pbkdf2Sha256 { iterations, salt, hash } => {
+                let (salt, hash) = (BASE64_NOPAD.encode(salt), BASE64_NOPAD.encode(hash));
+                write!(f, "$pbkdf2-sha256$i={iterations}${salt}${hash}")
             }
             Hash::Sha512 { salt, hash } => write!(f, "$6${}${}", BASE64.encode(salt), BASE64.encode(hash)),
         }
