@@ -1,130 +1,180 @@
-//! Access lists in the format of Mosquitto.
+//! Access lists: what users may publish and subscribe to.
 //!
-//! ```text
-//! topic read $SYS/#              # clients without a User Name
-//! user ann
-//! topic readwrite house/#
-//! topic deny house/safe/#
-//! pattern write status/%u/%c     # everybody
-//! ```
-//!
-//! What no line allows is denied, and a `deny` that matches outweighs all others.
+//! A list is read from a file in the format of Mosquitto (`mosquitto.rs`) or in TOML (`rules.rs`). What no line allows is
+//! denied, and a line that denies outweighs all others.
 
-use std::collections::HashMap;
+mod filters;
+mod mosquitto;
+#[cfg(feature = "cli")]
+mod rules;
 
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::WideSubscriptions;
 use crate::identity::Rights;
 use crate::topic;
+use filters::{contains, overlap};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Who<'a> {
-    pub(super) username: Option<&'a str>,
-    pub(super) client_id: &'a str,
+pub(crate) struct Who<'a> {
+    pub(crate) username: Option<&'a str>,
+    pub(crate) client_id: &'a str,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Acl {
+pub(crate) struct Acl {
+    /// For clients without a User Name.
     anonymous: List,
     users: HashMap<Box<str>, List>,
-    patterns: List,
+    /// For Client Identifiers, whatever the User Name.
+    clients: HashMap<Box<str>, List>,
+    everybody: List,
+    wide: WideSubscriptions,
 }
 
-/// Lines that hold for the same clients, in three kinds, since each question is about two of them.
+/// Lines that hold for the same clients, in four kinds, since each question is about two of them.
 #[derive(Debug, Default)]
 struct List {
-    read: Vec<Box<str>>,
-    write: Vec<Box<str>>,
-    deny: Vec<Box<str>>,
+    read: Vec<Line>,
+    write: Vec<Line>,
+    deny_read: Vec<Line>,
+    deny_write: Vec<Line>,
+}
+
+/// A Topic Filter, and where it stands.
+#[derive(Clone, Debug)]
+struct Line {
+    filter: Box<str>,
+    number: usize,
+    /// Whether `%u` and `%c` in it stand for names.
+    has_names: bool,
+    /// Those for whom it holds; none for all.
+    client_ids: Option<Arc<HashSet<Box<str>>>>,
+}
+
+/// What is decided, and by which line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// By the line of this number.
+    Allowed(usize),
+    /// By the line of this number.
+    Denied(usize),
+    /// No line allows it.
+    NotAllowed,
+}
+
+impl Verdict {
+    fn is_allowed(self) -> bool {
+        matches!(self, Verdict::Allowed(_))
+    }
 }
 
 impl Acl {
-    pub(super) fn parse(text: &str) -> Result<Acl, String> {
-        let mut acl = Acl::default();
-        let mut user: Option<Box<str>> = None;
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let error = |reason: &str| format!("line {}: {reason}", number + 1);
-            let (word, rest) = split_word(line);
-            match word {
-                "user" if rest.is_empty() => return Err(error("a user has a name")),
-                "user" => {
-                    acl.users.entry(rest.into()).or_default();
-                    user = Some(rest.into());
-                }
-                "topic" => {
-                    let list = match &user {
-                        Some(name) => acl.users.entry(name.clone()).or_default(),
-                        None => &mut acl.anonymous,
-                    };
-                    list.add(rest).map_err(|reason| error(&reason))?;
-                }
-                "pattern" => acl.patterns.add(rest).map_err(|reason| error(&reason))?,
-                _ => return Err(error(&format!("{word:?} is neither user, topic nor pattern"))),
-            }
+    /// The list in a file with this text. One whose name ends in `.toml`, or which begins with a table, is in TOML.
+    pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Acl, String> {
+        let mut lines = text.lines().map(str::trim);
+        let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml")
+            || first.is_some_and(|line| line.starts_with('['));
+        if is_toml {
+            Acl::parse_rules(text)
+        } else {
+            Acl::parse(text)
         }
-        Ok(acl)
+    }
+
+    #[cfg(not(feature = "cli"))]
+    fn parse_rules(_: &str) -> Result<Acl, String> {
+        Err("rules in TOML are not understood: this program was built without the feature cli".to_owned())
+    }
+
+    /// What becomes of subscriptions to more than may be read, if nothing else is said.
+    pub(crate) fn wide_subscriptions(&self) -> WideSubscriptions {
+        self.wide
     }
 
     pub(super) fn allows_read(&self, who: &Who<'_>, topic: &str) -> bool {
-        self.allows(who, topic, |list| &list.read)
+        let matches = |filter: &str| topic::matches(filter, topic);
+        self.decide(who, |list| (&list.deny_read, &list.read), matches, matches)
+            .is_allowed()
     }
 
     pub(super) fn allows_write(&self, who: &Who<'_>, topic: &str) -> bool {
-        self.allows(who, topic, |list| &list.write)
-    }
-
-    fn allows(&self, who: &Who<'_>, topic: &str, kind: impl Fn(&List) -> &Vec<Box<str>>) -> bool {
-        let matches = |filter: &str| topic::matches(filter, topic);
-        !self.any(who, |list| &list.deny, matches) && self.any(who, kind, matches)
+        self.write_verdict(who, topic).is_allowed()
     }
 
     /// Whether all that matches the filter may be read. One line must allow all of it: that several do together is not
     /// found out.
     pub(super) fn allows_all(&self, who: &Who<'_>, filter: &str) -> bool {
-        !self.any(who, |list| &list.deny, |denied| overlap(denied, filter))
-            && self.any(who, |list| &list.read, |allowed| contains(allowed, filter))
+        self.subscribe_verdict(who, filter).is_allowed()
     }
 
-    /// Whether `test` holds for a filter of this kind among those for the client.
-    fn any(&self, who: &Who<'_>, kind: impl Fn(&List) -> &Vec<Box<str>>, test: impl Fn(&str) -> bool) -> bool {
+    /// Whether the client may publish to the topic.
+    pub(crate) fn write_verdict(&self, who: &Who<'_>, topic: &str) -> Verdict {
+        let matches = |filter: &str| topic::matches(filter, topic);
+        self.decide(who, |list| (&list.deny_write, &list.write), matches, matches)
+    }
+
+    /// Whether all that matches the filter may be read.
+    pub(crate) fn subscribe_verdict(&self, who: &Who<'_>, filter: &str) -> Verdict {
+        let denies = |denied: &str| overlap(denied, filter);
+        let allows = |allowed: &str| contains(allowed, filter);
+        self.decide(who, |list| (&list.deny_read, &list.read), denies, allows)
+    }
+
+    /// By the lines that deny and those that allow.
+    fn decide(
+        &self,
+        who: &Who<'_>,
+        kinds: impl Fn(&List) -> (&Vec<Line>, &Vec<Line>),
+        denies: impl Fn(&str) -> bool,
+        allows: impl Fn(&str) -> bool,
+    ) -> Verdict {
+        let lists = self.lists(who);
+        let find = |lines: &Vec<Line>, test: &dyn Fn(&Line) -> bool| {
+            let mut for_it = lines.iter().filter(|line| line.is_for(who));
+            for_it.find(|line| test(line)).map(|line| line.number)
+        };
+        // A client whose name can't be put in must not get round a line by it.
+        let denying = |line: &Line| line.with_names(who, &denies).unwrap_or(true);
+        let allowing = |line: &Line| line.with_names(who, &allows).unwrap_or(false);
+        let denied = lists.iter().flatten().find_map(|list| find(kinds(list).0, &denying));
+        if let Some(number) = denied {
+            return Verdict::Denied(number);
+        }
+        let allowed = lists.iter().flatten().find_map(|list| find(kinds(list).1, &allowing));
+        allowed.map_or(Verdict::NotAllowed, Verdict::Allowed)
+    }
+
+    /// Those that hold for the client.
+    fn lists(&self, who: &Who<'_>) -> [Option<&List>; 3] {
         let own = match who.username {
             Some(username) => self.users.get(username),
             None => Some(&self.anonymous),
         };
-        own.is_some_and(|list| kind(list).iter().any(|filter| test(filter)))
-            || kind(&self.patterns)
-                .iter()
-                .filter_map(|pattern| substitute(pattern, who))
-                .any(|filter| test(&filter))
+        let clients = match self.clients.is_empty() {
+            true => None,
+            false => self.clients.get(who.client_id),
+        };
+        [own, clients, Some(&self.everybody)]
     }
 }
 
-impl List {
-    /// `[read|write|readwrite|deny] filter`
-    fn add(&mut self, rest: &str) -> Result<(), String> {
-        let (word, behind) = split_word(rest);
-        // A filter may be called like a kind, if nothing follows.
-        let (kind, filter) = match word {
-            "read" | "write" | "readwrite" | "deny" if !behind.is_empty() => (word, behind),
-            _ => ("readwrite", rest),
-        };
-        if filter.is_empty() {
-            return Err("there is no topic".to_owned());
+impl Line {
+    fn is_for(&self, who: &Who<'_>) -> bool {
+        self.client_ids.as_ref().is_none_or(|ids| ids.contains(who.client_id))
+    }
+
+    /// What `test` says of the filter for this client; none if it has none.
+    fn with_names(&self, who: &Who<'_>, test: impl Fn(&str) -> bool) -> Option<bool> {
+        match self.has_names {
+            false => Some(test(&self.filter)),
+            true => substitute(&self.filter, who).map(|filter| test(&filter)),
         }
-        let plain = filter.replace("%u", "u").replace("%c", "c");
-        topic::TopicFilter::parse(&plain).map_err(|error| format!("{filter:?}: {error}"))?;
-        let lists = match kind {
-            "read" => [Some(&mut self.read), None],
-            "write" => [Some(&mut self.write), None],
-            "deny" => [Some(&mut self.deny), None],
-            _ => [Some(&mut self.read), Some(&mut self.write)],
-        };
-        lists.into_iter().flatten().for_each(|list| list.push(filter.into()));
-        Ok(())
     }
 }
 
@@ -150,9 +200,17 @@ fn within(topic: &str, allowed: &[Box<str>], denied: &[Box<str>]) -> bool {
     any(allowed) && !any(denied)
 }
 
-fn split_word(line: &str) -> (&str, &str) {
-    let (word, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    (word, rest.trim())
+/// Says what is wrong with a filter in which `%u` and `%c` may stand.
+fn check_filter(filter: &str) -> Result<(), String> {
+    let plain = filter.replace("%u", "u").replace("%c", "c");
+    match topic::TopicFilter::parse(&plain) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{filter:?}: {error}")),
+    }
+}
+
+fn has_names(filter: &str) -> bool {
+    filter.contains("%u") || filter.contains("%c")
 }
 
 /// The pattern for this client; none if a name would change its structure: `+` as a Client Identifier must not open the
@@ -176,43 +234,6 @@ pub(super) fn substitute(pattern: &str, who: &Who<'_>) -> Option<String> {
         };
     }
     Some(filter)
-}
-
-/// Whether every topic that matches `inner` matches `outer`.
-fn contains(outer: &str, inner: &str) -> bool {
-    // A wildcard at the beginning matches no topic that begins with $ [MQTT-4.7.2-1].
-    if inner.starts_with('$') && outer.starts_with(['+', '#']) {
-        return false;
-    }
-    let (mut outer, mut inner) = (topic::split(outer), topic::split(inner));
-    loop {
-        match (outer.next(), inner.next()) {
-            (Some("#"), _) => return true,
-            (_, Some("#")) => return false,
-            (Some("+"), Some(_)) => {}
-            (Some(a), Some(b)) if a == b => {}
-            (None, None) => return true,
-            _ => return false,
-        }
-    }
-}
-
-/// Whether there is a topic that matches both.
-fn overlap(a: &str, b: &str) -> bool {
-    let wild = ['+', '#'];
-    if (a.starts_with('$') && b.starts_with(wild)) || (b.starts_with('$') && a.starts_with(wild)) {
-        return false;
-    }
-    let (mut a, mut b) = (topic::split(a), topic::split(b));
-    loop {
-        match (a.next(), b.next()) {
-            (Some("#"), _) | (_, Some("#")) => return true,
-            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
-            (Some(one), Some(other)) if one == other => {}
-            (None, None) => return true,
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]

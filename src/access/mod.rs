@@ -5,7 +5,7 @@
 //! * A check works with one [`Rules`] from its beginning to its end; a reload replaces all of them at once.
 //! * Hashing passwords takes a bounded number of threads, none of which is one of the workers.
 
-mod acl;
+pub(crate) mod acl;
 pub(crate) mod attempts;
 mod authenticate;
 mod client_ids;
@@ -18,6 +18,8 @@ mod remembered;
 #[cfg(any(feature = "jwt", feature = "http-auth"))]
 mod rules;
 pub(crate) mod scram;
+#[cfg(feature = "cli")]
+pub(crate) mod similar;
 mod verifier;
 
 use std::net::IpAddr;
@@ -76,15 +78,16 @@ pub struct AccessSettings {
     /// An endpoint that is asked of users who are not in the password file.
     #[cfg(feature = "http-auth")]
     pub http: Option<HttpAuthSettings>,
-    /// What users may publish and subscribe to, in the format of Mosquitto.
+    /// What users may publish and subscribe to, in the format of Mosquitto, or in TOML (with the feature `cli`).
     pub acl_file: Option<PathBuf>,
     /// Whether clients may connect without a User Name.
     pub anonymous: bool,
     /// Whether certificates name users. Then a User Name in a CONNECT counts only if it is proven: without a password file,
     /// tokens or an endpoint, who has no certificate is anonymous.
     pub certificate_names: bool,
-    /// For subscriptions that are wider than what may be read.
-    pub wide_subscriptions: WideSubscriptions,
+    /// For subscriptions that are wider than what may be read. Without it, lists in the format of Mosquitto filter, and
+    /// those in TOML deny.
+    pub wide_subscriptions: Option<WideSubscriptions>,
     /// For publications of MQTT 3 clients.
     pub denied_publish: DeniedPublish,
     /// Which Client Identifiers a client may have.
@@ -105,7 +108,7 @@ impl Default for AccessSettings {
             acl_file: None,
             anonymous: true,
             certificate_names: false,
-            wide_subscriptions: WideSubscriptions::Filter,
+            wide_subscriptions: None,
             denied_publish: DeniedPublish::Acknowledge,
             client_ids: ClientIdRule::default(),
             password_cache: Duration::from_secs(60),
@@ -166,6 +169,12 @@ struct Rules {
 }
 
 impl Rules {
+    /// What is set, or else what suits the kind of the list.
+    fn wide_subscriptions(&self) -> WideSubscriptions {
+        let of_list = self.acl.as_ref().map(|acl| acl.wide_subscriptions());
+        self.settings.wide_subscriptions.or(of_list).unwrap_or_default()
+    }
+
     /// Keeps the passwords that are remembered, if the users are still the same: so clients that come back cost no more
     /// because an access list or a certificate has changed.
     fn remember(&mut self, before: &Rules) {
@@ -336,7 +345,7 @@ impl Access {
             (None, Some(acl)) => acl.allows_all(&who(client), filter.filter()),
             (None, None) => true,
         };
-        match (allows_all, rules.settings.wide_subscriptions) {
+        match (allows_all, rules.wide_subscriptions()) {
             (true, _) => Reading::All,
             (false, WideSubscriptions::Filter) => Reading::Some,
             (false, WideSubscriptions::Deny) => Reading::Denied,
@@ -394,7 +403,7 @@ fn read(settings: AccessSettings) -> Result<Rules, AccessError> {
         None => None,
     };
     let acl = match &settings.acl_file {
-        Some(path) => Some(Arc::new(read_file(path, Acl::parse)?)),
+        Some(path) => Some(Arc::new(read_acl(path)?)),
         None => None,
     };
     Ok(Rules {
@@ -427,6 +436,14 @@ fn read_endpoint(settings: &HttpAuthSettings) -> Result<HttpAuth, AccessError> {
         path: settings.ca.clone().unwrap_or_default(),
         reason,
     })
+}
+
+/// The access list in a file.
+///
+/// # Errors
+/// If it can't be read, or makes no sense.
+pub(crate) fn read_acl(path: &PathBuf) -> Result<Acl, AccessError> {
+    read_file(path, |text| Acl::parse_file(path, text))
 }
 
 /// Hashes can be guessed by who can read them, and secrets are known.

@@ -1,8 +1,9 @@
 //! Password files: a line for each user, `name:hash`.
 //!
-//! Hashes are those of Mosquitto, `$7$iterations$salt$hash` (PBKDF2 with SHA-512) and `$6$salt$hash` (SHA-512), and
-//! argon2id in the PHC format, which `broker passwd` writes. With `--scram` it writes `$scram-sha-256$…`, which also serves
-//! clients that log in with SCRAM.
+//! Hashes are those of Mosquitto, `$7$iterations$salt$hash` (PBKDF2 with SHA-512) and `$6$salt$hash` (SHA-512), argon2id
+//! in the PHC format, which `broker passwd` writes, and `$pbkdf2-sha256$i=iterations$salt$hash` (PBKDF2 with SHA-256),
+//! which stands for the hashes of aedes-cli. With `--scram` it writes `$scram-sha-256$…`, which also serves clients that log
+//! in with SCRAM.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -10,7 +11,7 @@ use std::num::NonZeroU32;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::{constant_time, digest, pbkdf2, rand};
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64_NOPAD};
 
 use super::scram::ScramVerifier;
 
@@ -39,6 +40,11 @@ pub(crate) enum Hash {
         hash: Box<[u8]>,
     },
     Scram(ScramVerifier),
+    Pbkdf2Sha256 {
+        iterations: NonZeroU32,
+        salt: Box<[u8]>,
+        hash: Box<[u8]>,
+    },
 }
 
 /// Iterations above which a check would take minutes.
@@ -127,7 +133,8 @@ impl Hash {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Hash, String> {
-        let unknown = || "unknown kind of hash: there are $argon2id$, $scram-sha-256$, $7$ and $6$".to_owned();
+        let unknown =
+            || "unknown kind of hash: there are $argon2id$, $scram-sha-256$, $7$, $6$ and $pbkdf2-sha256$".to_owned();
         let decode = |text: &str| {
             let bytes = BASE64.decode(text.as_bytes());
             bytes
@@ -144,16 +151,30 @@ impl Hash {
         let parts: Vec<&str> = text.split('$').collect();
         match parts[..] {
             ["", "7", iterations, salt, hash] => {
-                let iterations: NonZeroU32 = iterations.parse().map_err(|_| "the hash is damaged".to_owned())?;
-                if iterations.get() > MOST_ITERATIONS {
-                    return Err(format!("more than {MOST_ITERATIONS} iterations"));
-                }
+                let iterations = parse_iterations(iterations)?;
                 let (salt, hash) = (decode(salt)?, decode_512(hash, decode)?);
                 Ok(Hash::Pbkdf2 { iterations, salt, hash })
             }
             ["", "6", salt, hash] => {
                 let (salt, hash) = (decode(salt)?, decode_512(hash, decode)?);
                 Ok(Hash::Sha512 { salt, hash })
+            }
+            ["", "pbkdf2-sha256", iterations, salt, hash] => {
+                let iterations = parse_iterations(iterations.strip_prefix("i=").unwrap_or_default())?;
+                let decode = |text: &str| {
+                    BASE64_NOPAD
+                        .decode(text.as_bytes())
+                        .map_err(|_| "the hash is damaged".to_owned())
+                };
+                let (salt, hash) = (decode(salt)?.into(), decode(hash)?);
+                match hash.len() {
+                    32 => Ok(Hash::Pbkdf2Sha256 {
+                        iterations,
+                        salt,
+                        hash: hash.into(),
+                    }),
+                    _ => Err("the hash is damaged".to_owned()),
+                }
             }
             _ => Err(unknown()),
         }
@@ -168,6 +189,9 @@ impl Hash {
             Hash::Pbkdf2 { iterations, salt, hash } => {
                 pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA512, *iterations, salt, password, hash).is_ok()
             }
+            Hash::Pbkdf2Sha256 { iterations, salt, hash } => {
+                pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, *iterations, salt, password, hash).is_ok()
+            }
             Hash::Sha512 { salt, hash } => {
                 let mut context = digest::Context::new(&digest::SHA512);
                 context.update(password);
@@ -177,6 +201,14 @@ impl Hash {
             Hash::Scram(verifier) => verifier.verify(password),
         }
     }
+}
+
+fn parse_iterations(text: &str) -> Result<NonZeroU32, String> {
+    let iterations: NonZeroU32 = text.parse().map_err(|_| "the hash is damaged".to_owned())?;
+    if iterations.get() > MOST_ITERATIONS {
+        return Err(format!("more than {MOST_ITERATIONS} iterations"));
+    }
+    Ok(iterations)
 }
 
 /// Both kinds of Mosquitto's have 64 bytes: a shorter one would be easier to hit.
@@ -210,6 +242,10 @@ impl std::fmt::Display for Hash {
             Hash::Scram(verifier) => verifier.fmt(f),
             Hash::Pbkdf2 { iterations, salt, hash } => {
                 write!(f, "$7${iterations}${}${}", BASE64.encode(salt), BASE64.encode(hash))
+            }
+            Hash::Pbkdf2Sha256 { iterations, salt, hash } => {
+                let (salt, hash) = (BASE64_NOPAD.encode(salt), BASE64_NOPAD.encode(hash));
+                write!(f, "$pbkdf2-sha256$i={iterations}${salt}${hash}")
             }
             Hash::Sha512 { salt, hash } => write!(f, "$6${}${}", BASE64.encode(salt), BASE64.encode(hash)),
         }

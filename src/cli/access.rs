@@ -16,15 +16,15 @@ pub(super) struct AccessOptions {
     /// Users and passwords, as `broker passwd` or mosquitto_passwd write them. Reloaded at SIGHUP
     #[arg(long, env = "BROKER_PASSWORD_FILE", value_name = "FILE", help_heading = HEADING)]
     password_file: Option<PathBuf>,
-    /// What users may publish and subscribe to, in the format of Mosquitto. Reloaded at SIGHUP
+    /// What users may publish and subscribe to, in the format of Mosquitto or in TOML. Reloaded at SIGHUP
     #[arg(long, env = "BROKER_ACL_FILE", value_name = "FILE", help_heading = HEADING)]
     acl_file: Option<PathBuf>,
     /// Whether clients may connect without a user name: on or off [default: on; off if anything lets users in]
     #[arg(long, env = "BROKER_ANONYMOUS", value_name = "on|off", value_parser = switch, help_heading = HEADING)]
     anonymous: Option<bool>,
-    /// What becomes of a subscription to more than the client may read
-    #[arg(long, env = "BROKER_ACL_SUBSCRIBE", value_name = "POLICY", default_value = "filter", help_heading = HEADING)]
-    acl_subscribe: Wide,
+    /// What becomes of a subscription to more than the client may read [default: filter, deny for rules in TOML]
+    #[arg(long, env = "BROKER_ACL_SUBSCRIBE", value_name = "POLICY", help_heading = HEADING)]
+    acl_subscribe: Option<Wide>,
     /// What becomes of a publication that is not allowed, if its MQTT 3 client can't be told
     #[arg(
         long,
@@ -93,10 +93,10 @@ impl AccessOptions {
             acl_file: self.acl_file.clone(),
             anonymous: self.anonymous(),
             certificate_names,
-            wide_subscriptions: match self.acl_subscribe {
+            wide_subscriptions: self.acl_subscribe.map(|wide| match wide {
                 Wide::Filter => WideSubscriptions::Filter,
                 Wide::Deny => WideSubscriptions::Deny,
-            },
+            }),
             denied_publish: match self.denied_publish {
                 Denied::Acknowledge => DeniedPublish::Acknowledge,
                 Denied::Close => DeniedPublish::Close,

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, Args, Command, CommandFactory, Subcommand};
 
 use super::options::{Fault, Options, Parsed};
 use super::running::Plan;
+use crate::cmd::mosquitto;
 
 /// Looks at configurations without starting a broker.
 #[derive(Clone, Debug, Args)]
@@ -31,6 +32,14 @@ enum Action {
     },
     /// Prints a configuration file with every setting, its meaning and its default
     Default,
+    /// Translates a mosquitto.conf, and lists on standard error what can't be translated
+    Import {
+        /// The file of Mosquitto
+        file: PathBuf,
+        /// The new file, which must not be there yet [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Does what the command says.
@@ -42,6 +51,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), String> {
         }
         Action::Show { file } => show(&parse(file.as_ref())?),
         Action::Default => default_file(),
+        Action::Import { file, output } => return mosquitto::import(file, output.as_deref()),
     };
     let written = io::stdout().write_all(text.as_bytes());
     written.map_err(|error| format!("can't write to standard output: {error}"))

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cmd::{bench, ctl, passwd, publish, subscribe};
+use crate::cmd::{acl, bench, ctl, passwd, publish, subscribe};
 use logging::Log;
 use options::{Command, Options};
 use reload::Reload;
@@ -42,6 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Bench(bench) => bench::run(bench),
             Command::Ctl(ctl) => ctl::run(ctl),
             Command::Passwd(passwd) => passwd::run(passwd),
+            Command::Acl(command) => acl::run(command),
             Command::Config(config) => config_command::run(config),
             // Their exit codes say more.
             Command::Publish(options) => return publish::run(options),

@@ -19,6 +19,7 @@ use super::listening::spec::Spec;
 use super::logging::Filter;
 use super::rates::RateOptions;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
+use crate::cmd::acl::AclCommand;
 use crate::cmd::bench::Bench;
 use crate::cmd::ctl::Ctl;
 use crate::cmd::passwd::Passwd;
@@ -32,6 +33,7 @@ pub(super) enum Command {
     Bench(Bench),
     Ctl(Ctl),
     Passwd(Passwd),
+    Acl(AclCommand),
     Config(ConfigCommand),
     #[command(name = "pub")]
     Publish(Box<Publish>),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::aedes;
 use crate::access::passwords::PasswordFile;
 use crate::access::{hash_password, hash_password_scram};
 
@@ -36,6 +37,16 @@ enum Action {
     List {
         /// The file
         file: PathBuf,
+    },
+    /// Adds the users of a credentials.json of aedes-cli, with their passwords
+    Import {
+        /// The file of aedes-cli
+        credentials: PathBuf,
+        /// The file
+        file: PathBuf,
+        /// New file for what the users may publish and subscribe to, in TOML
+        #[arg(long, value_name = "FILE")]
+        acl: Option<PathBuf>,
     },
 }
 
@@ -92,11 +103,40 @@ pub(crate) fn run(passwd: &Passwd) -> Result<(), String> {
             }
             Ok(())
         }
+        Action::Import { credentials, file, acl } => aedes::import(credentials, file, acl.as_deref()),
     }
 }
 
+/// The text of the file, if there is one, with these users and their hashes besides.
+pub(super) fn with_users<'a>(path: &Path, users: impl Iterator<Item = (&'a str, &'a str)>) -> Result<String, String> {
+    let (mut text, known) = match path.exists() {
+        true => read_file(path)?,
+        false => Default::default(),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for (user, hash) in users {
+        if known.contains(user) {
+            return Err(format!(
+                "{}: there is a user {user:?} already: remove it, or name another file",
+                path.display()
+            ));
+        }
+        text += &format!("{user}:{hash}\n");
+    }
+    Ok(text)
+}
+
+/// Writes a file that is not there yet, for its owner alone.
+pub(super) fn write_once(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
 /// What can't stand in a line of the file.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.starts_with('#') || name.contains([':', '\n', '\r']) {
         return Err("a user name is not empty, has no colon and no line break, and does not begin with #".to_owned());
     }
@@ -143,7 +183,7 @@ fn change(path: &Path, user: &str, hash: Option<&str>) -> Result<(), String> {
     replace(path, changed.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     // Of a link, what it leads to is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();

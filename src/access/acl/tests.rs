@@ -153,3 +153,13 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Whatever stands in a file, it is a list or an error of one line.
+    #[test]
+    fn no_text_is_too_strange(text in "(user|topic|pattern|read|deny|%u|#|\\+|/|\\PC|[ \t\r\n\0]){0,60}") {
+        if let Err(error) = Acl::parse(&text) {
+            prop_assert!(error.starts_with("line ") && !error.contains('\n'), "{error:?}");
+        }
+    }
+}

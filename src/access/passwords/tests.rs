@@ -69,3 +69,34 @@ fn what_makes_no_sense_is_refused_with_its_line() {
     let twice = MOSQUITTO.replace("bob", "ann");
     assert!(PasswordFile::parse(&twice).expect_err("twice").starts_with("line 2: "));
 }
+
+/// PBKDF2 with SHA-256, as from aedes-cli: "hunter2" with the salt "pepper" and 10,000 iterations.
+#[test]
+fn pbkdf2_with_sha256_is_checked() {
+    let salt = BASE64_NOPAD.encode(b"pepper");
+    let mut hash = [0; 32];
+    let iterations = NonZeroU32::new(10_000).expect("not 0");
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, b"pepper", b"hunter2", &mut hash);
+    let line = |iterations: &str, hash: &[u8]| {
+        let hash = BASE64_NOPAD.encode(hash);
+        format!("ann:$pbkdf2-sha256${iterations}${salt}${hash}")
+    };
+    let right = line("i=10000", &hash);
+    let file = PasswordFile::parse(&right).expect("valid");
+    assert!(file.verify("ann", b"hunter2") && !file.verify("ann", b"hunter") && !file.verify("ann", b""));
+    let text = right.split_once(':').expect("a colon").1;
+    assert_eq!(Hash::parse(text).expect("valid").to_string(), text);
+    for text in [
+        line("10000", &hash),
+        line("i=0", &hash),
+        line("i=4000000000", &hash),
+        line("i=10000000000", &hash),
+        line("i=10000", &hash[..31]),
+        line("i=10000", &[hash, hash].concat()),
+        line("i=10000", &[]),
+        format!("{right}="),
+    ] {
+        let error = PasswordFile::parse(&text).expect_err(&text);
+        assert!(error.starts_with("line 1: "), "{text}: {error}");
+    }
+}
