@@ -14,7 +14,7 @@ mod will;
 pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
 pub(crate) use delivery::{Delivery, Extras, Terms};
 pub(crate) use inflight::{Acked, Resend};
-pub(crate) use inquiry::{Excerpt, Inquiry, MOST_INQUIRIES, Range};
+pub(crate) use inquiry::{Excerpt, Inquiry, Range};
 pub use outbox::QueueOverflow;
 pub(crate) use outbox::{Appetite, DirectWrite, Glance, Outbox, OutboxLimits, Placement, Qos0, Taken, WakeUps, Wire};
 pub(crate) use outgoing::{FrameScratch, Outgoing};

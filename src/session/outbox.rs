@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::delivery::{Delivery, OVERHEAD, Terms};
-use super::inquiry::Inquiry;
+use super::inquiry::{Inquiry, MOST_INQUIRIES};
 use super::outgoing::Outgoing;
 use crate::identity::ClientInfo;
 use crate::packet::{QoS, Version};
@@ -344,6 +344,26 @@ impl Outbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Asks the connection that has the session; `false` if too many ask already. If none has it, the question is dropped: who
+    /// comes next may take long.
+    pub(crate) fn inquire(&self, inquiry: Inquiry) -> bool {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.link, Link::Online(_)) {
+            return true;
+        }
+        let inquiries = inner.signals.inquiries.get_or_insert_default();
+        if inquiries.len() >= MOST_INQUIRIES {
+            return false;
+        }
+        inquiries.push(inquiry);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
     }
 
     // ---- for the owner ----

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::broker::core::Core;
 use crate::broker::registry::Entry;
 use crate::packet::{QoS, SubscriptionOptions};
-use crate::session::{Excerpt, Inquiry, MOST_INQUIRIES, Range};
+use crate::session::{Excerpt, Inquiry, Range};
 use crate::topic::TopicFilter;
 
 /// A subscription of a session.
@@ -109,15 +109,10 @@ impl Core {
             Some(Entry::Online { outbox, .. }) => Arc::clone(outbox),
         };
         let (answer, receiver) = oneshot::channel();
-        let mut asked = false;
-        outbox.signal(|signals| {
-            let inquiries = signals.inquiries.get_or_insert_default();
-            asked = inquiries.len() < MOST_INQUIRIES;
-            if asked {
-                inquiries.push(Inquiry { range, answer });
-            }
-        });
-        if asked { Asked::Owner(receiver) } else { Asked::Busy }
+        match outbox.inquire(Inquiry { range, answer }) {
+            true => Asked::Owner(receiver),
+            false => Asked::Busy,
+        }
     }
 
     /// Those who subscribe to just this Topic Filter, at most `limit`, behind the place where an earlier list ended.
