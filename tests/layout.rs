@@ -58,7 +58,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("mio", &["cmd"]),
     ("tracing_subscriber", &["cli"]),
-    ("rustix", &["cli", "cmd"]),
+    // In access: the priority of the threads that hash.
+    ("rustix", &["cli", "cmd", "access/background.rs"]),
     ("socket2", &["cli", "transport"]),
     // The pool connects to the endpoint that is asked who may connect.
     (

@@ -8,6 +8,7 @@
 pub(crate) mod acl;
 pub(crate) mod attempts;
 mod authenticate;
+mod background;
 mod client_ids;
 #[cfg(feature = "http-auth")]
 mod http;

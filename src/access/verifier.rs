@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::Origin;
 use super::attempts::Attempts;
 use super::passwords::PasswordFile;
 use super::remembered::Remembered;
+use super::{Origin, background};
 use crate::reason::ReasonCode;
 
 /// Clients that may wait for a check; further ones are told to come back.
@@ -91,8 +91,7 @@ impl Verifier {
             let _permit = permit;
             passwords.file.verify(&username, &password)
         };
-        let checked = tokio::task::spawn_blocking(check).await;
-        checked.map_err(|_| ReasonCode::ServerUnavailable)
+        background::run(check).await.ok_or(ReasonCode::ServerUnavailable)
     }
 }
 
