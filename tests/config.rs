@@ -101,4 +101,10 @@ fn it_can_be_looked_at() {
     assert_eq!(words("port"), ["port", "1999", "file"]);
     assert_eq!(words("max-inflight"), ["max-inflight", "7", "environment"]);
     assert_eq!(words("max-qos"), ["max-qos", "2", "default"]);
+    let (_directory, path) = directory("auth-http-url = \"http://127.0.0.1:1/who?key=secret\"\n");
+    let shown = String::from_utf8(run(&["config", "show", &path]).stdout).expect("UTF-8");
+    assert!(
+        shown.contains("http://127.0.0.1:1/who ") && !shown.contains("secret"),
+        "{shown}"
+    );
 }

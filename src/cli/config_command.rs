@@ -92,7 +92,11 @@ fn show(parsed: &Parsed) -> String {
             ArgAction::Count => parsed.matches.get_count(id).to_string(),
             _ => values.join(","),
         };
-        let value = if value.is_empty() { "(none)" } else { &value };
+        let value = if value.is_empty() {
+            "(none)"
+        } else {
+            hide_secrets(&value)
+        };
         text += &format!("{name:<24} {value:<24} {origin}\n");
     }
     for listener in &parsed.options.listeners {
@@ -102,10 +106,18 @@ fn show(parsed: &Parsed) -> String {
         }
         for option in &listener.own {
             let (name, value) = option.split_once('=').unwrap_or((option, "true"));
+            let value = hide_secrets(value);
             text += &format!("  {:<22} {value:<24} file\n", name.trim_start_matches('-'));
         }
     }
     text
+}
+
+/// Passwords, tokens and keys are in files, but a URL may have one in its query.
+fn hide_secrets(value: &str) -> &str {
+    let is_url = value.contains("://");
+    let query = value.find('?').filter(|_| is_url);
+    query.map_or(value, |query| &value[..query])
 }
 
 fn default_file() -> String {
