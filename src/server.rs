@@ -87,7 +87,7 @@ fn admit(core: &Arc<Core>, listener: &Listener, front: Front, config: &Config, a
     }
     let Front { name, layers } = front;
     let mut place = Place::enter(core);
-    if name.is_some() {
+    if name.is_some() && config.max_connections != usize::MAX {
         place.enter_listener(&listener.connections);
     }
     match accepted {

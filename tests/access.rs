@@ -415,3 +415,31 @@ fn client_identifiers_belong_to_their_users() {
         .disconnect();
     broker.expect_refused(Connect::v5("ann").credentials("bob", "bob's"), 0x85);
 }
+
+/// Rights that are no more hold for what is in flight as well: who resumes a session gets none of it again that it may not
+/// read.
+#[test]
+fn what_is_in_flight_is_checked_again() {
+    let files = Files::new("user ann\ntopic readwrite #\nuser bob\ntopic readwrite bob/#\n");
+    let broker = files.broker(&[]);
+    let session = |user: &str| {
+        Connect::v5("device")
+            .credentials(user, &format!("{user}'s"))
+            .clean(false)
+            .prop(Prop::SessionExpiry(1000))
+    };
+    let mut ann = broker.connect(session("ann"));
+    ann.subscribe("#", 1);
+    let mut publisher = broker.connect(user(Version::V5, "ann"));
+    for topic in ["secret/1", "bob/1", "secret/2"] {
+        publisher.publish(topic, "x", 1);
+        ann.recv_publish();
+    }
+    ann.kill();
+    let mut bob = broker.connect(session("bob"));
+    assert!(bob.connack.session_present);
+    bob.expect_message("bob/1", "x");
+    bob.subscribe("bob/2", 1);
+    publisher.publish("bob/2", "sentinel", 1);
+    bob.expect_message("bob/2", "sentinel");
+}

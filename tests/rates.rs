@@ -56,6 +56,22 @@ fn who_is_held_back_lives() {
     assert_elapsed(start, 2.9, 30.0);
 }
 
+/// Who is held back for long and goes is noticed at once: its will is published [MQTT-3.1.2-8].
+#[test]
+fn who_is_held_back_may_go() {
+    let broker = Broker::start(&["--byte-rate", "1K"]);
+    let mut watcher = broker.v5("watcher");
+    watcher.subscribe("will", 0);
+    let mut client = broker.connect(Connect::v5("c").will(Will::new("will", "gone")));
+    // A minute's worth, and a little that is not read.
+    client.publish("a", vec![b'x'; 60 * 1024], 1);
+    client.send(Publish::new("a", "x"));
+    client.kill();
+    let start = Instant::now();
+    watcher.expect_message("will", "gone");
+    assert_elapsed(start, 0.0, 10.0);
+}
+
 /// Who does not stop is closed after the time that was set: an MQTT 5.0 client is told which of the rates it was.
 #[test]
 fn patience_ends() {

@@ -144,6 +144,41 @@ fn listeners_come_and_go() {
     assert!(broker.terminate().success());
 }
 
+/// Who came by a listener that is no more, or by another one in its place, does not get the rights of those that are there
+/// now; its will is judged by the rights that it had [MQTT-3.1.2-8].
+#[test]
+fn rights_do_not_grow_with_a_listener() {
+    let rules = "password-file = \"DIR/users\"\nacl-file = \"DIR/acl\"\n";
+    let files = Files::new(&format!("{rules}unix-socket = \"DIR/socket\"\n"));
+    files.add_user("bob");
+    files.write("acl", "user bob\ntopic readwrite bob/#\n");
+    let broker = files.broker();
+    let bob = || Connect::v5("bob").credentials("bob", "secret");
+    let connect = || {
+        let mut client = Client::on(Stream::unix(&files.path("socket")), Version::V5);
+        client.send(bob().will(Will::new("bob/will", "gone")));
+        assert_eq!(client.recv_connack().code, 0);
+        client
+    };
+    let mut client = connect();
+    let mut watcher = broker.connect(Connect::v5("watcher").credentials("bob", "secret"));
+    watcher.subscribe("bob/will", 1);
+    // The rules go with the socket into a table, and the rest is open.
+    let table = "[[listener]]\nname = \"inside\"\ntransport = \"unix\"\npath = \"DIR/socket\"\n";
+    files.write("broker.toml", &format!("{table}{rules}"));
+    hang_up(&broker, "reloaded");
+    client.expect_disconnect(ADMINISTRATIVE_ACTION);
+    watcher.expect_message("bob/will", "gone");
+    let mut back = connect();
+    back.send(Publish::new("secret", "x").qos(1, 1));
+    assert_eq!(back.recv_puback().reason, NOT_AUTHORIZED);
+    // And out again.
+    files.write("broker.toml", "");
+    hang_up(&broker, "reloaded");
+    back.expect_disconnect(ADMINISTRATIVE_ACTION);
+    watcher.expect_message("bob/will", "gone");
+}
+
 /// All of it or nothing: what is wrong in one place keeps everything else from coming into force.
 #[test]
 fn a_faulty_file_changes_nothing() {

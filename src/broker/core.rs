@@ -244,8 +244,8 @@ impl Core {
             client: &will.client,
         };
         let publication = will.message.as_publication(self.clock.now());
-        let policy = self.policies.of(will.client.peer.listener.as_deref());
-        let may_publish = policy.is_some_and(|policy| policy.access.may_publish(&will.client, publication.topic));
+        let policy = self.policies.last_of(will.client.peer.listener.as_deref());
+        let may_publish = policy.access.may_publish(&will.client, publication.topic);
         if !may_publish {
             tracing::info!(
                 client = &*will.client.client_id,

@@ -310,7 +310,7 @@ impl Listening {
     fn spec(&self, name: Option<&Arc<str>>, at: At, kind: Kind, anonymous: bool) -> Spec {
         let is_tcp = matches!(at, At::Tcp { .. });
         Spec {
-            name: name.cloned(),
+            name: name.cloned().unwrap_or_else(|| spec::place_name(&at, kind)),
             tls: self.tls_settings().filter(|_| kind.has_tls()),
             websocket: kind.has_websocket().then(|| self.websocket()),
             is_proxied: is_tcp && self.proxy_protocol.contains(&kind),

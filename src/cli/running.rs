@@ -136,6 +136,12 @@ impl Plan {
             None => None,
         };
         self.anonymous |= spec.is_open();
+        if !self.named.iter().any(|(name, ..)| *name == spec.name) {
+            // Without a table: as the broker. Its connections are counted with all others.
+            let mut config = self.config.clone();
+            config.max_connections = usize::MAX;
+            self.named.push((Arc::clone(&spec.name), config, None));
+        }
         let (key, front) = (spec.key(), spec.front(tls));
         let bound = match open.iter().position(|open| *open == key) {
             Some(position) => {

@@ -128,6 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether there is room to keep more of what a client sends that is held back.
+    pub(super) fn may_keep_more(&self) -> bool {
+        self.partial.len() < SMALL_PARTIAL
+    }
+
     /// Bytes of `output` that have not been written, and a flush that is due.
     pub(super) fn is_writing(&self, output: &[u8]) -> bool {
         self.written < output.len() || self.flushing

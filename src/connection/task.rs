@@ -230,7 +230,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if self.has_waited() {
             return Poll::Ready(Ok(Wake::Kept));
         }
-        if self.client.output.len() < OUTPUT_LIMIT && self.throttled_until().is_none() {
+        if self.throttled_until().is_some() {
+            if let Poll::Ready(closing) = self.poll_held_back(cx) {
+                return Poll::Ready(Err(closing));
+            }
+        } else if self.client.output.len() < OUTPUT_LIMIT {
             let mut batch = buffers::lend();
             match self.link.poll_read(cx, &mut batch.input) {
                 Poll::Ready(Ok(0)) => {
@@ -258,6 +262,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             true => Poll::Ready(Ok(Wake::Work)),
             false => Poll::Pending,
         }
+    }
+
+    /// Reads a little from a client that is held back, and keeps it: so that it is noticed when the client goes. Ready if it
+    /// has.
+    fn poll_held_back(&mut self, cx: &mut Context<'_>) -> Poll<Closing> {
+        while self.link.may_keep_more() {
+            let mut batch = buffers::lend();
+            let read = self.link.poll_read(cx, &mut batch.input);
+            if let Poll::Ready(Ok(end)) = read {
+                self.link.keep(&mut batch.input, 0, end);
+            }
+            buffers::give_back(batch);
+            match ready!(read) {
+                Ok(0) => return Poll::Ready(Closing::Lost(None)),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error.into()),
+            }
+        }
+        Poll::Pending
     }
 
     /// Tries to write the output; whether all of it is written. Does not wait.

@@ -98,6 +98,8 @@ pub(crate) async fn accept(
     dialogue: &mut dyn Dialogue,
 ) -> Result<Client, Refusal> {
     let refuse = |reason, detail| Refusal::of(connect, reason, detail);
+    // Before everything that is looked up.
+    let policies = core.policies.generation();
     let policy = core.policies.of(peer.listener.as_deref());
     let policy = policy.ok_or_else(|| refuse(ReasonCode::ServerUnavailable, "the listener is no more"))?;
     check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
@@ -156,7 +158,7 @@ pub(crate) async fn accept(
         .as_ref()
         .map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
     attach(&client);
-    if access.generation() != generation {
+    if access.generation() != generation || core.policies.generation() != policies {
         // The rules changed meanwhile, and whoever rechecked the clients may not have seen this one.
         client.session.outbox.signal(|signals| signals.recheck = true);
     }

@@ -156,6 +156,11 @@ impl Client {
                 Some(Resend::Pubrel(identifier)) => {
                     self.acknowledge(AckKind::Pubrel, identifier, ReasonCode::Success, None);
                 }
+                Some(Resend::Publish(identifier, delivery)) if !self.may_receive(&delivery) => {
+                    if let Some(delivery) = self.session.inflight.discard(identifier) {
+                        self.give_up(&delivery, Discard::NotAuthorized);
+                    }
+                }
                 Some(Resend::Publish(identifier, delivery)) if self.fits(&delivery) => {
                     self.send(&delivery, identifier, true);
                 }

@@ -74,14 +74,14 @@ impl fmt::Display for At {
 pub(crate) struct Key {
     pub(crate) at: At,
     /// Where the system chooses the port, the place does not tell.
-    chosen: Option<(Option<Arc<str>>, Kind)>,
+    chosen: Option<(Arc<str>, Kind)>,
 }
 
 /// A listener: where it is, and what lies between there and MQTT.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
-    /// Of a listener with settings of its own.
-    pub(crate) name: Option<Arc<str>>,
+    /// Of its table, or its place: what holds for its clients is found by it, also when it is no more.
+    pub(crate) name: Arc<str>,
     pub(crate) at: At,
     pub(crate) kind: Kind,
     pub(crate) tls: Option<TlsSettings>,
@@ -94,11 +94,19 @@ pub(crate) struct Spec {
     pub(crate) is_anonymous: bool,
 }
 
+/// The name of a listener without a table.
+pub(super) fn place_name(at: &At, kind: Kind) -> Arc<str> {
+    match at {
+        At::Tcp { address, .. } => format!("{}://{address}", kind.scheme()).into(),
+        At::Unix(path) => format!("mqtt+unix://{}", path.display()).into(),
+    }
+}
+
 impl Spec {
     pub(crate) fn key(&self) -> Key {
         Key {
             at: self.at.clone(),
-            chosen: self.has_chosen_port().then(|| (self.name.clone(), self.kind)),
+            chosen: self.has_chosen_port().then(|| (Arc::clone(&self.name), self.kind)),
         }
     }
 
@@ -112,7 +120,7 @@ impl Spec {
             websocket: self.websocket.clone(),
         };
         Front {
-            name: self.name.clone(),
+            name: Some(Arc::clone(&self.name)),
             layers: Arc::new(layers),
         }
     }
