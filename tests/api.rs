@@ -97,7 +97,8 @@ fn who_has_not_the_token_is_refused() {
     }
 }
 
-/// An address that guesses waits, and then even the right token does not help it.
+/// An address that guesses waits, and who has the right token is let in from there all the same: behind a proxy it may be
+/// somebody else.
 #[test]
 fn guesses_are_limited() {
     let api = Api::start(&[]);
@@ -113,8 +114,8 @@ fn guesses_are_limited() {
         count("HTTP/1.1 429") >= 1 && answers.contains("retry-after: 3"),
         "{answers}"
     );
-    assert_eq!(count("HTTP/1.1 200"), 0, "{answers}");
-    eventually("it is forgotten", || api.curl("log", &[]).status == 200);
+    assert_eq!(count("HTTP/1.1 200"), 1, "{answers}");
+    assert_eq!(api.curl("log", &[]).status, 200);
 }
 
 /// The file is read again at SIGHUP; one that can't be used changes nothing.
