@@ -60,11 +60,18 @@ pub(crate) enum At {
     Unix(PathBuf),
 }
 
-impl fmt::Display for At {
+/// An address, whatever else the name of its host stands for: that may change, and the socket stays what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            At::Tcp { address, .. } => address.fmt(f),
-            At::Unix(path) => path.display().fmt(f),
+            Place::Tcp(address) => address.fmt(f),
+            Place::Unix(path) => path.display().fmt(f),
         }
     }
 }
@@ -72,7 +79,7 @@ impl fmt::Display for At {
 /// What tells whether a listener of before is the one that is wanted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    pub(crate) at: At,
+    pub(crate) at: Place,
     /// Where the system chooses the port, the place does not tell.
     chosen: Option<(Arc<str>, Kind)>,
 }
@@ -105,7 +112,10 @@ pub(super) fn place_name(at: &At, kind: Kind) -> Arc<str> {
 impl Spec {
     pub(crate) fn key(&self) -> Key {
         Key {
-            at: self.at.clone(),
+            at: match &self.at {
+                At::Tcp { address, .. } => Place::Tcp(*address),
+                At::Unix(path) => Place::Unix(path.clone()),
+            },
             chosen: self.has_chosen_port().then(|| (Arc::clone(&self.name), self.kind)),
         }
     }
@@ -146,6 +156,37 @@ impl Spec {
         match &self.at {
             At::Tcp { address, .. } => self.is_anonymous && !address.ip().is_loopback(),
             At::Unix(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(address: &str, is_one_of_many: bool) -> Spec {
+        Spec {
+            name: "test".into(),
+            at: At::Tcp {
+                address: address.parse().expect("an address"),
+                is_one_of_many,
+            },
+            kind: Kind::Tcp,
+            tls: None,
+            websocket: None,
+            is_proxied: false,
+            certificate_name: None,
+            trusted: None,
+            is_anonymous: true,
+        }
+    }
+
+    /// A host that has got another address, or lost one, keeps the sockets of the others.
+    #[test]
+    fn a_listener_is_known_by_its_address() {
+        assert_eq!(spec("127.0.0.1:1883", false).key(), spec("127.0.0.1:1883", true).key());
+        for other in ["127.0.0.2:1883", "127.0.0.1:1884"] {
+            assert_ne!(spec("127.0.0.1:1883", false).key(), spec(other, false).key());
         }
     }
 }
