@@ -101,7 +101,7 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
                     systemd::ready();
                 }
             }
-            Some(Ok(Err(error))) = running.serving.join_next() => break Err(format!("a listener failed: {error}")),
+            reason = running.failure() => break Err(reason),
         }
     };
     running.close_listeners();

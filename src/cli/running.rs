@@ -26,8 +26,7 @@ pub(super) struct Running {
     pub(super) broker: Broker,
     held: Held,
     listeners: Vec<Open>,
-    /// Ends with an error if a listener fails for good.
-    pub(super) serving: JoinSet<io::Result<()>>,
+    serving: JoinSet<io::Result<()>>,
     watches: Vec<AbortHandle>,
     http: Option<(SocketAddr, AbortHandle)>,
     service: http::Service,
@@ -337,6 +336,11 @@ impl Running {
         }))
     }
 
+    /// Waits until a listener fails for good; returns why. May be dropped and called again.
+    pub(super) async fn failure(&mut self) -> String {
+        failure(&mut self.serving).await
+    }
+
     /// Accepts nobody any more, and removes the files of sockets: the next broker may want to be there. HTTP is served
     /// on: it tells of the shutdown.
     pub(super) fn close_listeners(&mut self) {
@@ -351,5 +355,40 @@ impl Drop for Running {
         if let Some((_, serving)) = &self.http {
             serving.abort();
         }
+    }
+}
+
+/// Waits for a listener that has failed. Those that a reload has closed have not.
+async fn failure(serving: &mut JoinSet<io::Result<()>>) -> String {
+    while let Some(ended) = serving.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return format!("a listener failed: {error}"),
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => return format!("a listener failed, by a fault of the broker: {error}"),
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that nobody serves any more is not left open without a word, also if others were closed before.
+    #[tokio::test]
+    async fn listeners_that_fail_are_noticed() {
+        let closed = |serving: &mut JoinSet<_>| serving.spawn(std::future::pending()).abort();
+        let mut serving = JoinSet::new();
+        closed(&mut serving);
+        let nothing = tokio::time::timeout(std::time::Duration::from_millis(50), failure(&mut serving));
+        nothing.await.expect_err("a closed one has not failed");
+        closed(&mut serving);
+        serving.spawn(async { panic!("of the test") });
+        let reason = failure(&mut serving).await;
+        assert!(reason.contains("fault of the broker"), "{reason}");
+        closed(&mut serving);
+        serving.spawn(async { Err(io::Error::other("gone")) });
+        assert_eq!(failure(&mut serving).await, "a listener failed: gone");
     }
 }
