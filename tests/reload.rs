@@ -47,6 +47,14 @@ impl Files {
         assert!(child.wait().expect("it ends").success());
     }
 
+    /// A named pipe, which nobody writes to.
+    fn pipe(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let made = Command::new("mkfifo").arg(&path).status().expect("it runs");
+        assert!(made.success());
+        path
+    }
+
     fn broker(&self) -> Broker {
         Broker::start_on(&["--config", self.path("broker.toml").to_str().expect("UTF-8")])
     }
@@ -56,6 +64,14 @@ impl Files {
 fn hang_up(broker: &Broker, until: &str) {
     broker.signal("HUP");
     broker.expect_log(until);
+}
+
+/// The end to write to of a pipe, when somebody reads from it.
+fn open_to_write(pipe: PathBuf) -> fs::File {
+    let (opened, file) = std::sync::mpsc::channel();
+    std::thread::spawn(move || opened.send(fs::OpenOptions::new().write(true).open(pipe)));
+    let file = file.recv_timeout(DEADLINE).expect("somebody reads");
+    file.expect("opened")
 }
 
 fn connect(addr: SocketAddr, connect: Connect) -> (Client, Connack) {
@@ -219,6 +235,42 @@ fn a_faulty_file_changes_nothing() {
     hang_up(&broker, "certificates reloaded");
     ann.send(Publish::new("a", "x").qos(1, 9));
     assert_eq!(ann.recv_puback().reason, NOT_AUTHORIZED);
+}
+
+/// A reload whose files hang holds up neither the clients nor the end of the broker.
+#[test]
+fn a_reload_that_hangs_is_not_waited_for() {
+    let files = Files::new("max-qos = 1\n");
+    let broker = files.broker();
+    let mut client = broker.v5("c");
+    let pipe = files.pipe("key.pem");
+    let certificate = certificates::path("server.pem");
+    files.write(
+        "broker.toml",
+        &format!("tls-port = 0\ntls-cert = \"{certificate}\"\ntls-key = \"DIR/key.pem\"\n"),
+    );
+    broker.signal("HUP");
+    let _held = open_to_write(pipe);
+    client.ping();
+    assert!(broker.terminate().success());
+}
+
+/// A configuration that is no file, or too large to be one, is not waited for, and changes nothing.
+#[test]
+fn a_configuration_is_a_file() {
+    let files = Files::new("max-qos = 1\n");
+    let broker = files.broker();
+    let path = files.path("broker.toml");
+    let file = fs::File::create(&path).expect("created");
+    file.set_len(64 * 1024 * 1024 + 1).expect("sparse");
+    hang_up(&broker, "larger than 67108864 bytes");
+    fs::remove_file(&path).expect("removed");
+    files.pipe("broker.toml");
+    hang_up(&broker, "broker.toml: it is no file");
+    assert_eq!(broker.v5("c").connack.props.maximum_qos(), Some(1));
+    assert!(broker.terminate().success());
+    let (code, said) = Broker::cannot_start(&["--config", path.to_str().expect("UTF-8")]);
+    assert!(code != Some(0) && said.contains("it is no file"), "{code:?}: {said}");
 }
 
 /// What can't change while the broker runs is said.

@@ -36,7 +36,7 @@ struct Setting {
 impl ConfigFile {
     /// Reads the file. Names, values and their types are known to be right then; whether they go together is not.
     pub(super) fn read(path: &Path, command: &Command) -> Result<ConfigFile, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = read(path).map_err(|reason| format!("{}: {reason}", path.display()))?;
         let table = DeTable::parse(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(&text, span.start));
             format!("{}: line {line}: {}", path.display(), error.message())
@@ -111,6 +111,21 @@ impl ConfigFile {
         let line = named.map(|(_, setting)| format!("line {}: ", setting.line));
         format!("{}: {}{reason}", self.path.display(), line.unwrap_or_default())
     }
+}
+
+/// Bytes of the largest file that is read.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// Only what ends, and is there at once: a pipe that nobody writes to would hold up the reload for ever.
+fn read(path: &Path) -> Result<String, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    if metadata.len() > LARGEST {
+        return Err(format!("larger than {LARGEST} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// What the parser says, without how to call the program.

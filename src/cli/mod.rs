@@ -22,6 +22,7 @@ mod values;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -63,11 +64,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("can't start the runtime: {error}")),
     };
-    match runtime.block_on(serve(&options, arguments, log)) {
+    let served = runtime.block_on(serve(&options, arguments, log));
+    // A reload whose files hang is not waited for.
+    runtime.shutdown_timeout(LAST_WORK_TIME);
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
+
+/// Time at the end for what still runs.
+const LAST_WORK_TIME: Duration = Duration::from_millis(500);
 
 fn fail(error: &str) -> ExitCode {
     eprintln!("broker: {error}");
