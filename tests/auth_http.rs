@@ -63,7 +63,7 @@ fn the_endpoint_decides() {
     let question = endpoint.questions().pop().expect("asked");
     assert_eq!(
         (question.get("password"), &question["password_base64"]),
-        (None, &json!("/wA="))
+        (Some(&json!("\u{fffd}\0")), &json!("/wA="))
     );
     // Without a name nobody is asked.
     let asked = endpoint.questions().len();
@@ -71,7 +71,7 @@ fn the_endpoint_decides() {
     assert_eq!(endpoint.questions().len(), asked);
 }
 
-/// Whatever is not clearly a permission is none, and told apart from a refusal: 0x88, MQTT 3: 3.
+/// Whatever is not clearly a permission is none. An endpoint that fails is told apart from a refusal: 0x88, MQTT 3: 3.
 #[test]
 fn answers_that_make_no_sense_open_nothing() {
     let raw = |text: &str| text.as_bytes().to_vec();
@@ -101,26 +101,79 @@ fn answers_that_make_no_sense_open_nothing() {
     for denied in ["401", "403", "ignore"] {
         broker.expect_refused(user(denied), BAD_PASSWORD);
     }
-    for broken in [
+    let nonsense = [
         "302",
         "404",
-        "500",
         "text",
         "empty",
         "no result",
         "acl",
         "giant",
         "endless head",
-        "no HTTP",
-        "cut in the head",
-        "cut in the body",
-        "cut",
-    ] {
+    ];
+    for senseless in nonsense {
+        broker.expect_refused(user(senseless), BAD_PASSWORD);
+    }
+    broker.expect_refused(Connect::v311("404").credentials("ann", "ann's"), 4);
+    for broken in ["500", "no HTTP", "cut in the head", "cut in the body", "cut"] {
         broker.expect_refused(user(broken), UNAVAILABLE);
         broker.expect_refused(Connect::v311(broken).credentials("ann", "ann's"), 3);
         // The endpoint is not down: it has an answer for others, also behind what it said before.
         broker.connect(user("good")).disconnect();
     }
+}
+
+/// What the endpoint says to one client is no word about the others: who makes it answer nonsense is refused and counted,
+/// who makes it fail is refused, and all others are let in. It takes more than one address to show that it is down.
+#[test]
+fn an_outsider_keeps_nobody_out() {
+    let endpoint = Endpoint::start(|question| match question["client_id"].as_str().expect("a name") {
+        "400" => Reply::Status(400, "bad request".into()),
+        "text" => Reply::json("oops"),
+        "500" => Reply::Status(500, "oops".into()),
+        _ => Reply::allow(),
+    });
+    let broker = Broker::start_on(&["--auth-http-url", &endpoint.url(), "--auth-http-cache", "0"]);
+    let code_from = |host: u8, client_id: &str| {
+        let mut client = Client::on(Stream::tcp_from([127, 0, 0, host], broker.addr()), Version::V5);
+        client.send(user(client_id));
+        client.recv_connack().code
+    };
+    for client_id in ["400", "text"] {
+        let codes: Vec<u8> = (0..6).map(|_| code_from(9, client_id)).collect();
+        assert_eq!(codes, [BAD_PASSWORD; 6], "{client_id}");
+        broker.connect(user("good")).disconnect();
+    }
+    let asked = endpoint.questions().len();
+    let codes: Vec<u8> = (0..6).map(|_| code_from(9, "500")).collect();
+    assert_eq!(codes, [UNAVAILABLE; 6]);
+    assert_eq!(endpoint.questions().len(), asked + 6);
+    broker.connect(user("good")).disconnect();
+    let codes: Vec<u8> = (0..12).map(|_| code_from(9, "400")).collect();
+    assert!(codes.contains(&0x9F), "{codes:x?}");
+    broker.connect(user("good")).disconnect();
+    assert!(!broker.log().contains("is down"), "{}", broker.log());
+    for host in [7, 7, 8] {
+        assert_eq!(code_from(host, "500"), UNAVAILABLE);
+    }
+    broker.expect_log("is down");
+    broker.expect_refused(user("good"), UNAVAILABLE);
+}
+
+/// Clients that go before the endpoint has answered, or are sent away, count as questions without an answer, if that has
+/// taken it half of its time.
+#[test]
+fn an_endpoint_that_is_slower_than_clients_wait() {
+    let slow = Endpoint::start(|_| Reply::Held(r#"{"result": "allow"}"#.into()));
+    let options = ["--auth-http-timeout", "1.5", "--connect-timeout", "1"];
+    let broker = broker(&slow, &options);
+    for _ in 0..3 {
+        let mut client = broker.open(Version::V311);
+        client.send(Connect::v311("c").credentials("ann", "ann's"));
+        client.expect_closed();
+    }
+    broker.expect_log("is down");
+    slow.release();
 }
 
 /// An endpoint that does not answer in time, and one that is not there; it is left alone for a while then, so that
@@ -411,7 +464,7 @@ fn the_endpoint_may_be_secure() {
 fn passwords_are_not_logged() {
     let endpoint = Endpoint::start(|question| match question["client_id"] == "c" {
         true => Reply::allow(),
-        false => Reply::Status(500, String::new()),
+        false => Reply::Raw(Vec::new()),
     });
     let broker = broker(&endpoint, &["-vv"]);
     for id in ["c", "d", "d", "d", "d"] {

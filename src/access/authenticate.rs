@@ -221,6 +221,6 @@ fn token_of(jwt: &super::Jwt, client: &ClientInfo, password: Option<&[u8]>) -> O
     super::jwt::is_token(text).then(|| text.into())
 }
 
-fn origin(client: &ClientInfo) -> Origin {
+pub(super) fn origin(client: &ClientInfo) -> Origin {
     client.peer.address.map(|address| party(address.ip()))
 }

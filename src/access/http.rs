@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! * Fail closed: whatever is not clearly a permission is none. An answer that can't be had is told apart from a refusal.
+//! * Whatever the endpoint answers to one client, also what makes no sense, is that client's affair: it keeps nobody else out.
 //! * Questions are bounded in number and in time, and while the endpoint does not answer nobody waits for it.
 //! * A password is in the question, and nowhere else: what is remembered of it is a hash with a key of this process.
 
@@ -19,13 +20,14 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::authenticate::origin;
 use super::remembered::Remembered;
 use super::verifier::Place;
 use super::{rules, who};
 use crate::identity::{ClientInfo, Rights, Transport};
 use crate::packet::Version;
-use circuit::Circuit;
-use pool::Pool;
+use circuit::{Circuit, Failure};
+use pool::{Pool, Received};
 
 /// Which endpoint is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub(super) struct Allowed {
 pub(super) enum NoAnswer {
     /// Too many clients wait for theirs.
     Busy,
-    /// The endpoint does not answer, or not in a way that makes sense.
+    /// The endpoint does not answer, or has failed.
     Down,
 }
 
@@ -125,12 +127,11 @@ impl HttpAuth {
         self.circuit.check()?;
         let turn = timeout(self.timeout, self.questions.acquire()).await;
         let _turn = turn.map_err(|_| NoAnswer::Busy)?.map_err(|_| NoAnswer::Down)?;
-        let attempt = self.circuit.enter()?;
-        let answer = timeout(self.timeout, self.pool.post(&question.0)).await;
-        let answer = match answer {
-            Ok(Ok((status, body))) => read(status, &body, client),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err("no answer in time".into()),
+        let attempt = self.circuit.enter(origin(client), self.timeout / 2)?;
+        let answer = match timeout(self.timeout, self.pool.post(&question.0)).await {
+            Ok(Ok(received)) => read(&received, client),
+            Ok(Err(reason)) => Err(Failure::NoAnswer(reason)),
+            Err(_) => Err(Failure::NoAnswer("no answer in time".into())),
         };
         match answer {
             Ok(answer) => {
@@ -140,8 +141,8 @@ impl HttpAuth {
                 }
                 Ok(answer)
             }
-            Err(fault) => {
-                attempt.failed(&fault);
+            Err(failure) => {
+                attempt.failed(&failure);
                 Err(NoAnswer::Down)
             }
         }
@@ -181,25 +182,41 @@ impl Question {
             "listener": peer.listener.as_deref(),
             "common_name": certificate.and_then(|certificate| certificate.common_name.as_deref()),
         });
-        // A password may be any bytes, and JSON has text only.
-        match password.map(|password| (std::str::from_utf8(password), password)) {
-            Some((Ok(text), _)) => question["password"] = text.into(),
-            Some((Err(_), bytes)) => question["password_base64"] = BASE64.encode(bytes).into(),
-            None => question["password"] = Value::Null,
+        // A password may be any bytes, and JSON has text only. The field is always there, and never null where there is a
+        // password: endpoints that know nothing of the other one find a wrong password, and not none.
+        question["password"] = password.map(String::from_utf8_lossy).into();
+        if let Some(bytes) = password.filter(|bytes| std::str::from_utf8(bytes).is_err()) {
+            question["password_base64"] = BASE64.encode(bytes).into();
         }
         Question(question.to_string().into())
     }
 }
 
-/// What an answer means; an error if it means nothing.
-fn read(status: StatusCode, body: &[u8], client: &ClientInfo) -> Result<Answer, Box<str>> {
-    match status {
-        StatusCode::OK => {}
-        StatusCode::NO_CONTENT => return Ok(Answer::Allow(Allowed::default())),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(Answer::Deny),
-        _ => return Err(format!("status {}", status.as_u16()).into()),
-    }
-    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| "the answer is no JSON object")?;
+/// What an answer means. One that makes no sense is a refusal.
+fn read(received: &Received, client: &ClientInfo) -> Result<Answer, Failure> {
+    let answer = match received {
+        Received::Whole(status, _) | Received::TooLong(Some(status)) if status.is_server_error() => {
+            return Err(Failure::Error(format!("status {}", status.as_u16()).into()));
+        }
+        Received::Whole(StatusCode::OK, body) => parse(body, client),
+        Received::Whole(StatusCode::NO_CONTENT, _) => Ok(Answer::Allow(Allowed::default())),
+        Received::Whole(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Ok(Answer::Deny),
+        Received::Whole(status, _) => Err(format!("status {}", status.as_u16()).into()),
+        Received::TooLong(_) => Err("it is too long".into()),
+    };
+    Ok(answer.unwrap_or_else(|reason: Box<str>| {
+        let client = &*client.client_id;
+        tracing::warn!(
+            client,
+            reason,
+            "the answer of the HTTP endpoint makes no sense: the client is refused"
+        );
+        Answer::Deny
+    }))
+}
+
+fn parse(body: &[u8], client: &ClientInfo) -> Result<Answer, Box<str>> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| "it is no JSON object")?;
     match body.get("result").and_then(Value::as_str) {
         Some("allow") => Ok(Answer::Allow(allowed(&body, client)?)),
         Some("deny") => Ok(Answer::Deny),

@@ -29,6 +29,16 @@ impl Stream {
         Stream::on(stream.into())
     }
 
+    /// A TCP connection from this address of the loopback interface.
+    pub fn tcp_from(from: [u8; 4], addr: SocketAddr) -> Stream {
+        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address");
+        let connected = socket.connect_timeout(&addr.into(), DEADLINE);
+        connected.expect("the broker accepts connections");
+        socket.set_tcp_nodelay(true).expect("TCP_NODELAY");
+        Stream::on(socket)
+    }
+
     /// A connection to a Unix domain socket.
     pub fn unix(path: &Path) -> Stream {
         Stream::on(

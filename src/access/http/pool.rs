@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -26,6 +26,14 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 const MOST_IDLE: usize = 16;
 /// For how long: servers close what is idle for longer.
 const IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// What the server has said.
+pub(super) enum Received {
+    /// The body is empty where none matters.
+    Whole(StatusCode, Bytes),
+    /// More than what is read; the status, if that is in it.
+    TooLong(Option<StatusCode>),
+}
 
 /// See the module.
 pub(super) struct Pool {
@@ -85,8 +93,8 @@ impl Pool {
         })
     }
 
-    /// Posts this JSON; status and body of the answer. Redirects are not followed.
-    pub(super) async fn post(&self, body: &Bytes) -> Result<(StatusCode, Bytes), Box<str>> {
+    /// Posts this JSON. Redirects are not followed.
+    pub(super) async fn post(&self, body: &Bytes) -> Result<Received, Box<str>> {
         // The server may have closed what was kept, without having read anything: a question changes nothing, and is
         // asked again.
         if let Some(mut sender) = self.take().await
@@ -95,8 +103,11 @@ impl Pool {
             return self.read(response, sender).await;
         }
         let mut sender = self.connect().await.map_err(|error| error.to_string())?;
-        let response = sender.send_request(self.request(body)?).await;
-        self.read(response.map_err(|error| error.to_string())?, sender).await
+        match sender.send_request(self.request(body)?).await {
+            Ok(response) => self.read(response, sender).await,
+            Err(error) if error.is_parse_too_large() => Ok(Received::TooLong(None)),
+            Err(error) => Err(error.to_string().into()),
+        }
     }
 
     /// A connection that is still open, as far as can be seen.
@@ -126,16 +137,20 @@ impl Pool {
         &self,
         response: hyper::Response<hyper::body::Incoming>,
         sender: SendRequest<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), Box<str>> {
+    ) -> Result<Received, Box<str>> {
         let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        let body = match Limited::new(response.into_body(), LONGEST_ANSWER).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Ok(Received::TooLong(Some(status))),
+            Err(_) if status != StatusCode::OK => return Ok(Received::Whole(status, Bytes::new())),
+            Err(error) => return Err(error.to_string().into()),
+        };
         let mut idle = self.idle.lock();
         if idle.len() < MOST_IDLE && !sender.is_closed() {
             let since = Instant::now();
             idle.push(Idle { sender, since });
         }
-        Ok((status, body))
+        Ok(Received::Whole(status, body))
     }
 
     async fn connect(&self) -> std::io::Result<SendRequest<Full<Bytes>>> {

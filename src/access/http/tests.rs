@@ -26,16 +26,18 @@ fn what_is_asked() {
     });
     assert_eq!(text(Some(b"secret")), expected);
     assert_eq!(text(None)["password"], Value::Null);
-    let binary = text(Some(b"\xFF\0"));
+    let binary = text(Some(b"a\xFF\0"));
     assert_eq!(
-        (binary.get("password"), &binary["password_base64"]),
-        (None, &json!("/wA="))
+        (&binary["password"], &binary["password_base64"]),
+        (&json!("a\u{fffd}\0"), &json!("Yf8A"))
     );
 }
 
 #[test]
 fn what_answers_mean() {
-    let read = |status: u16, body: &str| read(StatusCode::from_u16(status).expect("valid"), body.as_bytes(), &client());
+    let status = |status: u16| StatusCode::from_u16(status).expect("valid");
+    let read_all = |received: Received| read(&received, &client()).map_err(|_| ());
+    let read = |code: u16, body: &'static str| read_all(Received::Whole(status(code), body.into()));
     let allow = Ok(Answer::Allow(Allowed::default()));
     assert_eq!(read(200, r#"{"result": "allow"}"#), allow);
     assert_eq!(
@@ -62,12 +64,20 @@ fn what_answers_mean() {
         (200, r#"{"result": "allow", "acl": [{}]}"#),
         (201, r#"{"result": "allow"}"#),
         (302, r#"{"result": "allow"}"#),
+        (400, ""),
         (404, ""),
-        (500, r#"{"result": "allow"}"#),
+        (429, r#"{"result": "allow"}"#),
     ] {
-        read(status, body).expect_err(body);
+        assert_eq!(read(status, body), Ok(Answer::Deny), "{body}");
     }
-    let rights = |body: &str| match read(200, body) {
+    for code in [500, 503, 599] {
+        read(code, r#"{"result": "allow"}"#).expect_err("it has failed");
+        read_all(Received::TooLong(Some(status(code)))).expect_err("it has failed");
+    }
+    for code in [None, Some(status(200)), Some(status(204)), Some(status(404))] {
+        assert_eq!(read_all(Received::TooLong(code)), Ok(Answer::Deny));
+    }
+    let rights = |body: &'static str| match read(200, body) {
         Ok(Answer::Allow(Allowed {
             rights: Some(rights), ..
         })) => rights,
