@@ -234,7 +234,8 @@ fn connections_are_used_again() {
     }
 }
 
-/// A permission is remembered for the same question, until its time is over or the rules are reloaded.
+/// A permission is remembered for the same question, until its time is over: also when the rules are reloaded, as long as
+/// the endpoint is the same.
 #[test]
 fn permissions_are_remembered() {
     let endpoint = Endpoint::start(|question| match question["client_id"] == "short" {
@@ -257,11 +258,36 @@ fn permissions_are_remembered() {
     assert_eq!(asked(), 5);
     broker.signal("HUP");
     broker.expect_log("reloaded");
+    broker
+        .connect(Connect::v311("c").credentials("ann", "ann's"))
+        .disconnect();
+    assert_eq!(asked(), 5);
+    broker.connect(user("short")).expect_disconnect(NOT_AUTHORIZED);
+    broker.connect(user("short")).expect_disconnect(NOT_AUTHORIZED);
+    assert_eq!(asked(), 7);
+}
+
+/// Another endpoint, or another time for which it is believed, is asked anew.
+#[test]
+fn another_endpoint_is_asked_anew() {
+    let (one, other) = (Endpoint::start(password_is_right), Endpoint::start(|_| Reply::deny()));
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("broker.toml");
+    let write = |endpoint: &Endpoint| {
+        fs::write(&file, format!("auth-http-url = \"{}\"\n", endpoint.url())).expect("written");
+    };
+    write(&one);
+    let broker = Broker::start(&["--config", file.to_str().expect("UTF-8")]);
     broker.connect(user("c")).disconnect();
-    assert_eq!(asked(), 6);
-    broker.connect(user("short")).expect_disconnect(NOT_AUTHORIZED);
-    broker.connect(user("short")).expect_disconnect(NOT_AUTHORIZED);
-    assert_eq!(asked(), 8);
+    write(&other);
+    broker.signal("HUP");
+    broker.expect_log("reloaded");
+    broker.expect_refused(user("c"), BAD_PASSWORD);
+    write(&one);
+    broker.signal("HUP");
+    broker.expect_log("reloaded");
+    broker.connect(user("c")).disconnect();
+    assert_eq!(one.questions().len(), 2);
 }
 
 /// What the endpoint says of rights takes the place of the access list.

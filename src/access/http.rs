@@ -85,8 +85,14 @@ pub(super) enum NoAnswer {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct HttpAuth {
-    pool: Pool,
+    pool: Arc<Pool>,
     timeout: Duration,
+    known: Arc<Known>,
+}
+
+/// What outlasts a reload that leaves the endpoint as it is.
+#[derive(Debug)]
+struct Known {
     /// Questions that may be on their way at a time.
     questions: Semaphore,
     waiting: AtomicUsize,
@@ -104,30 +110,41 @@ impl HttpAuth {
     /// Reads the certificates. Does not connect: the endpoint may start after the broker.
     pub(super) fn load(settings: &HttpAuthSettings) -> Result<HttpAuth, String> {
         Ok(HttpAuth {
-            pool: Pool::new(&settings.url, settings.ca.as_deref())?,
+            pool: Arc::new(Pool::new(&settings.url, settings.ca.as_deref())?),
             timeout: settings.timeout,
-            questions: Semaphore::new(MOST_QUESTIONS),
-            waiting: AtomicUsize::new(0),
-            circuit: Circuit::default(),
-            remembered: Remembered::new(settings.cache),
+            known: Arc::new(Known {
+                questions: Semaphore::new(MOST_QUESTIONS),
+                waiting: AtomicUsize::new(0),
+                circuit: Circuit::default(),
+                remembered: Remembered::new(settings.cache),
+            }),
         })
+    }
+
+    /// The same with what another knows, which has the same settings. The certificates of this one count: they may be new.
+    pub(super) fn remembering(&self, before: &HttpAuth) -> HttpAuth {
+        HttpAuth {
+            pool: Arc::clone(&self.pool),
+            timeout: self.timeout,
+            known: Arc::clone(&before.known),
+        }
     }
 
     /// The permission that the client had, if it is still remembered.
     pub(super) fn remembers(&self, question: &Question, client: &ClientInfo) -> Option<Allowed> {
-        let tag = self.remembered.tag(&question.0)?;
-        self.remembered.get(&client.client_id, &tag)
+        let tag = self.known.remembered.tag(&question.0)?;
+        self.known.remembered.get(&client.client_id, &tag)
     }
 
     /// Asks, and remembers a permission.
     pub(super) async fn ask(&self, question: &Question, client: &ClientInfo) -> Result<Answer, NoAnswer> {
-        let Some(_place) = Place::take(&self.waiting, MOST_WAITING) else {
+        let Some(_place) = Place::take(&self.known.waiting, MOST_WAITING) else {
             return Err(NoAnswer::Busy);
         };
-        self.circuit.check()?;
-        let turn = timeout(self.timeout, self.questions.acquire()).await;
+        self.known.circuit.check()?;
+        let turn = timeout(self.timeout, self.known.questions.acquire()).await;
         let _turn = turn.map_err(|_| NoAnswer::Busy)?.map_err(|_| NoAnswer::Down)?;
-        let attempt = self.circuit.enter(origin(client), self.timeout / 2)?;
+        let attempt = self.known.circuit.enter(origin(client), self.timeout / 2)?;
         let answer = match timeout(self.timeout, self.pool.post(&question.0)).await {
             Ok(Ok(received)) => read(&received, client),
             Ok(Err(reason)) => Err(Failure::NoAnswer(reason)),
@@ -149,8 +166,9 @@ impl HttpAuth {
     }
 
     fn remember(&self, question: &Question, client: &ClientInfo, allowed: &Allowed) {
-        if let Some(tag) = self.remembered.tag(&question.0) {
-            self.remembered
+        if let Some(tag) = self.known.remembered.tag(&question.0) {
+            self.known
+                .remembered
                 .add(&client.client_id, &tag, allowed.clone(), allowed.until);
         }
     }

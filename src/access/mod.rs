@@ -176,14 +176,20 @@ impl Rules {
         self.settings.wide_subscriptions.or(of_list).unwrap_or_default()
     }
 
-    /// Keeps the passwords that are remembered, if the users are still the same: so clients that come back cost no more
-    /// because an access list or a certificate has changed.
+    /// Keeps the passwords that are remembered, if the users are still the same, and the permissions of an endpoint that is
+    /// the same: so clients that come back cost no more because an access list or a certificate has changed.
     fn remember(&mut self, before: &Rules) {
         if let (Some(now), Some(then)) = (&self.passwords, &before.passwords)
             && self.settings.password_cache == before.settings.password_cache
             && now.file.says_the_same(&then.file)
         {
             self.passwords = Some(Arc::clone(then));
+        }
+        #[cfg(feature = "http-auth")]
+        if let (Some(now), Some(then)) = (&self.http, &before.http)
+            && self.settings.http == before.settings.http
+        {
+            self.http = Some(Arc::new(now.remembering(then)));
         }
     }
 }
