@@ -39,7 +39,7 @@ impl Memory {
         self.0.load(Ordering::Relaxed) >= Pressure::Full as u8
     }
 
-    fn set(&self, pressure: Pressure) {
+    pub(super) fn set(&self, pressure: Pressure) {
         self.0.store(pressure as u8, Ordering::Relaxed);
     }
 }
@@ -49,41 +49,68 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Looks after the bound, if there is one. Never returns.
 pub(crate) async fn watch(core: Arc<Core>) {
-    let mut gauge = Gauge::default();
-    let mut before = Pressure::None;
+    watch_by(core, resident_bytes).await;
+}
+
+async fn watch_by(core: Arc<Core>, mut resident: impl FnMut() -> Option<usize>) {
+    let mut watch = Watch::default();
     loop {
         let Some(bound) = core.config().max_memory else {
-            core.memory.set(Pressure::None);
+            watch.let_go(&core);
             core.reconfigured.notified().await;
             continue;
         };
-        let Some(resident) = resident_bytes() else {
-            tracing::error!(
-                "this system does not tell how much memory the broker takes: its bound is not looked after"
-            );
-            core.reconfigured.notified().await;
-            continue;
+        watch.look(&core, bound, resident());
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+struct Watch {
+    gauge: Gauge,
+    told: Pressure,
+    is_blind: bool,
+}
+
+impl Watch {
+    /// There is no bound any more.
+    fn let_go(&mut self, core: &Core) {
+        *self = Watch::default();
+        core.memory.set(Pressure::None);
+        core.outbox_limits.hold_short(false);
+    }
+
+    fn look(&mut self, core: &Core, bound: usize, resident: Option<usize>) {
+        let Some(resident) = resident else {
+            if !self.is_blind {
+                tracing::error!(
+                    "the system does not tell how much memory the broker takes: until it does, the bound is not looked after"
+                );
+            }
+            self.is_blind = true;
+            return;
         };
+        self.is_blind = false;
         let mut used = match resident < bound / 2 {
             // Far away: what waits needs not be counted.
             true => resident,
-            false => gauge.used(resident, waiting_bytes(&core)),
+            false => self.gauge.used(resident, waiting_bytes(core)),
         };
         let is_short = pressure(used, bound) >= Pressure::Short;
         core.outbox_limits.hold_short(is_short);
         if is_short {
             core.registry.shed_qos0();
-            used = gauge.used(resident, waiting_bytes(&core));
+            used = self.gauge.used(resident, waiting_bytes(core));
         }
         // Nothing else is refused for what QoS 0 has taken: that is gone now.
         let now = pressure(used, bound);
         core.memory.set(now);
         let told = now.max(if is_short { Pressure::Short } else { Pressure::None });
-        if told != before {
+        if told != self.told {
             tell(told, used, bound);
-            before = told;
+            self.told = told;
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -147,6 +174,7 @@ pub(crate) fn resident_bytes() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::policy::Policy;
 
     #[test]
     fn what_was_freed_is_free_although_the_process_keeps_it() {
@@ -168,6 +196,43 @@ mod tests {
         assert_eq!(pressure(89, 100), Pressure::None);
         assert_eq!(pressure(90, 100), Pressure::Short);
         assert_eq!(pressure(100, 100), Pressure::Full);
+    }
+
+    #[tokio::test]
+    async fn one_look_in_vain_is_not_the_last() {
+        let core = Arc::new(Core::new(Policy::default(), None));
+        bound(&core, Some(1000));
+        let mut looks = [None, None, Some(1000)].into_iter();
+        let watch = tokio::spawn(watch_by(Arc::clone(&core), move || looks.next().unwrap_or(Some(1000))));
+        until(|| core.memory.is_full()).await;
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn without_a_bound_nothing_is_held_short() {
+        let core = Arc::new(Core::new(Policy::default(), None));
+        bound(&core, Some(1000));
+        let watch = tokio::spawn(watch_by(Arc::clone(&core), || Some(1000)));
+        until(|| core.outbox_limits.is_short() && core.memory.is_full()).await;
+        bound(&core, None);
+        until(|| !core.memory.is_short()).await;
+        assert!(!core.outbox_limits.is_short());
+        watch.abort();
+    }
+
+    fn bound(core: &Core, bytes: Option<usize>) {
+        core.reconfigure(|set| Arc::make_mut(&mut set.default.config).max_memory = bytes);
+    }
+
+    async fn until(mut is_so: impl FnMut() -> bool) {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait)
+            .await
+            .expect("in time");
     }
 
     #[cfg(target_os = "linux")]
