@@ -91,3 +91,34 @@ fn messages_of_qos_1_and_2_are_refused() {
     broker.v5("new").publish("a", "x", 1);
     back.expect_message("a", "x");
 }
+
+/// Who has gone has left room for others, although the process stays as large as it was.
+#[test]
+fn sessions_that_end_make_room() {
+    let broker = Broker::start(&["--max-memory", "32M"]);
+    let come = |number: u32, expiry| {
+        let connect = Connect::v5(&format!("session-{number}")).prop(Prop::SessionExpiry(expiry));
+        let mut client = broker.try_connect(connect);
+        let code = client.connack.code;
+        if code == 0 {
+            client.disconnect();
+        }
+        code
+    };
+    let mut count = 0;
+    loop {
+        match come(count, 1000) {
+            0 => count += 1,
+            code => break assert_eq!(code, SERVER_BUSY),
+        }
+        assert!(count < 100_000, "all are accepted");
+    }
+    // Who has a session may come, and end it.
+    for number in 0..count {
+        assert_eq!(come(number, 0), 0);
+    }
+    eventually("there is enough again", || {
+        broker.log().contains("there is enough memory again")
+    });
+    broker.v5("new").ping();
+}

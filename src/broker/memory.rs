@@ -5,14 +5,14 @@
 //! * **Full**, from the bound: messages of QoS 1 and 2 are not accepted. A message that is not acknowledged is still with
 //!   its publisher; one that is acknowledged has to be kept.
 //!
-//! The allocator keeps most of what is freed, and uses it again. So what has been freed since the process was largest counts
-//! as free, as far as it is known: queues and retained messages.
+//! What has been freed is free although the process keeps it: see [`Gauge`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::Core;
+use super::gauge::Gauge;
 
 /// How much there is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,7 @@ pub(crate) async fn watch(core: Arc<Core>) {
 }
 
 async fn watch_by(core: Arc<Core>, mut resident: impl FnMut() -> Option<usize>) {
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(resident().unwrap_or_default());
     loop {
         let Some(bound) = core.config().max_memory else {
             watch.let_go(&core);
@@ -66,7 +66,7 @@ async fn watch_by(core: Arc<Core>, mut resident: impl FnMut() -> Option<usize>) 
 }
 
 /// What is remembered from one look to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
     gauge: Gauge,
     told: Pressure,
@@ -74,9 +74,18 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(base: usize) -> Watch {
+        Watch {
+            gauge: Gauge::new(base),
+            told: Pressure::None,
+            is_blind: false,
+        }
+    }
+
     /// There is no bound any more.
     fn let_go(&mut self, core: &Core) {
-        *self = Watch::default();
+        self.gauge.forget();
+        self.told = Pressure::None;
         core.memory.set(Pressure::None);
         core.outbox_limits.hold_short(false);
     }
@@ -93,15 +102,18 @@ impl Watch {
         };
         self.is_blind = false;
         let mut used = match resident < bound / 2 {
-            // Far away: what waits needs not be counted.
-            true => resident,
-            false => self.gauge.used(resident, waiting_bytes(core)),
+            // Far away: nothing needs to be counted.
+            true => {
+                self.gauge.forget();
+                resident
+            }
+            false => self.gauge.used(resident, counted_bytes(core)),
         };
         let is_short = pressure(used, bound) >= Pressure::Short;
         core.outbox_limits.hold_short(is_short);
         if is_short {
             core.registry.shed_qos0();
-            used = self.gauge.used(resident, waiting_bytes(core));
+            used = self.gauge.used(resident, counted_bytes(core));
         }
         // Nothing else is refused for what QoS 0 has taken: that is gone now.
         let now = pressure(used, bound);
@@ -136,32 +148,17 @@ fn pressure(used: usize, bound: usize) -> Pressure {
     }
 }
 
-fn waiting_bytes(core: &Core) -> usize {
-    core.registry.queued_messages().1 + core.router.retained.bytes()
+/// What is there, and about what it takes: see docs/bench.md.
+fn counted_bytes(core: &Core) -> usize {
+    let waiting = core.registry.queued_messages().1 + core.router.retained.bytes();
+    let sessions = core.registry.online() + core.registry.offline();
+    let connections = core.connections.load(Ordering::Relaxed);
+    waiting + connections * CONNECTION + sessions * SESSION + core.router.subscriptions() * SUBSCRIPTION
 }
 
-/// The process at its largest, and what waited then.
-#[derive(Debug, Default)]
-struct Gauge {
-    largest: usize,
-    waiting: usize,
-}
-
-impl Gauge {
-    /// What is taken, without what the allocator has for use again.
-    fn used(&mut self, resident: usize, waiting: usize) -> usize {
-        // Given back to the system, or grown: what waits now is in what is resident.
-        let is_another = resident > self.largest || resident < self.largest / 20 * 19;
-        if is_another {
-            *self = Gauge {
-                largest: resident,
-                waiting,
-            };
-        }
-        self.waiting = self.waiting.max(waiting);
-        resident.saturating_sub(self.waiting - waiting)
-    }
-}
+const CONNECTION: usize = 1024;
+const SESSION: usize = 900;
+const SUBSCRIPTION: usize = 300;
 
 /// Bytes of the process that are in memory, if the system tells.
 pub(crate) fn resident_bytes() -> Option<usize> {
@@ -175,21 +172,6 @@ pub(crate) fn resident_bytes() -> Option<usize> {
 mod tests {
     use super::*;
     use crate::broker::policy::Policy;
-
-    #[test]
-    fn what_was_freed_is_free_although_the_process_keeps_it() {
-        let mut gauge = Gauge::default();
-        assert_eq!(gauge.used(1000, 600), 1000);
-        assert_eq!(gauge.used(1000, 100), 500);
-        // Used again, from what was free.
-        assert_eq!(gauge.used(1000, 400), 800);
-        assert_eq!(gauge.used(1000, 700), 1000);
-        // It has grown by other things.
-        assert_eq!(gauge.used(1500, 100), 1500);
-        // The system has got it back.
-        assert_eq!(gauge.used(700, 50), 700);
-        assert_eq!(gauge.used(700, 0), 650);
-    }
 
     #[test]
     fn pressure_rises_in_steps() {

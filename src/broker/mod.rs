@@ -3,6 +3,7 @@
 mod addresses;
 mod aedes;
 mod core;
+mod gauge;
 mod glob;
 pub(crate) mod inspect;
 pub(crate) mod memory;
