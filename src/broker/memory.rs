@@ -5,6 +5,8 @@
 //! * **Full**, from the bound: messages of QoS 1 and 2 are not accepted. A message that is not acknowledged is still with
 //!   its publisher; one that is acknowledged has to be kept.
 //!
+//! At any time, [`Partials`] have a part of what is left.
+//!
 //! What has been freed is free although the process keeps it: see [`Gauge`].
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::gauge::Gauge;
+use super::partials::Partials;
 
 /// How much there is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,21 +29,24 @@ pub(crate) enum Pressure {
 
 /// What is looked up for each message.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(AtomicU8);
+pub(crate) struct Memory {
+    pressure: AtomicU8,
+    pub(crate) partials: Partials,
+}
 
 impl Memory {
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Pressure::Short as u8
+        self.pressure.load(Ordering::Relaxed) >= Pressure::Short as u8
     }
 
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Pressure::Full as u8
+        self.pressure.load(Ordering::Relaxed) >= Pressure::Full as u8
     }
 
     pub(super) fn set(&self, pressure: Pressure) {
-        self.0.store(pressure as u8, Ordering::Relaxed);
+        self.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 }
 
@@ -87,6 +93,7 @@ impl Watch {
         self.gauge.forget();
         self.told = Pressure::None;
         core.memory.set(Pressure::None);
+        core.memory.partials.set_room(None);
         core.outbox_limits.hold_short(false);
     }
 
@@ -118,6 +125,9 @@ impl Watch {
         // Nothing else is refused for what QoS 0 has taken: that is gone now.
         let now = pressure(used, bound);
         core.memory.set(now);
+        core.memory
+            .partials
+            .set_room(Some(room_for_partials(core, used, bound)));
         let told = now.max(if is_short { Pressure::Short } else { Pressure::None });
         if told != self.told {
             tell(told, used, bound);
@@ -148,12 +158,22 @@ fn pressure(used: usize, bound: usize) -> Pressure {
     }
 }
 
+/// Half of what the rest leaves: it may fill between two looks.
+fn room_for_partials(core: &Core, used: usize, bound: usize) -> usize {
+    let others = used.saturating_sub(core.memory.partials.bytes());
+    (bound.saturating_sub(others) / 2).max(bound / 8)
+}
+
 /// What is there, and about what it takes: see docs/bench.md.
 fn counted_bytes(core: &Core) -> usize {
     let waiting = core.registry.queued_messages().1 + core.router.retained.bytes();
     let sessions = core.registry.online() + core.registry.offline();
     let connections = core.connections.load(Ordering::Relaxed);
-    waiting + connections * CONNECTION + sessions * SESSION + core.router.subscriptions() * SUBSCRIPTION
+    waiting
+        + core.memory.partials.bytes()
+        + connections * CONNECTION
+        + sessions * SESSION
+        + core.router.subscriptions() * SUBSCRIPTION
 }
 
 const CONNECTION: usize = 1024;

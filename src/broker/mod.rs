@@ -9,6 +9,7 @@ pub(crate) mod inspect;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 mod ownership;
+mod partials;
 pub(crate) mod policy;
 pub(crate) mod program;
 mod registry;
