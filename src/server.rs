@@ -81,8 +81,14 @@ fn pace(core: &Core, config: &Config, meter: &mut Meter) -> Duration {
 fn admit(core: &Arc<Core>, listener: &Listener, front: Front, config: &Config, accepted: Accepted) {
     let most = core.config().max_connections.saturating_add(REFUSALS_AT_A_TIME);
     // What lingers is not refused, but it has its file.
-    if core.connections.load(Ordering::Acquire) + core.lingering.load(Ordering::Acquire) >= most {
+    let connections = core.connections.load(Ordering::Acquire);
+    if connections + core.lingering.load(Ordering::Acquire) >= most {
         tracing::debug!("too many connections");
+        return;
+    }
+    // Not all: a client whose session is here may come for what waits, and so make room.
+    if core.memory.is_full() && connections.saturating_sub(core.registry.online()) >= REFUSALS_AT_A_TIME {
+        tracing::debug!("too many connections while the memory is full");
         return;
     }
     let Front { name, layers } = front;

@@ -22,7 +22,7 @@ pub enum Discard {
     SessionEnded = 6,
     /// It was not retained, since the retained messages have reached their limit.
     RetainedFull = 7,
-    /// QoS 0, and the broker's memory is short.
+    /// The broker's memory is short: QoS 0 that waited for a slow client, or a message that was not retained.
     MemoryShort = 8,
 }
 

@@ -1,7 +1,7 @@
 //! What all connections of one broker share, and the way of a publication through it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -55,6 +55,8 @@ pub(crate) struct Core {
     next_key: AtomicU64,
     /// Whether clients are told of others as Aedes does.
     pub(super) tells_aedes: bool,
+    /// Causes for which a message was not retained, a bit for each, that the log has.
+    complaints: AtomicU32,
     /// The one timer for the retained messages that expire.
     retained_sweep: Mutex<Option<TimerKey>>,
 }
@@ -147,6 +149,7 @@ impl Core {
             stopping: watch::Sender::new(false),
             outbox_limits: Arc::new(outbox_limits),
             next_key: AtomicU64::new(1),
+            complaints: AtomicU32::new(0),
             retained_sweep: Mutex::default(),
             id: identifiers.broker_id(),
             identifiers,
@@ -177,7 +180,9 @@ impl Core {
         } = scratch;
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
         if publication.retain {
-            self.retain(&mut outgoing);
+            // What the broker tells of itself is little, and most wanted then.
+            let is_own = origin.is_none() && publication.topic.starts_with("$SYS/");
+            self.retain(&mut outgoing, is_own);
         }
         let matches = self.router.recall(publication.topic, last, matches);
         let found = !matches.is_empty();
@@ -304,28 +309,39 @@ impl Core {
         }
     }
 
-    fn retain(&self, outgoing: &mut Outgoing<'_>) {
+    fn retain(&self, outgoing: &mut Outgoing<'_>, is_own: bool) {
         let publication = outgoing.publication();
         if publication.payload.is_empty() {
             return self.router.retained.clear(publication.topic);
         }
-        let retained = match self.memory.is_full() {
-            // The one of before would be out of date.
-            true => {
-                self.router.retained.clear(publication.topic);
-                Err(Full)
-            }
-            false => self.router.retained.set(Arc::clone(outgoing.message())),
+        let is_full = self.memory.is_full() && !is_own;
+        let message = Arc::clone(outgoing.message());
+        let retained = match is_full {
+            true => self.router.retained.replace(message),
+            false => self.router.retained.set(message),
         };
         match retained {
             Ok(true) => self.arm_retained_sweep(),
             Ok(false) => {}
-            Err(Full) => {
-                self.stats.discarded(Discard::RetainedFull, 1);
-                if self.stats.discards(Discard::RetainedFull) == 1 {
-                    tracing::warn!("too many retained messages: further ones are delivered, but not retained");
-                }
+            Err(Full) if is_full => {
+                self.not_retained(
+                    Discard::MemoryShort,
+                    "memory is full: messages are delivered, but not retained",
+                );
             }
+            Err(Full) => self.not_retained(
+                Discard::RetainedFull,
+                "too many retained messages: further ones are delivered, but not retained",
+            ),
+        }
+    }
+
+    /// The log has the first for a cause only.
+    fn not_retained(&self, cause: Discard, complaint: &str) {
+        self.stats.discarded(cause, 1);
+        let bit = 1 << cause as u8;
+        if self.complaints.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            tracing::warn!("{complaint}");
         }
     }
 
@@ -382,4 +398,47 @@ impl Core {
 pub(crate) struct Origin<'a> {
     pub(crate) key: u64,
     pub(crate) client: &'a Arc<ClientInfo>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::memory::Pressure;
+    use crate::packet::QoS;
+
+    #[test]
+    fn full_memory_takes_no_more_retained_messages() {
+        let core = Core::new(Policy::default(), None);
+        let retain = |topic, payload: &[u8]| {
+            let publication = Publication {
+                topic,
+                payload,
+                properties: &[],
+                expires_at: None,
+                qos: QoS::AtMostOnce,
+                retain: true,
+            };
+            core.route(
+                &publication,
+                None,
+                &mut RouteScratch::default(),
+                &mut LastMatch::default(),
+            );
+            core.router.retained.holds(topic, payload)
+        };
+        let payload = vec![b'x'; 5000];
+        assert!(retain("a", &payload) && retain("b", b"1") && retain("c", b"1"));
+        core.memory.set(Pressure::Full);
+        // In the place of one that is as large, or small.
+        assert!(retain("a", &payload[1..]) && retain("b", &payload[..500]));
+        assert!(retain("$SYS/broker/uptime", b"1 seconds"));
+        assert_eq!(core.stats.all_discards(), 0);
+        assert!(!retain("new", b"1"));
+        // What was there is out of date.
+        assert!(!retain("c", &payload) && !core.router.retained.holds("c", b"1"));
+        assert_eq!(core.stats.discards(Discard::MemoryShort), 2);
+        assert_eq!(core.stats.discards(Discard::RetainedFull), 0);
+        core.memory.set(Pressure::None);
+        assert!(retain("new", &payload));
+    }
 }

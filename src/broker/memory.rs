@@ -5,14 +5,17 @@
 //! * **Full**, from the bound: messages of QoS 1 and 2 are not accepted. A message that is not acknowledged is still with
 //!   its publisher; one that is acknowledged has to be kept.
 //!
-//! The allocator keeps most of what is freed, and uses it again. So what has been freed since the process was largest counts
-//! as free, as far as it is known: queues and retained messages.
+//! At any time, [`Partials`] have a part of what is left.
+//!
+//! What has been freed is free although the process keeps it: see [`Gauge`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::Core;
+use super::gauge::Gauge;
+use super::partials::Partials;
 
 /// How much there is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,21 +29,24 @@ pub(crate) enum Pressure {
 
 /// What is looked up for each message.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(AtomicU8);
+pub(crate) struct Memory {
+    pressure: AtomicU8,
+    pub(crate) partials: Partials,
+}
 
 impl Memory {
     #[inline]
     pub(crate) fn is_short(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Pressure::Short as u8
+        self.pressure.load(Ordering::Relaxed) >= Pressure::Short as u8
     }
 
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= Pressure::Full as u8
+        self.pressure.load(Ordering::Relaxed) >= Pressure::Full as u8
     }
 
-    fn set(&self, pressure: Pressure) {
-        self.0.store(pressure as u8, Ordering::Relaxed);
+    pub(super) fn set(&self, pressure: Pressure) {
+        self.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 }
 
@@ -49,41 +55,84 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Looks after the bound, if there is one. Never returns.
 pub(crate) async fn watch(core: Arc<Core>) {
-    let mut gauge = Gauge::default();
-    let mut before = Pressure::None;
+    watch_by(core, resident_bytes).await;
+}
+
+async fn watch_by(core: Arc<Core>, mut resident: impl FnMut() -> Option<usize>) {
+    let mut watch = Watch::new(resident().unwrap_or_default());
     loop {
         let Some(bound) = core.config().max_memory else {
-            core.memory.set(Pressure::None);
+            watch.let_go(&core);
             core.reconfigured.notified().await;
             continue;
         };
-        let Some(resident) = resident_bytes() else {
-            tracing::error!(
-                "this system does not tell how much memory the broker takes: its bound is not looked after"
-            );
-            core.reconfigured.notified().await;
-            continue;
+        watch.look(&core, bound, resident());
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug)]
+struct Watch {
+    gauge: Gauge,
+    told: Pressure,
+    is_blind: bool,
+}
+
+impl Watch {
+    fn new(base: usize) -> Watch {
+        Watch {
+            gauge: Gauge::new(base),
+            told: Pressure::None,
+            is_blind: false,
+        }
+    }
+
+    /// There is no bound any more.
+    fn let_go(&mut self, core: &Core) {
+        self.gauge.forget();
+        self.told = Pressure::None;
+        core.memory.set(Pressure::None);
+        core.memory.partials.set_room(None);
+        core.outbox_limits.hold_short(false);
+    }
+
+    fn look(&mut self, core: &Core, bound: usize, resident: Option<usize>) {
+        let Some(resident) = resident else {
+            if !self.is_blind {
+                tracing::error!(
+                    "the system does not tell how much memory the broker takes: until it does, the bound is not looked after"
+                );
+            }
+            self.is_blind = true;
+            return;
         };
+        self.is_blind = false;
         let mut used = match resident < bound / 2 {
-            // Far away: what waits needs not be counted.
-            true => resident,
-            false => gauge.used(resident, waiting_bytes(&core)),
+            // Far away: nothing needs to be counted.
+            true => {
+                self.gauge.forget();
+                resident
+            }
+            false => self.gauge.used(resident, counted_bytes(core)),
         };
         let is_short = pressure(used, bound) >= Pressure::Short;
         core.outbox_limits.hold_short(is_short);
         if is_short {
             core.registry.shed_qos0();
-            used = gauge.used(resident, waiting_bytes(&core));
+            used = self.gauge.used(resident, counted_bytes(core));
         }
         // Nothing else is refused for what QoS 0 has taken: that is gone now.
         let now = pressure(used, bound);
         core.memory.set(now);
+        core.memory
+            .partials
+            .set_room(Some(room_for_partials(core, used, bound)));
         let told = now.max(if is_short { Pressure::Short } else { Pressure::None });
-        if told != before {
+        if told != self.told {
             tell(told, used, bound);
-            before = told;
+            self.told = told;
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -109,32 +158,27 @@ fn pressure(used: usize, bound: usize) -> Pressure {
     }
 }
 
-fn waiting_bytes(core: &Core) -> usize {
-    core.registry.queued_messages().1 + core.router.retained.bytes()
+/// Half of what the rest leaves: it may fill between two looks.
+fn room_for_partials(core: &Core, used: usize, bound: usize) -> usize {
+    let others = used.saturating_sub(core.memory.partials.bytes());
+    (bound.saturating_sub(others) / 2).max(bound / 8)
 }
 
-/// The process at its largest, and what waited then.
-#[derive(Debug, Default)]
-struct Gauge {
-    largest: usize,
-    waiting: usize,
+/// What is there, and about what it takes: see docs/bench.md.
+fn counted_bytes(core: &Core) -> usize {
+    let waiting = core.registry.queued_messages().1 + core.router.retained.bytes();
+    let sessions = core.registry.online() + core.registry.offline();
+    let connections = core.connections.load(Ordering::Relaxed);
+    waiting
+        + core.memory.partials.bytes()
+        + connections * CONNECTION
+        + sessions * SESSION
+        + core.router.subscriptions() * SUBSCRIPTION
 }
 
-impl Gauge {
-    /// What is taken, without what the allocator has for use again.
-    fn used(&mut self, resident: usize, waiting: usize) -> usize {
-        // Given back to the system, or grown: what waits now is in what is resident.
-        let is_another = resident > self.largest || resident < self.largest / 20 * 19;
-        if is_another {
-            *self = Gauge {
-                largest: resident,
-                waiting,
-            };
-        }
-        self.waiting = self.waiting.max(waiting);
-        resident.saturating_sub(self.waiting - waiting)
-    }
-}
+const CONNECTION: usize = 1024;
+const SESSION: usize = 900;
+const SUBSCRIPTION: usize = 300;
 
 /// Bytes of the process that are in memory, if the system tells.
 pub(crate) fn resident_bytes() -> Option<usize> {
@@ -147,27 +191,50 @@ pub(crate) fn resident_bytes() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_freed_is_free_although_the_process_keeps_it() {
-        let mut gauge = Gauge::default();
-        assert_eq!(gauge.used(1000, 600), 1000);
-        assert_eq!(gauge.used(1000, 100), 500);
-        // Used again, from what was free.
-        assert_eq!(gauge.used(1000, 400), 800);
-        assert_eq!(gauge.used(1000, 700), 1000);
-        // It has grown by other things.
-        assert_eq!(gauge.used(1500, 100), 1500);
-        // The system has got it back.
-        assert_eq!(gauge.used(700, 50), 700);
-        assert_eq!(gauge.used(700, 0), 650);
-    }
+    use crate::broker::policy::Policy;
 
     #[test]
     fn pressure_rises_in_steps() {
         assert_eq!(pressure(89, 100), Pressure::None);
         assert_eq!(pressure(90, 100), Pressure::Short);
         assert_eq!(pressure(100, 100), Pressure::Full);
+    }
+
+    #[tokio::test]
+    async fn one_look_in_vain_is_not_the_last() {
+        let core = Arc::new(Core::new(Policy::default(), None));
+        bound(&core, Some(1000));
+        let mut looks = [None, None, Some(1000)].into_iter();
+        let watch = tokio::spawn(watch_by(Arc::clone(&core), move || looks.next().unwrap_or(Some(1000))));
+        until(|| core.memory.is_full()).await;
+        watch.abort();
+    }
+
+    #[tokio::test]
+    async fn without_a_bound_nothing_is_held_short() {
+        let core = Arc::new(Core::new(Policy::default(), None));
+        bound(&core, Some(1000));
+        let watch = tokio::spawn(watch_by(Arc::clone(&core), || Some(1000)));
+        until(|| core.outbox_limits.is_short() && core.memory.is_full()).await;
+        bound(&core, None);
+        until(|| !core.memory.is_short()).await;
+        assert!(!core.outbox_limits.is_short());
+        watch.abort();
+    }
+
+    fn bound(core: &Core, bytes: Option<usize>) {
+        core.reconfigure(|set| Arc::make_mut(&mut set.default.config).max_memory = bytes);
+    }
+
+    async fn until(mut is_so: impl FnMut() -> bool) {
+        let wait = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait)
+            .await
+            .expect("in time");
     }
 
     #[cfg(target_os = "linux")]

@@ -3,11 +3,13 @@
 mod addresses;
 mod aedes;
 mod core;
+mod gauge;
 mod glob;
 pub(crate) mod inspect;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 mod ownership;
+mod partials;
 pub(crate) mod policy;
 pub(crate) mod program;
 mod registry;

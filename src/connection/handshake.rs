@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Newcomer;
 use super::buffers::{self, Batch};
 use super::dialogue::WithLink;
-use super::link::Link;
+use super::link::{Link, NO_ROOM};
 use super::place::Held;
 use crate::broker::Core;
 use crate::codec::{decode, frame};
@@ -66,6 +66,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Send + Unpin>(
     let outcome = timeout(limit, accepting).await;
     match outcome.unwrap_or(Err(TIMED_OUT)) {
         Ok(client) => {
+            link.accept();
             if let Some(socket) = direct {
                 client.session.outbox.allow_direct(socket);
             }
@@ -81,6 +82,7 @@ pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Send + Unpin>(
 
 const NO_CONNECT: Refusal = Refusal::silent(ReasonCode::UnspecifiedError, "no CONNECT within the connect time-out");
 const OTHER_PACKET: Refusal = Refusal::silent(ReasonCode::ProtocolError, "the first packet is not CONNECT");
+const CROWDED: Refusal = Refusal::silent(ReasonCode::ServerBusy, NO_ROOM);
 const TIMED_OUT: Refusal = Refusal::silent(ReasonCode::ServerUnavailable, "the session could not be had in time");
 
 /// The bytes read, the size of the first packet, and where they end. An error if the connection ends, or with a refusal
@@ -92,6 +94,9 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(Vec<u8>, usize, usize), Option<Refusal>> {
     loop {
         let (mut batch, end) = read_some(link).await.map_err(|reason| {
+            if reason.kind() == io::ErrorKind::QuotaExceeded {
+                return Some(CROWDED);
+            }
             tracing::debug!(%peer, %reason, "connection lost before CONNECT");
             None
         })?;

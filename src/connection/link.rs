@@ -3,42 +3,62 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::buffers::INPUT_SIZE;
+use crate::broker::Core;
 
 /// See the module.
 pub(super) struct Link<S> {
     io: S,
     /// The beginning of a packet whose rest has not arrived.
     partial: Vec<u8>,
+    core: Arc<Core>,
     /// Bytes of the output that have been written.
     written: usize,
+    /// Bytes of `partial` as they are counted among those of all connections.
+    counted: u32,
+    is_client: bool,
     /// What has been written may still be in a buffer of the transport.
     flushing: bool,
 }
 
 /// A packet that grows beyond this gets a buffer of its own until it is complete.
 const SMALL_PARTIAL: usize = INPUT_SIZE / 2;
+/// Why nothing more of a packet is read.
+pub(super) const NO_ROOM: &str = "the broker has no memory for packets that arrive in parts";
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    pub(super) fn new(io: S) -> Link<S> {
+    pub(super) fn new(io: S, core: &Arc<Core>) -> Link<S> {
         Link {
             io,
             partial: Vec::new(),
+            core: Arc::clone(core),
             written: 0,
+            counted: 0,
+            is_client: false,
             flushing: false,
         }
     }
 
+    /// Whoever is at the other end has been accepted, and gets more room.
+    pub(super) fn accept(&mut self) {
+        self.is_client = true;
+    }
+
     /// Reads into `input`, behind what was kept of the last batch; the number of bytes in `input`, or 0 at the end of
-    /// the stream.
+    /// the stream. [`io::ErrorKind::QuotaExceeded`] if there is no memory for more of the packet.
     ///
     /// One read only: a short one has cleared the socket's readiness, so the next costs no system call.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, input: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        if !self.core.memory.partials.may_grow(self.counted, self.is_client) {
+            let error = io::Error::new(io::ErrorKind::QuotaExceeded, NO_ROOM);
+            return Poll::Ready(Err(error));
+        }
         if self.partial.len() >= SMALL_PARTIAL {
             return self.poll_read_large(cx, input);
         }
@@ -51,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         input[..kept].copy_from_slice(&self.partial);
         self.partial = Vec::new();
+        self.count(0);
         Poll::Ready(Ok(kept + read))
     }
 
@@ -80,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Keeps the bytes from `start` to `end` of `input`, which are no complete packet.
     pub(super) fn keep(&mut self, input: &mut Vec<u8>, start: usize, end: usize) {
         if start == end {
+            self.count(0);
             return;
         }
         if start == 0 && input.len() != INPUT_SIZE {
@@ -89,11 +111,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         } else {
             self.partial = input[start..end].to_vec();
         }
+        self.count(self.partial.capacity());
     }
 
     /// Moves what was kept into `input`; how many bytes that is.
     pub(super) fn take_kept(&mut self, input: &mut Vec<u8>) -> usize {
         let kept = std::mem::take(&mut self.partial);
+        self.count(0);
         if kept.len() > input.len() {
             *input = kept;
             return input.len();
@@ -156,6 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Closes the connection so that what was written last arrives: a socket that is closed with unread input is
     /// reset, and the reset may overtake what was sent.
     pub(super) async fn linger(mut self) {
+        self.partial = Vec::new();
+        self.count(0);
         let mut discarded = vec![0; 4096];
         let drain = async {
             if self.io.shutdown().await.is_err() {
@@ -169,6 +195,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
         };
         let _ = tokio::time::timeout(LINGER_TIME, drain).await;
+    }
+}
+
+impl<S> Link<S> {
+    fn count(&mut self, bytes: usize) {
+        self.core.memory.partials.count(&mut self.counted, bytes);
+    }
+}
+
+impl<S> Drop for Link<S> {
+    fn drop(&mut self) {
+        self.count(0);
     }
 }
 

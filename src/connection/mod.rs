@@ -34,12 +34,12 @@ pub(crate) fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let mut link = Link::new(io);
     let Place {
         held: place,
         number,
         since,
     } = place;
+    let mut link = Link::new(io, &place.core);
     let newcomer = Box::new(Newcomer {
         peer,
         direct,

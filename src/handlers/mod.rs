@@ -60,6 +60,9 @@ impl Closing {
 
 impl From<io::Error> for Closing {
     fn from(error: io::Error) -> Closing {
+        if error.kind() == io::ErrorKind::QuotaExceeded {
+            return Closing::told(ReasonCode::QuotaExceeded, error.to_string());
+        }
         let is_end = error.kind() == io::ErrorKind::UnexpectedEof;
         Closing::Lost((!is_end).then(|| error.to_string().into()))
     }

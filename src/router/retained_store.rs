@@ -79,9 +79,23 @@ impl RetainedStore {
     /// # Errors
     /// If it would exceed a limit; the message retained before, which is out of date, is gone then.
     pub(crate) fn set(&self, message: Arc<Message>) -> Result<bool, Full> {
+        self.set_if(message, |_| true)
+    }
+
+    /// Does the same where there is no memory left: only in the place of a message that is as large, or if it is small.
+    ///
+    /// # Errors
+    /// If it is neither, too; the message retained before is gone then.
+    pub(crate) fn replace(&self, message: Arc<Message>) -> Result<bool, Full> {
+        let size = charge(&message);
+        self.set_if(message, |old| old.is_some_and(|old| size <= charge(old).max(SMALL)))
+    }
+
+    fn set_if(&self, message: Arc<Message>, may: impl FnOnce(Option<&Message>) -> bool) -> Result<bool, Full> {
         let mut inner = self.inner.write();
         let replaced = inner.remove(message.topic());
-        if inner.tree.len() >= inner.max_messages || inner.bytes + charge(&message) > inner.max_bytes {
+        let is_above = inner.tree.len() >= inner.max_messages || inner.bytes + charge(&message) > inner.max_bytes;
+        if is_above || !may(replaced.as_deref()) {
             return Err(Full);
         }
         let is_first = inner.insert(message);
@@ -194,6 +208,9 @@ impl RetainedStore {
         self.inner.read().bytes
     }
 }
+
+/// Bytes of a message that may take the place of a smaller one although there is no memory left.
+const SMALL: usize = 1024;
 
 /// Bytes that a retained message takes: the store keeps the topic beside it, to find it.
 fn charge(message: &Message) -> usize {

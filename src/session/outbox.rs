@@ -94,6 +94,11 @@ impl OutboxLimits {
         self.is_short.store(is_short, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
     /// Why so much QoS 0 more can't wait beside what does.
     fn refuse_qos0(&self, qos0_bytes: usize, queue_bytes: usize, more: usize) -> Option<Discard> {
         if qos0_bytes + queue_bytes + more > self.bytes() {
