@@ -175,7 +175,14 @@ fn assert_within_bound(broker: &Broker) {
 /// messages wait.
 #[test]
 fn few_strangers_are_let_in_where_memory_is_full() {
-    let broker = Broker::start(&["--max-memory", "48M", "--max-queued-bytes", "1G"]);
+    let broker = Broker::start(&[
+        "--max-memory",
+        "48M",
+        "--max-queued-bytes",
+        "1G",
+        "--connect-timeout",
+        "300",
+    ]);
     let connect = || Connect::v5("away").clean(false).prop(Prop::SessionExpiry(1000));
     let mut away = broker.connect(connect());
     away.subscribe("a", 1);
