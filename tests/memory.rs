@@ -1,4 +1,6 @@
 //! A broker with a bound of memory does not die of what its clients leave with it.
+//!
+//! Over TCP alone: what is said of memory is the same for every transport.
 
 mod common;
 use common::*;
@@ -9,7 +11,7 @@ const QUOTA_EXCEEDED: u8 = 0x97;
 const BOUND: usize = 96 * 1024 * 1024;
 
 fn broker() -> Broker {
-    Broker::start(&[
+    Broker::start_on(&[
         "--max-memory",
         "96M",
         "--max-queued-bytes",
@@ -101,7 +103,7 @@ fn messages_of_qos_1_and_2_are_refused() {
 /// Who has gone has left room for others, although the process stays as large as it was.
 #[test]
 fn sessions_that_end_make_room() {
-    let broker = Broker::start(&["--max-memory", "32M"]);
+    let broker = Broker::start_on(&["--max-memory", "32M"]);
     let come = |number: u32, expiry| {
         let connect = Connect::v5(&format!("session-{number}")).prop(Prop::SessionExpiry(expiry));
         let mut client = broker.try_connect(connect);
@@ -132,7 +134,7 @@ fn sessions_that_end_make_room() {
 /// Whoever sends half of a large packet holds memory that nobody has allowed. Clients get more of it than strangers.
 #[test]
 fn halves_of_packets_are_bounded() {
-    let broker = Broker::start(&["--max-memory", "64M"]);
+    let broker = Broker::start_on(&["--max-memory", "64M"]);
     let mut good = broker.v5("good");
     good.subscribe("a", 1);
     let half = vec![0; 900_000];
@@ -175,7 +177,7 @@ fn assert_within_bound(broker: &Broker) {
 /// messages wait.
 #[test]
 fn few_strangers_are_let_in_where_memory_is_full() {
-    let broker = Broker::start(&[
+    let broker = Broker::start_on(&[
         "--max-memory",
         "48M",
         "--max-queued-bytes",
