@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Core;
 use super::gauge::Gauge;
@@ -50,8 +50,14 @@ impl Memory {
     }
 }
 
-/// Time between two looks: a broker that gets a gigabyte a second grows by a tenth of that meanwhile.
+/// The longest time between two looks, where the bound is far away.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The shortest.
+const SHORT_INTERVAL: Duration = Duration::from_millis(5);
+/// How fast a broker may grow: what one client publishes waits for several.
+const BYTES_A_MILLISECOND: usize = 2 << 20;
+/// A look may take one part in so many of the time.
+const SHARE_OF_TIME: u32 = 20;
 
 /// Looks after the bound, if there is one. Never returns.
 pub(crate) async fn watch(core: Arc<Core>) {
@@ -66,9 +72,16 @@ async fn watch_by(core: Arc<Core>, mut resident: impl FnMut() -> Option<usize>) 
             core.reconfigured.notified().await;
             continue;
         };
-        watch.look(&core, bound, resident());
-        tokio::time::sleep(INTERVAL).await;
+        let begun = Instant::now();
+        let left = watch.look(&core, bound, resident());
+        tokio::time::sleep(pause(left).max(begun.elapsed() * SHARE_OF_TIME)).await;
     }
+}
+
+/// Until the next look: before the broker can have grown by so much.
+fn pause(left: usize) -> Duration {
+    let time = Duration::from_millis((left / BYTES_A_MILLISECOND) as u64);
+    time.clamp(SHORT_INTERVAL, INTERVAL)
 }
 
 /// What is remembered from one look to the next.
@@ -97,7 +110,8 @@ impl Watch {
         core.outbox_limits.hold_short(false);
     }
 
-    fn look(&mut self, core: &Core, bound: usize, resident: Option<usize>) {
+    /// Looks, and does what is to be done; how much the broker may still grow before something is.
+    fn look(&mut self, core: &Core, bound: usize, resident: Option<usize>) -> usize {
         let Some(resident) = resident else {
             if !self.is_blind {
                 tracing::error!(
@@ -105,7 +119,7 @@ impl Watch {
                 );
             }
             self.is_blind = true;
-            return;
+            return bound;
         };
         self.is_blind = false;
         let mut used = match resident < bound / 2 {
@@ -133,6 +147,7 @@ impl Watch {
             tell(told, used, bound);
             self.told = told;
         }
+        short_from(bound).saturating_sub(used)
     }
 }
 
@@ -151,11 +166,15 @@ fn tell(pressure: Pressure, used: usize, bound: usize) {
 fn pressure(used: usize, bound: usize) -> Pressure {
     if used >= bound {
         Pressure::Full
-    } else if used >= bound / 10 * 9 {
+    } else if used >= short_from(bound) {
         Pressure::Short
     } else {
         Pressure::None
     }
+}
+
+fn short_from(bound: usize) -> usize {
+    bound / 10 * 9
 }
 
 /// Half of what the rest leaves: it may fill between two looks.
@@ -198,6 +217,13 @@ mod tests {
         assert_eq!(pressure(89, 100), Pressure::None);
         assert_eq!(pressure(90, 100), Pressure::Short);
         assert_eq!(pressure(100, 100), Pressure::Full);
+    }
+
+    #[test]
+    fn looks_are_frequent_where_there_is_little_left() {
+        assert_eq!(pause(0), SHORT_INTERVAL);
+        assert_eq!(pause(40 << 20), Duration::from_millis(20));
+        assert_eq!(pause(usize::MAX), INTERVAL);
     }
 
     #[tokio::test]
