@@ -17,6 +17,7 @@ mod rate;
 mod server;
 mod session;
 mod stats;
+mod store;
 mod time;
 mod transport;
 mod wire;

@@ -6,7 +6,7 @@ use crate::time::{Clock, Millis};
 use crate::topic::{self, TopicError};
 
 /// An Application Message on its way through the broker, borrowed from wherever it came from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Publication<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],

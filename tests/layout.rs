@@ -27,6 +27,8 @@ const ORDER: &[&[&str]] = &[
     ],
     // Bytes to packets and back.
     &["codec"],
+    // What outlives the process: changes, batches of them, and who keeps those.
+    &["store"],
     // The state of one client.
     &["session"],
     // The settings, one of which is a policy of the session's queue.
