@@ -5,6 +5,7 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+mod disk;
 mod journal;
 mod memory;
 mod op;
@@ -12,6 +13,7 @@ mod op;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+pub(crate) use disk::{DiskSettings, DiskStore, Durability};
 pub(crate) use journal::{Journal, Pen, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{
