@@ -167,6 +167,7 @@ pub struct Subscription {
 
 /// Messages taken out of the queue at a time.
 const BATCH: Appetite = Appetite {
+    below: u64::MAX,
     bytes: 64 * 1024,
     window: 256,
 };
