@@ -22,6 +22,7 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
+use crate::store::{Journal, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -44,13 +45,19 @@ pub struct Broker {
     _background: Arc<Background>,
 }
 
-/// Tasks that end with the last handle.
+/// What ends with the last handle.
 #[derive(Debug)]
-struct Background(Vec<AbortHandle>);
+struct Background {
+    tasks: Vec<AbortHandle>,
+    journal: Option<Arc<Journal>>,
+}
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
+        if let Some(journal) = &self.journal {
+            journal.let_go();
+        }
     }
 }
 
@@ -60,6 +67,7 @@ pub struct Builder {
     config: Config,
     hooks: Option<Arc<dyn Hooks>>,
     access: Access,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Builder {
@@ -84,18 +92,43 @@ impl Builder {
         self
     }
 
-    /// Starts the broker in the current tokio runtime.
+    /// Sets where the state of sessions is kept, and goes on from what is there.
+    #[must_use]
+    pub(crate) fn store(mut self, store: Option<Arc<dyn Store>>) -> Builder {
+        self.store = store;
+        self
+    }
+
+    /// Starts the broker in the current tokio runtime, without a store.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(self) -> Broker {
+        self.start_with(None)
+    }
+
+    /// Starts the broker in the current tokio runtime. Blocks while it reads what the store has.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(crate) fn try_start(mut self) -> Result<Broker, StoreError> {
+        let journal = self.store.take().map(Journal::start).transpose()?;
+        let broker = self.start_with(journal);
+        broker.core.restore()?;
+        Ok(broker)
+    }
+
+    fn start_with(self, journal: Option<Arc<Journal>>) -> Broker {
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
             access: self.access,
         };
-        let core = Arc::new(Core::new(policy, self.hooks));
+        let core = Arc::new(Core::new(policy, self.hooks, journal.clone()));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
@@ -104,7 +137,7 @@ impl Builder {
         Broker {
             core,
             subscriptions: Arc::default(),
-            _background: Arc::new(Background(tasks)),
+            _background: Arc::new(Background { tasks, journal }),
         }
     }
 }
@@ -228,7 +261,7 @@ impl Broker {
 
     /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
     /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
-    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end.
+    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end, and the store is closed.
     pub async fn shutdown(&self) {
         let core = &self.core;
         let limit = core.config().drain_timeout;
@@ -240,6 +273,10 @@ impl Broker {
         let _ = tokio::time::timeout(limit, all_closed(core)).await;
         if self.subscriptions.end() {
             core.events.emit(|| Event::Closed);
+        }
+        if let Some(journal) = core.journal.clone() {
+            // It fails only if the runtime ends, and the journal's thread goes on by itself then.
+            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
         }
     }
 }

@@ -55,7 +55,10 @@ struct Identifiers {
     count: u16,
 }
 
-const ALL: Identifiers = Identifiers { first: 1, count: 65_535 };
+const ALL: Identifiers = Identifiers {
+    first: 1,
+    count: 65_535,
+};
 /// Of live messages, where retained ones have others.
 pub(crate) const LIVE_IDENTIFIERS: u16 = 49_152;
 const LIVE: Identifiers = Identifiers {
@@ -146,6 +149,15 @@ impl<B: Copy> Ring<B> {
         }
         self.trim();
         identifier
+    }
+
+    fn skip_to(&mut self, place: u64, besides: B, is_sent: bool) {
+        if self.slots.is_empty() {
+            self.next = self.next.max(place);
+        }
+        while self.next < place {
+            self.push(Slot::Done, besides, is_sent);
+        }
     }
 
     fn place(&self, identifier: u16) -> Option<u64> {
@@ -302,7 +314,10 @@ impl Inflight {
             return 0;
         }
         let free = self.live.free();
-        let free = self.replayed.as_ref().map_or(free, |replayed| free.min(replayed.free()));
+        let free = self
+            .replayed
+            .as_ref()
+            .map_or(free, |replayed| free.min(replayed.free()));
         receive_maximum.saturating_sub(self.outstanding()).min(free)
     }
 
@@ -339,12 +354,7 @@ impl Inflight {
 
     /// The places up to this one are finished without having been in flight.
     pub(crate) fn skip_to(&mut self, place: u64) {
-        if self.live.slots.is_empty() {
-            self.live.next = self.live.next.max(place);
-        }
-        while self.live.next < place {
-            self.live.push(Slot::Done, (), true);
-        }
+        self.live.skip_to(place, (), true);
     }
 
     /// The place and the Packet Identifier of the retained message that is [pushed](Inflight::push_replayed) next.
@@ -368,17 +378,12 @@ impl Inflight {
         let slot = delivery.map_or(Slot::Released, Slot::Publish);
         match lane {
             Lane::Live => {
-                self.skip_to(place);
+                self.live.skip_to(place, (), false);
                 self.live.push(slot, (), false);
             }
             Lane::Replayed => {
                 let ring = self.replays();
-                if ring.slots.is_empty() {
-                    ring.next = ring.next.max(place);
-                }
-                while ring.next < place {
-                    ring.push(Slot::Done, 0, false);
-                }
+                ring.skip_to(place, before, false);
                 ring.push(slot, before, false);
             }
         }
@@ -490,7 +495,10 @@ impl Inflight {
     #[cfg(test)]
     pub(crate) fn unsettled(&self) -> usize {
         let live = self.live.slots.iter().map(|(slot, ())| slot);
-        let replayed = self.replayed.iter().flat_map(|ring| ring.slots.iter().map(|(slot, _)| slot));
+        let replayed = self
+            .replayed
+            .iter()
+            .flat_map(|ring| ring.slots.iter().map(|(slot, _)| slot));
         live.chain(replayed).filter(|slot| !matches!(slot, Slot::Done)).count()
     }
 

@@ -12,7 +12,7 @@ mod op;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use journal::{Journal, Pen, Waits};
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,

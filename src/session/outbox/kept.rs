@@ -54,7 +54,11 @@ impl Tail {
     /// Takes off so many messages; how many there were of them, and about how many bytes.
     fn give(&mut self, count: usize) -> (usize, usize) {
         let count = count.min(self.count);
-        let bytes = if count == self.count { self.bytes } else { self.bytes / self.count * count };
+        let bytes = if count == self.count {
+            self.bytes
+        } else {
+            self.bytes / self.count * count
+        };
         self.count -= count;
         self.bytes -= bytes;
         (count, bytes)
@@ -130,7 +134,9 @@ impl Kept {
     pub(super) fn has_some(&mut self, first: Option<&Delivery>, below: u64) -> bool {
         match first {
             Some(first) => self.may_take(first, below),
-            None => self.tail.is_some_and(|tail| tail.from < below && tail.from < self.durable_to()),
+            None => self
+                .tail
+                .is_some_and(|tail| tail.from < below && tail.from < self.durable_to()),
         }
     }
 
@@ -163,7 +169,11 @@ impl Kept {
         let place = self.next;
         self.next += 1;
         delivery.identifier = live_identifier(place);
-        let ids: Vec<u8> = delivery.subscription_ids().iter().flat_map(|id| id.to_be_bytes()).collect();
+        let ids: Vec<u8> = delivery
+            .subscription_ids()
+            .iter()
+            .flat_map(|id| id.to_be_bytes())
+            .collect();
         let recipient = Recipient {
             uid,
             index: place,
@@ -300,19 +310,27 @@ impl Outbox {
         inner.waiting_bytes = (inner.waiting_bytes + bytes).saturating_sub(known);
     }
 
+    /// This message of the tail is in flight, or was released, if there is none.
+    pub(crate) fn pass(&self, place: u64, delivery: Option<&Delivery>) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let Some(kept) = &mut inner.kept else { return };
+        let Some(tail) = &mut kept.tail else { return };
+        let (count, known) = tail.give(1);
+        tail.from = place + 1;
+        kept.first = tail.from;
+        let (added, bytes) = delivery.map_or((0, 0), |delivery| (1, delivery.charge as usize));
+        if tail.from >= kept.next {
+            kept.tail = None;
+        }
+        inner.queue_len = (inner.queue_len + added).saturating_sub(count);
+        inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
+        inner.waiting_bytes = inner.waiting_bytes.saturating_sub(known);
+    }
+
     /// What of the queue is in the store only, if there is something: from which place.
     pub(crate) fn stored_from(&self) -> Option<u64> {
         self.inner.lock().kept.as_ref()?.tail.map(|tail| tail.from)
-    }
-
-    /// Places below this one will not come out of the outbox any more.
-    pub(crate) fn skip_to(&self, place: u64) {
-        if let Some(kept) = &mut self.inner.lock().kept {
-            kept.first = kept.first.max(place);
-            if let Some(tail) = &mut kept.tail {
-                tail.from = tail.from.max(place);
-            }
-        }
     }
 }
 
@@ -335,8 +353,7 @@ impl Inner {
             self.queue.push_back(delivery);
             return false;
         };
-        let is_long =
-            !is_online && (self.queue.len() >= MESSAGES_IN_MEMORY || self.waiting_bytes > BYTES_IN_MEMORY);
+        let is_long = !is_online && (self.queue.len() >= MESSAGES_IN_MEMORY || self.waiting_bytes > BYTES_IN_MEMORY);
         let admitted = kept.admit(uid, &mut delivery, is_long, pen);
         if admitted.in_memory {
             self.queue.push_back(delivery);
