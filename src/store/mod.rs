@@ -8,6 +8,8 @@ mod client;
 mod journal;
 mod memory;
 mod op;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
