@@ -22,7 +22,7 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
-use crate::store::{Journal, Store, StoreError};
+use crate::store::{self, Journal, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -67,7 +67,7 @@ pub struct Builder {
     config: Config,
     hooks: Option<Arc<dyn Hooks>>,
     access: Access,
-    store: Option<Arc<dyn Store>>,
+    persistence: Persistence,
 }
 
 impl Builder {
@@ -92,37 +92,40 @@ impl Builder {
         self
     }
 
-    /// Sets where the state of sessions is kept, and goes on from what is there.
+    /// Sets where sessions, their messages, wills and retained messages are kept.
     #[must_use]
-    pub(crate) fn store(mut self, store: Option<Arc<dyn Store>>) -> Builder {
-        self.store = store;
+    pub fn persistence(mut self, persistence: Persistence) -> Builder {
+        self.persistence = persistence;
         self
     }
 
-    /// Starts the broker in the current tokio runtime, without a store.
+    /// Starts the broker in the current tokio runtime, with a store that can always be opened: in memory.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, or if [another store](Builder::persistence) can't be opened; see
+    /// [`Builder::try_start`].
     #[must_use]
     pub fn start(self) -> Broker {
-        self.start_with(None)
+        match self.try_start() {
+            Ok(broker) => broker,
+            Err(error) => panic!("the store can't be opened: {error}"),
+        }
     }
 
-    /// Starts the broker in the current tokio runtime. Blocks while it reads what the store has.
+    /// Opens the store and starts the broker with what is in it, in the current tokio runtime. Blocks meanwhile.
     ///
     /// # Errors
-    /// If the store can't be read.
+    /// If the store can't be opened, or what it holds can't be read.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(crate) fn try_start(mut self) -> Result<Broker, StoreError> {
-        let journal = self.store.take().map(Journal::start).transpose()?;
-        let broker = self.start_with(journal);
-        broker.core.restore()?;
-        Ok(broker)
+    pub fn try_start(mut self) -> Result<Broker, StoreError> {
+        let store = store::open(&std::mem::take(&mut self.persistence))?;
+        self.start_with(store)
     }
 
-    fn start_with(self, journal: Option<Arc<Journal>>) -> Broker {
+    pub(crate) fn start_with(self, store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
+        let journal = store.map(Journal::start).transpose()?;
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
@@ -134,11 +137,13 @@ impl Builder {
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }
-        Broker {
+        let broker = Broker {
             core,
             subscriptions: Arc::default(),
             _background: Arc::new(Background { tasks, journal }),
-        }
+        };
+        broker.core.restore()?;
+        Ok(broker)
     }
 }
 
