@@ -6,6 +6,7 @@
 
 mod client;
 mod journal;
+mod log_wip;
 mod memory;
 mod op;
 mod open;
