@@ -28,7 +28,12 @@ impl Place {
     }
 
     fn start_with(&self, more: &[&str]) -> Broker {
-        let options: Vec<&str> = self.options.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let options: Vec<&str> = self
+            .options
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
         Broker::start(&options)
     }
 
@@ -175,7 +180,7 @@ fn outgoing_qos_2_goes_on() {
         subscriber.send(Packet::Pubcomp(Ack::new(ids[1])));
         subscriber.ping();
         for _ in 0..2 {
-                broker = place.restart(broker);
+            broker = place.restart(broker);
             subscriber = broker.resume(connect());
             subscriber.expect(Packet::Pubrel(Ack::new(ids[0])));
             let again = subscriber.recv_publish();
@@ -249,12 +254,27 @@ fn retained_messages_outlive_the_broker() {
         let broker = place.start();
         let mut publisher = broker.v5("publisher");
         for text in ["first", "last"] {
-            publisher.publish_packet(Publish::new("r/kept", text).qos(1, 1).retain().prop(Prop::user("k", "v")));
+            publisher.publish_packet(
+                Publish::new("r/kept", text)
+                    .qos(1, 1)
+                    .retain()
+                    .prop(Prop::user("k", "v")),
+            );
         }
         publisher.publish_packet(Publish::new("r/cleared", "x").qos(2, 1).retain());
         publisher.publish_packet(Publish::new("r/cleared", "").qos(2, 1).retain());
-        publisher.publish_packet(Publish::new("r/expired", "x").qos(1, 1).retain().prop(Prop::MessageExpiry(1)));
-        publisher.publish_packet(Publish::new("r/later", "x").qos(1, 1).retain().prop(Prop::MessageExpiry(1000)));
+        publisher.publish_packet(
+            Publish::new("r/expired", "x")
+                .qos(1, 1)
+                .retain()
+                .prop(Prop::MessageExpiry(1)),
+        );
+        publisher.publish_packet(
+            Publish::new("r/later", "x")
+                .qos(1, 1)
+                .retain()
+                .prop(Prop::MessageExpiry(1000)),
+        );
         broker.let_time_pass();
         let broker = place.restart(broker);
         let mut subscriber = broker.v5("subscriber");
@@ -262,7 +282,12 @@ fn retained_messages_outlive_the_broker() {
         let kept = subscriber.expect_message("r/kept", "last");
         assert_eq!(kept.props.users(), [("k", "v")]);
         let later = subscriber.expect_message("r/later", "x");
-        assert!(later.props.message_expiry().is_some_and(|left| (900..1000).contains(&left)));
+        assert!(
+            later
+                .props
+                .message_expiry()
+                .is_some_and(|left| (900..1000).contains(&left))
+        );
         subscriber.assert_nothing_from(&mut broker.v5("publisher"));
     });
 }
@@ -299,7 +324,10 @@ fn a_replay_goes_on() {
                 other => panic!("{other:?}"),
             }
         }
-        let expected: Vec<_> = (100..300).map(|number| format!("r/{number}")).chain(["r/live".to_owned()]).collect();
+        let expected: Vec<_> = (100..300)
+            .map(|number| format!("r/{number}"))
+            .chain(["r/live".to_owned()])
+            .collect();
         assert_eq!(topics, expected);
         subscriber.assert_nothing_from(&mut broker.v5("publisher"));
     });
@@ -315,7 +343,9 @@ fn wills_outlive_the_broker() {
         let will = |topic: &str| Will::new(topic, "gone").qos(2);
         let persistent = broker.connect(Connect::persistent(Version::V5, "kept").will(will("will/kept")));
         let volatile = broker.connect(Connect::v311("volatile").will(will("will/volatile").retain()));
-        broker.connect(Connect::v5("polite").will(will("will/polite"))).disconnect();
+        broker
+            .connect(Connect::v5("polite").will(will("will/polite")))
+            .disconnect();
         let broker = place.restart(broker);
         let broker = place.restart(broker);
         let mut watcher = broker.resume(Connect::persistent(Version::V5, "watcher"));
@@ -369,7 +399,9 @@ fn sessions_are_present_that_should_be() {
         ];
         broker.connect(persistent("away")).disconnect();
         broker.connect(Connect::persistent(Version::V311, "old")).disconnect();
-        broker.connect(persistent("ended")).disconnect_with(Disconnect::new(0).prop(Prop::SessionExpiry(0)));
+        broker
+            .connect(persistent("ended"))
+            .disconnect_with(Disconnect::new(0).prop(Prop::SessionExpiry(0)));
         broker.connect(persistent("anew")).subscribe("a", 1);
         online.push(broker.connect(Connect::v5("anew")));
         broker.connect(persistent("shortened")).disconnect();
@@ -430,7 +462,8 @@ fn an_orderly_end_leaves_all() {
     everywhere(|place| {
         let broker = place.start();
         broker.offline_session(Version::V5, "subscriber", "#", 2);
-        let mut online = broker.connect(Connect::persistent(Version::V5, "online").will(Will::new("will", "gone").qos(1)));
+        let mut online =
+            broker.connect(Connect::persistent(Version::V5, "online").will(Will::new("will", "gone").qos(1)));
         online.subscribe("a", 1);
         broker.v5("publisher").publish("a", "x", 2);
         assert!(broker.terminate().success());
