@@ -587,6 +587,13 @@ impl Outbox {
         inner.qos0_bytes + inner.queue_bytes
     }
 
+    /// Bytes of them that are in memory.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let inner = self.inner.lock();
+        let stored = inner.kept.as_ref().map_or(0, |kept| kept.tail_bytes());
+        (inner.qos0_bytes + inner.queue_bytes).saturating_sub(stored)
+    }
+
     /// QoS 1/2 messages that wait, in flight included.
     pub(crate) fn queue_len(&self) -> usize {
         self.inner.lock().queue_len
