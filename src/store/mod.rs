@@ -19,9 +19,7 @@ use std::fmt;
 pub(crate) use client::{read_client, write_client};
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
-pub(crate) use op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
+pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 pub(crate) use open::open;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
