@@ -9,16 +9,22 @@ mod disk;
 mod journal;
 mod memory;
 mod op;
+mod open;
+mod settings;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use disk::{DiskSettings, DiskStore, Durability};
-pub(crate) use journal::{Journal, Pen, Waits};
+pub(crate) use disk::DiskStore;
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
-pub(crate) use op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
+pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
+pub(crate) use open::open;
+#[cfg(feature = "cli")]
+pub(crate) use settings::without_secrets;
+pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
 
 use crate::message::Message;
 use crate::packet::{QoS, SubscriptionOptions};

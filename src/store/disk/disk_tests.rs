@@ -25,8 +25,8 @@ fn open_small(dir: &Path) -> DiskStore {
 
 fn open_default(dir: &Path) -> Result<DiskStore, StoreError> {
     open(&DiskSettings {
-        dir: dir.to_owned(),
         durability: Durability::Os,
+        ..DiskSettings::new(dir)
     })
 }
 
@@ -451,4 +451,45 @@ fn a_full_disk_loses_nothing() {
     // The one that failed may have come to the journal, or not.
     assert!(found == committed || found == committed + 1, "{found} of {committed}");
     commit(&store, &a_message(found as u64)).expect("commits again");
+}
+
+mod suite {
+    use super::*;
+    use crate::store::suite::{Subject, store_suite};
+
+    /// A directory of its own, with the small sizes.
+    struct Disk(TempDir);
+
+    impl Subject for Disk {
+        fn new() -> Disk {
+            Disk(TempDir::new().expect("is made"))
+        }
+
+        fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+            let directory = Directory::open(self.0.path(), Durability::Os)?;
+            let tuning = Tuning {
+                has_thread: true,
+                ..small()
+            };
+            Ok(Arc::new(DiskStore::open(Arc::new(directory), tuning)?))
+        }
+
+        fn size(&self) -> u64 {
+            let files = fs::read_dir(self.0.path()).expect("is there");
+            files.map(|file| file.expect("is there").metadata().expect("is there").len()).sum()
+        }
+
+        fn damage(&self, seed: u64) -> bool {
+            let mut random = Random::new(seed);
+            let mut files: Vec<_> = fs::read_dir(self.0.path()).expect("is there").map(|file| file.expect("is there").path()).collect();
+            files.sort();
+            files.retain(|file| fs::metadata(file).expect("is there").len() > 0);
+            let file = &files[random.below(files.len() as u64) as usize];
+            let len = fs::metadata(file).expect("is there").len();
+            garble(file, random.below(len) as usize);
+            true
+        }
+    }
+
+    store_suite!(Disk);
 }

@@ -12,8 +12,8 @@ use crate::store::Op;
 
 fn open_at(dir: &Path, durability: Durability) -> DiskStore {
     open(&DiskSettings {
-        dir: dir.to_owned(),
         durability,
+        ..DiskSettings::new(dir)
     })
     .expect("opens")
 }

@@ -32,7 +32,7 @@ mod tables;
 mod worker;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,25 +43,8 @@ pub(crate) use self::check::CheckReport;
 use self::files::{Directory, Files};
 pub(crate) use self::stats::StoreStats;
 use self::worker::Shared;
-use super::{Batch, Lane, Page, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid};
+use super::{Batch, DiskSettings, Durability, Lane, Page, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid};
 use crate::message::Message;
-
-/// What a commit outlives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// The power supply: a commit ends when the drive has it.
-    #[default]
-    Fsync,
-    /// The process: a commit ends when the operating system has it.
-    Os,
-}
-
-/// Where a store is, and what it promises.
-#[derive(Clone, Debug)]
-pub(crate) struct DiskSettings {
-    pub(crate) dir: PathBuf,
-    pub(crate) durability: Durability,
-}
 
 /// See the module.
 pub(crate) struct DiskStore {

@@ -273,7 +273,8 @@ fn survive(seed: u64) {
         let context = format!("seed {seed}, life {life}");
         {
             let mut fate = files.fate.lock();
-            fate.left = Some(1 + random.below(if random.one_in(3) { 40 } else { 700 }));
+            let most = if random.one_in(3) { 40 } else { 700 };
+            fate.left = Some(1 + random.below(most));
             fate.fails_in = random.one_in(2).then(|| random.below(400));
             fate.failures = 1 + random.below(4);
         }

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
+use crate::store::op::{write_message, write_recipient};
 use crate::store::{
     Batch, Lane, Op, Page, Recipient, SessionRecord, Store, StoreError, SubscriptionRecord, TermsRecord, Uid,
-    write_message, write_recipient,
 };
 use crate::time::Millis;
 
