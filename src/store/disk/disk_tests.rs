@@ -177,7 +177,7 @@ fn garble(file: &Path, place: usize) {
 #[test]
 fn a_segment_that_is_missing_is_damage() {
     let dir = TempDir::new().expect("is made");
-    drop(filled(dir.path(), 120));
+    drop(filled(dir.path(), 130));
     let names = segments(dir.path());
     assert!(names.len() >= 3, "there are {}", names.len());
     for name in &names {

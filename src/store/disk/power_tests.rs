@@ -136,10 +136,13 @@ impl Blob for SimulatedFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let struck = self.fate.lock().strike();
         let mut state = self.state.lock();
-        // What fails may have been done in part.
+        // What fails may have been done in part: some sectors.
         let done = match struck {
             Ok(()) => bytes,
-            Err(_) => &bytes[..bytes.len() / 2],
+            Err(_) => {
+                let end = (offset + bytes.len() as u64 / 2) / SECTOR * SECTOR;
+                &bytes[..end.saturating_sub(offset) as usize]
+            }
         };
         write(&mut state.bytes, offset, done);
         state.changes.push(Change::Write(offset, done.to_vec()));

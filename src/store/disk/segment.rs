@@ -1,7 +1,7 @@
 //! A segment of the journal: a file of frames, each with a batch.
 //!
 //! ```text
-//!   head:  magic 8 | version 4 | sequence 8 | salt 8 | after 8 | checksum 4
+//!   head:  magic 8 | version 4 | sequence 8 | salt 8 | after 8 | checksum 4 | end 1
 //!   frame: magic 4 | length 4 | number 8 | previous 8 | checksum of the body 4 | checksum of this 4 | body | end 1
 //! ```
 //!
@@ -19,7 +19,7 @@ use crate::wire::{Malformed, Reader};
 
 const MAGIC: &[u8; 8] = b"MQBJRNL1";
 pub(super) const VERSION: u32 = 1;
-pub(super) const HEAD: usize = 40;
+pub(super) const HEAD: usize = 41;
 const FRAME: u32 = 0xf7a3_e1b5;
 pub(super) const FRAME_HEAD: usize = 32;
 const END: u8 = 0xe5;
@@ -77,6 +77,7 @@ impl Head {
         to.extend_from_slice(&self.after.to_be_bytes());
         let sum = crc32fast::hash(&to[start..]);
         to.extend_from_slice(&sum.to_be_bytes());
+        to.push(END);
     }
 
     /// Appends a frame.
@@ -110,7 +111,7 @@ impl Head {
             after: from.u64()?,
         };
         let covered = all.len() - from.rest().len();
-        let is_right = from.u32()? == crc32fast::hash(&all[..covered]);
+        let is_right = from.u32()? == crc32fast::hash(&all[..covered]) && from.u8()? == END;
         Ok((is_right && magic == MAGIC && version == VERSION).then_some(head))
     }
 }
@@ -166,7 +167,8 @@ pub(super) fn read_head(files: &dyn Files, name: &str) -> Result<Option<Head>, S
     let mut bytes = vec![0; HEAD.min(usize::try_from(len).unwrap_or(HEAD))];
     blob.read_at(0, &mut bytes).map_err(|error| unreadable(name, &error))?;
     // It is one write with the first frame, which may not have come to its end.
-    if bytes.len() < HEAD || bytes.iter().all(|byte| *byte == 0) {
+    let is_whole = bytes.get(HEAD - 1).is_some_and(|end| *end != 0);
+    if !is_whole && !is_longer(&*blob, HEAD).map_err(|error| unreadable(name, &error))? || is_zero(&bytes) {
         return Ok(None);
     }
     match Head::read(&mut Reader::new(&bytes)) {
@@ -197,7 +199,7 @@ impl Segment {
 
     fn tail(&self, offset: usize) -> Tail {
         let rest = &self.bytes[offset..];
-        if rest.iter().all(|byte| *byte == 0) {
+        if is_zero(rest) {
             return Tail::Clean;
         }
         let at = |what: &str| Tail::Damaged(format!("{what} of {}, at byte {offset}", self.name));
@@ -213,7 +215,7 @@ impl Segment {
     /// Whether no sector that the frame has a part of is missing, nor its end.
     fn was_written_to_its_end(&self, offset: usize) -> bool {
         let rest = &self.bytes[offset..];
-        let Some(front) = rest.get(..FRAME_HEAD) else {
+        let Some(front) = rest.get(..FRAME_HEAD).filter(|_| !is_zero(&rest[FRAME_HEAD..])) else {
             return false;
         };
         let Some((len, ..)) = self.head.frame_head(front) else {
@@ -229,7 +231,7 @@ impl Segment {
         let end = offset + len;
         while at < end {
             let next = (at + 1).next_multiple_of(SECTOR).min(end);
-            if self.bytes[at..next].iter().all(|byte| *byte == 0) {
+            if is_zero(&self.bytes[at..next]) {
                 return false;
             }
             at = next;
@@ -266,6 +268,18 @@ impl Head {
         let places = bytes.iter().enumerate().skip(1).filter(|(_, byte)| **byte == first);
         places.into_iter().any(|(place, _)| self.frame(&bytes[place..]).is_some())
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether there is anything but zeros behind.
+fn is_longer(blob: &dyn Blob, from: usize) -> io::Result<bool> {
+    let len = usize::try_from(blob.len()?).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len.saturating_sub(from)];
+    blob.read_at(from as u64, &mut bytes)?;
+    Ok(!is_zero(&bytes))
 }
 
 fn unreadable(name: &str, error: &io::Error) -> StoreError {
