@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::check::open_directory;
+use super::check::{check_files, open_directory};
 use super::database::{STATE, SUMS};
 use super::fault::Fault;
 use super::files::Files;
@@ -47,10 +47,9 @@ pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
         journal_bytes: size(&*files, |name| segment::sequence(name).is_some())?,
         ..StoreStats::default()
     };
+    stats.pending_bytes = check_files(&files)?.journal_bytes;
     let shared = Shared::open(Arc::clone(&files), tuning)?;
-    stats.pending_bytes = shared.pending_bytes();
     stats.last_batch = shared.last_batch();
-    shared.checkpoint()?;
     shared.base.read(|snapshot| stats.read(&snapshot))?;
     shared.base.close()?;
     stats.database_bytes = size(&*files, |name| [STATE, SUMS].contains(&name))?;

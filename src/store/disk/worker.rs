@@ -64,7 +64,6 @@ impl Shared {
         let mut state = State {
             sessions,
             last,
-            remains: true,
             wants_spare: true,
             ..State::default()
         };
@@ -75,6 +74,10 @@ impl Shared {
             }
             Ok(())
         })?;
+        // What another process has written to the journal may be known to the system alone. So nothing rests on it: the
+        // database gets it now, and commits again if there is nothing.
+        let catches_up = std::mem::take(&mut state.active);
+        state.remains = base.apply(&catches_up)?;
         log.begin()?;
         let shared = Shared {
             files,
@@ -86,6 +89,7 @@ impl Shared {
             wanted: Condvar::new(),
             ended: Condvar::new(),
         };
+        let last = shared.last_batch();
         shared.remove_covered(last);
         Ok(shared)
     }
@@ -112,12 +116,6 @@ impl Shared {
 
     pub(super) fn last_batch(&self) -> u64 {
         self.state.lock().last
-    }
-
-    /// Bytes of the journal that the database does not have.
-    pub(super) fn pending_bytes(&self) -> u64 {
-        let state = self.state.lock();
-        state.active.journal + state.frozen.as_ref().map_or(0, |frozen| frozen.journal)
     }
 
     #[cfg(test)]
