@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::check::{check_files, open_directory};
+use super::check::open_directory;
 use super::database::{STATE, SUMS};
 use super::fault::Fault;
 use super::files::Files;
 use super::tables::{RETAINED, SESSIONS, SUBSCRIPTIONS, SessionRow, Snapshot, WILLS};
 use super::worker::Shared;
-use super::{StoreError, Tuning, segment};
+use super::{StoreError, Tuning, format, segment};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub(crate) struct StoreStats {
 /// If it can't be used, or is damaged.
 pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
     let files = open_directory(dir)?;
+    // Opening makes one where there is none.
+    if !format::is_store(&*files)? {
+        return Err(StoreError::Refused(format!("{} is not the data directory of a broker", dir.display())));
+    }
     let tuning = Tuning {
         has_thread: false,
         ..Tuning::default()
@@ -47,8 +51,8 @@ pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
         journal_bytes: size(&*files, |name| segment::sequence(name).is_some())?,
         ..StoreStats::default()
     };
-    stats.pending_bytes = check_files(&files)?.journal_bytes;
     let shared = Shared::open(Arc::clone(&files), tuning)?;
+    stats.pending_bytes = shared.replayed;
     stats.last_batch = shared.last_batch();
     shared.base.read(|snapshot| stats.read(&snapshot))?;
     shared.base.close()?;

@@ -21,6 +21,8 @@ use crate::store::{Batch, Lane, Page, StoredDelivery, Uid};
 pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) base: Base,
+    /// Bytes of the journal that the database did not have when it was opened.
+    pub(super) replayed: u64,
     tuning: Tuning,
     /// One checkpoint at a time.
     turn: Mutex<()>,
@@ -67,7 +69,9 @@ impl Shared {
             wants_spare: true,
             ..State::default()
         };
+        let mut replayed = 0;
         let mut log = Log::recover(Arc::clone(&files), tuning.segment, last, |batch| {
+            replayed += frame_len(batch.bytes.len()) as u64;
             state.apply(batch)?;
             if state.active.memory > tuning.memory {
                 base.apply(&std::mem::take(&mut state.active))?;
@@ -82,6 +86,7 @@ impl Shared {
         let shared = Shared {
             files,
             base,
+            replayed,
             tuning,
             turn: Mutex::new(()),
             log: Mutex::new(log),
