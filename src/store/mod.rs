@@ -5,6 +5,8 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+#[cfg(test)]
+mod gated;
 mod journal;
 mod log_wip;
 mod memory;
@@ -17,6 +19,8 @@ mod suite;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+#[cfg(test)]
+pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
