@@ -206,6 +206,9 @@ async fn an_embedded_broker_goes_on() {
     subscriber.try_send(SUBSCRIBE);
     subscriber.expect(SUBACK).await;
     drop(subscriber);
+    while first.connected_clients() > 0 {
+        tokio::task::yield_now().await;
+    }
     let message = NewMessage::new("a", "kept").expect("valid").qos(QoS::AtLeastOnce);
     first.publish(message).await.expect("published");
     first.shutdown().await;
