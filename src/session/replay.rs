@@ -31,4 +31,12 @@ impl Replay {
             cursor: Arc::default(),
         }
     }
+
+    /// Goes on behind this topic, or from the beginning if that is empty.
+    pub(crate) fn resume_behind(&mut self, topic: &str) {
+        if !topic.is_empty() {
+            // No topic is between these two: none has this character [MQTT-4.7.3-2].
+            self.cursor = format!("{topic}\0").into();
+        }
+    }
 }
