@@ -5,6 +5,8 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
 mod journal;
 mod log_wip;
 mod memory;
