@@ -6,7 +6,9 @@ use super::core::{Core, RouteScratch};
 use super::registry::{Entry, Offline};
 use crate::message::NewMessage;
 use crate::router::Route;
-use crate::session::{Delivery, Outbox, Replay, Restored, Session, Subscription, TailPage, WillMessage, delivery_of};
+use crate::session::{
+    Delivery, Outbox, Replay, Restored, Session, Subscription, TailPage, Topics, WillMessage, delivery_of,
+};
 use crate::store::{
     Journal, Lane, Op, Page, Pen, Receipt, SessionRecord, Store, StoreError, StoredDelivery, StoredSession,
     StoredSubscription, StoredWill, read_client, write_client,
@@ -66,8 +68,13 @@ impl Core {
         let uid = session.outbox.key;
         let replayed = read_replayed(journal, uid, &restored).await?;
         let live = read_sent(journal, uid, &restored).await?;
+        let live_retained = match session.is_replaying() {
+            true => self.read_retained(journal, uid, &restored).await?,
+            false => Topics::default(),
+        };
         // From here on nothing is waited for: it happens once.
         session.restored = None;
+        session.leave_out(live_retained);
         for (lane, stored) in replayed.into_iter().chain(live) {
             let (index, before) = (stored.index, stored.before);
             let delivery = delivery_of(stored, lane);
@@ -79,6 +86,20 @@ impl Core {
             session.inflight.restore(lane, index, before, delivery);
         }
         Ok(())
+    }
+
+    /// The topics whose retained message is in the queue: it was retained after the subscription was made.
+    async fn read_retained(&self, journal: &Arc<Journal>, uid: u64, restored: &Restored) -> Result<Topics, StoreError> {
+        let mut topics = Topics::default();
+        let mut from = restored.live.first;
+        while from < restored.live.next {
+            let read = read(journal, uid, Lane::Live, from, PAGE).await?;
+            from = read.last().map_or(u64::MAX, |last| last.index + 1);
+            let messages = read.into_iter().filter_map(|stored| stored.message);
+            let retained = messages.filter(|stored| self.router.retained.has(&stored.message));
+            topics.extend(retained.map(|stored| Box::from(stored.message.topic())));
+        }
+        Ok(topics)
     }
 
     /// Reads more of the queue into memory.

@@ -98,6 +98,7 @@ impl Client {
             return false;
         }
         let Some(replay) = self.session.current_replay() else {
+            self.record_end_of_replays(scratch);
             return true;
         };
         let subscription = replay.subscription;
@@ -121,6 +122,9 @@ impl Client {
             });
         }
         self.session.move_replay(found.next);
+        if !self.session.is_replaying() {
+            self.record_end_of_replays(scratch);
+        }
         true
     }
 

@@ -109,7 +109,7 @@ impl Client {
         let (Some(held), Some(journal)) = (&self.held, &self.core.journal) else {
             return false;
         };
-        !held.bytes.is_empty() && held.replayed > journal.durable()
+        held.replayed > journal.durable()
     }
 
     /// Whether nothing more should be read from the client: too much waits, its own or everybody's.
@@ -150,6 +150,25 @@ impl Client {
     pub(super) fn record<'a>(&mut self, scratch: &mut RouteScratch, op: impl FnOnce(Uid) -> Op<'a>) {
         self.note(scratch, op);
         self.wait_for_writes(scratch);
+    }
+
+    /// Retained messages wait to be sent: no live one is before they have been.
+    pub(super) fn note_replays(&mut self, scratch: &mut RouteScratch) {
+        if let Some(journal) = self
+            .journal()
+            .filter(|_| self.session.kept && self.session.is_replaying())
+        {
+            scratch.pen().write(journal, &Op::Session(self.session.record(None)));
+        }
+    }
+
+    /// All retained messages have been sent. Live ones are, as soon as it is known that they may have been.
+    pub(super) fn record_end_of_replays(&mut self, scratch: &mut RouteScratch) {
+        if let Some(journal) = self.journal().filter(|_| self.session.kept) {
+            scratch.pen().write(journal, &Op::Session(self.session.record(None)));
+            self.wait_for_writes(scratch);
+            self.hold_message();
+        }
     }
 
     pub(super) fn note_unsubscribed(&self, filter: &TopicFilter, scratch: &mut RouteScratch) {

@@ -70,6 +70,7 @@ fn finish(
     for granted in &granted {
         send_retained(client, granted);
     }
+    client.note_replays(scratch);
     if !granted.is_empty() {
         client.core.events.emit(|| Event::Subscribed {
             client: Arc::clone(&client.info),

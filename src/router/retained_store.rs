@@ -204,8 +204,8 @@ impl RetainedStore {
     pub(crate) fn find(&self, replay: &Replay, now: Millis) -> Found {
         let mut messages = Vec::new();
         let inner = self.inner.read();
-        let each = |_: &str, Retained { message, change }: &Retained| {
-            if *change <= replay.until && !message.is_expired(now) {
+        let each = |topic: &str, Retained { message, change }: &Retained| {
+            if *change <= replay.until && !message.is_expired(now) && replay.has(topic) {
                 messages.push(Arc::clone(message));
             }
         };
@@ -243,6 +243,13 @@ impl RetainedStore {
             .tree
             .get(topic)
             .is_some_and(|retained| retained.message.payload() == payload)
+    }
+
+    /// Whether this message, or one like it, is retained.
+    pub(crate) fn has(&self, message: &Message) -> bool {
+        let inner = self.inner.read();
+        let retained = inner.tree.get(message.topic());
+        retained.is_some_and(|retained| retained.message.as_publication() == message.as_publication())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -20,6 +20,6 @@ pub(crate) use outbox::{
     Appetite, DirectWrite, Glance, Outbox, OutboxLimits, Placement, Qos0, TailPage, Taken, WakeUps, Wire, delivery_of,
 };
 pub(crate) use outgoing::{FrameScratch, Outgoing};
-pub(crate) use replay::Replay;
+pub(crate) use replay::{Replay, Topics};
 pub(crate) use state::{Restored, Session, Subscription, Subscriptions};
 pub(crate) use will::WillMessage;

@@ -8,7 +8,7 @@ use super::delivery::Delivery;
 use super::inbound::InboundQos2;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
-use super::replay::Replay;
+use super::replay::{Replay, Topics};
 use super::will::WillMessage;
 use crate::packet::SubscriptionOptions;
 use crate::store::{Extent, SessionRecord};
@@ -130,13 +130,17 @@ impl Session {
         self.subscriptions.keys().any(|filter| filter.share_name().is_some())
     }
 
-    /// What the store has of it, beside its parts.
+    /// What the store has of it, beside its parts. While retained messages wait, live messages wait behind them.
     pub(crate) fn record(&self, away_since: Option<Millis>) -> SessionRecord<'_> {
         SessionRecord {
             uid: self.outbox.key,
             client_id: self.client_id(),
             expiry_interval: self.expiry_interval,
-            window: if away_since.is_some() { 0 } else { self.window },
+            window: if away_since.is_some() || self.is_replaying() {
+                0
+            } else {
+                self.window
+            },
             away_since,
             unsent: self.inflight.next_place(),
         }
@@ -176,6 +180,13 @@ impl Session {
             let subscriptions = &self.subscriptions;
             replays.retain(|(number, replay)| is_current(subscriptions, *number, replay));
         }
+    }
+
+    /// Leaves these topics out of all replays.
+    pub(crate) fn leave_out(&mut self, topics: Topics) {
+        let topics = Arc::new(topics);
+        let replays = self.replays.iter_mut().flat_map(|replays| replays.iter_mut());
+        replays.for_each(|(_, replay)| replay.leave_out = Some(Arc::clone(&topics)));
     }
 
     /// Whether retained messages wait to be sent.

@@ -17,7 +17,12 @@ impl LogStore {
     pub(crate) fn open(settings: &DiskSettings) -> Result<LogStore, StoreError> {
         let fail = |error: std::io::Error| StoreError::Unavailable(error.to_string());
         std::fs::create_dir_all(&settings.dir).map_err(fail)?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(settings.dir.join("log")).map_err(fail)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(settings.dir.join("log"))
+            .map_err(fail)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
         let memory = MemoryStore::default();
@@ -30,7 +35,11 @@ impl LogStore {
             rest = &rest[16 + len..];
         }
         file.set_len((bytes.len() - rest.len()) as u64).map_err(fail)?;
-        Ok(LogStore { file: Mutex::new(file), memory, fsync: settings.durability == Durability::Fsync })
+        Ok(LogStore {
+            file: Mutex::new(file),
+            memory,
+            fsync: settings.durability == Durability::Fsync,
+        })
     }
 }
 
@@ -48,10 +57,22 @@ impl Store for LogStore {
         }
         self.memory.commit(batch)
     }
-    fn last_batch(&self) -> Result<u64, StoreError> { self.memory.last_batch() }
-    fn sessions(&self, each: &mut dyn FnMut(StoredSession)) -> Result<(), StoreError> { self.memory.sessions(each) }
-    fn wills(&self, each: &mut dyn FnMut(StoredWill)) -> Result<(), StoreError> { self.memory.wills(each) }
-    fn retained(&self, each: &mut dyn FnMut(Message)) -> Result<(), StoreError> { self.memory.retained(each) }
-    fn queue(&self, uid: Uid, lane: Lane, from: u64, most: Page) -> Result<Vec<StoredDelivery>, StoreError> { self.memory.queue(uid, lane, from, most) }
-    fn close(&self) -> Result<(), StoreError> { Ok(()) }
+    fn last_batch(&self) -> Result<u64, StoreError> {
+        self.memory.last_batch()
+    }
+    fn sessions(&self, each: &mut dyn FnMut(StoredSession)) -> Result<(), StoreError> {
+        self.memory.sessions(each)
+    }
+    fn wills(&self, each: &mut dyn FnMut(StoredWill)) -> Result<(), StoreError> {
+        self.memory.wills(each)
+    }
+    fn retained(&self, each: &mut dyn FnMut(Message)) -> Result<(), StoreError> {
+        self.memory.retained(each)
+    }
+    fn queue(&self, uid: Uid, lane: Lane, from: u64, most: Page) -> Result<Vec<StoredDelivery>, StoreError> {
+        self.memory.queue(uid, lane, from, most)
+    }
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
