@@ -7,6 +7,8 @@
 mod client;
 #[cfg(test)]
 mod gated;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
 mod journal;
 mod log_wip;
 mod memory;
