@@ -48,9 +48,9 @@ impl Core {
         scratch.pen().receipt()
     }
 
-    /// Whether nothing can be kept at the moment.
-    pub(crate) fn is_store_failing(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_failing())
+    /// Whether nothing can be kept, and will be soon.
+    pub(crate) fn is_store_down(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.is_down())
     }
 
     /// The connection has ended, and the session has not.
