@@ -50,7 +50,7 @@ impl Core {
 
     /// Whether nothing can be kept, and will be soon.
     pub(crate) fn is_store_down(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_down())
+        self.journal.as_ref().is_some_and(|journal| journal.is_failing())
     }
 
     /// The connection has ended, and the session has not.

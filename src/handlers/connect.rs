@@ -19,7 +19,6 @@ use crate::packet::{Connect, QoS, Version};
 use crate::reason::ReasonCode;
 use crate::session::{AliasesIn, AliasesOut, LIVE_IDENTIFIERS, WillMessage, Wire};
 use crate::stats::LocalStats;
-use crate::store::PATIENCE;
 
 /// A CONNECT that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +181,7 @@ pub(crate) async fn accept(
             .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
     }
     if let Some(receipt) = receipt
-        && tokio::time::timeout(PATIENCE, receipt.kept()).await.is_err()
+        && tokio::time::timeout(STORE_TIME, receipt.kept()).await.is_err()
     {
         client.drop_will(&mut RouteScratch::default());
         return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
@@ -193,6 +192,8 @@ pub(crate) async fn accept(
 }
 
 const STORE_DOWN: &str = "the store takes no changes";
+/// For which a CONNACK waits for the store.
+const STORE_TIME: Duration = Duration::from_secs(10);
 
 fn new_client(
     core: &Arc<Core>,

@@ -43,8 +43,6 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
-    /// It has failed for so long that it is not expected to be back soon.
-    is_down: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,8 +76,8 @@ const FULL: usize = 32 * 1024 * 1024;
 const SMALL: usize = 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// For so long a store that fails may be back at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long attempts fail before the store counts as failing.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about the same trouble.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -100,7 +98,6 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
-            is_down: AtomicBool::new(false),
         });
         let own = Arc::clone(&journal);
         std::thread::Builder::new()
@@ -127,14 +124,9 @@ impl Journal {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Whether the last attempt to commit has failed.
+    /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
-    }
-
-    /// Whether it has failed for some time: there is no sense in waiting for it.
-    pub(crate) fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -215,10 +207,10 @@ impl Journal {
     /// Commits until it succeeds; `false` if the broker ends before.
     fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
-        let begun = Instant::now();
+        let mut failing_since: Option<Instant> = None;
         while let Err(error) = self.store.commit(batch) {
-            self.is_failing.store(true, Ordering::Relaxed);
-            self.is_down.store(begun.elapsed() > PATIENCE, Ordering::Relaxed);
+            let since = failing_since.get_or_insert_with(Instant::now);
+            self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
             complaints.failed(&error);
             let mut open = self.open.lock();
             if open.is_closing {
@@ -230,7 +222,6 @@ impl Journal {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         self.is_failing.store(false, Ordering::Relaxed);
-        self.is_down.store(false, Ordering::Relaxed);
         complaints.succeeded();
         true
     }
@@ -264,7 +255,6 @@ impl Drop for End<'_> {
         if std::thread::panicking() {
             tracing::error!("the store has failed for good: nothing that rests on it is acknowledged any more");
             self.0.is_failing.store(true, Ordering::Relaxed);
-            self.0.is_down.store(true, Ordering::Relaxed);
         }
         self.0.open.lock().has_ended = true;
         self.0.written.notify_all();

@@ -24,7 +24,7 @@ pub(crate) use client::{read_client, write_client};
 pub(crate) use disk::DiskStore;
 #[cfg(test)]
 pub(crate) use gated::Gated;
-pub(crate) use journal::{Journal, PATIENCE, Pen, Receipt, Waits};
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 pub(crate) use open::open;
