@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use super::op::{Recipient, write_message, write_recipient};
 use super::{Batch, Op, Store, StoreError};
@@ -256,6 +257,29 @@ impl fmt::Debug for Journal {
     }
 }
 
+/// Says when a batch is kept.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    journal: Arc<Journal>,
+    batch: u64,
+    told: Arc<Notify>,
+}
+
+impl Receipt {
+    /// Waits until it is. The pen must have left.
+    pub(crate) async fn kept(self) {
+        while self.journal.durable() < self.batch {
+            self.told.notified().await;
+        }
+    }
+}
+
+impl Waits for Notify {
+    fn kept(&self) {
+        self.notify_one();
+    }
+}
+
 /// Writes changes, between two waits of its connection. Leaves when it is dropped.
 #[derive(Default)]
 pub(crate) struct Pen {
@@ -322,6 +346,14 @@ impl Pen {
     pub(crate) fn tell(&mut self, waits: Arc<dyn Waits>) {
         debug_assert!(self.entered.is_some(), "nothing was written that can be waited for");
         self.waits.push(waits);
+    }
+
+    /// What is to be waited for until all that was written is kept; `None` if nothing was.
+    pub(crate) fn receipt(&mut self) -> Option<Receipt> {
+        let (journal, batch) = self.entered.clone()?;
+        let told = Arc::new(Notify::new());
+        self.tell(Arc::clone(&told) as _);
+        Some(Receipt { journal, batch, told })
     }
 
     /// All has been written. To be called before its connection waits for anything.

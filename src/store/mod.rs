@@ -6,15 +6,18 @@
 
 mod client;
 mod journal;
+mod log_wip;
 mod memory;
 mod op;
 mod open;
 mod settings;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use journal::{Journal, Pen, Waits};
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
