@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::meter::{Commits, Meter};
 use super::op::{Recipient, write_message, write_recipient};
 use super::{Batch, Op, Store, StoreError};
 use crate::message::Publication;
@@ -43,6 +44,7 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
+    meter: Meter,
 }
 
 #[derive(Default)]
@@ -96,6 +98,7 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
+            meter: Meter::default(),
         });
         let own = Arc::clone(&journal);
         std::thread::Builder::new()
@@ -125,6 +128,11 @@ impl Journal {
     /// Whether the last attempt to commit has failed.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// The commits until now.
+    pub(crate) fn commits(&self) -> Commits {
+        self.meter.read()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -206,7 +214,7 @@ impl Journal {
     fn commit(&self, batch: &Batch<'_>) -> bool {
         let mut pause = FIRST_PAUSE;
         let mut complained: Option<Instant> = None;
-        while let Err(error) = self.store.commit(batch) {
+        while let Err(error) = self.try_commit(batch) {
             self.is_failing.store(true, Ordering::Relaxed);
             if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
                 tracing::error!(%error, "the store does not take changes: what rests on them is not acknowledged until it does");
@@ -225,6 +233,16 @@ impl Journal {
             tracing::info!("the store takes changes again");
         }
         true
+    }
+
+    fn try_commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = self.store.commit(batch);
+        match &result {
+            Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),
+            Err(_) => self.meter.failed(),
+        }
+        result
     }
 
     fn enter(&self) -> u64 {

@@ -8,6 +8,7 @@ mod client;
 mod journal;
 mod log_wip;
 mod memory;
+mod meter;
 mod op;
 mod open;
 mod settings;
@@ -19,6 +20,7 @@ use std::fmt;
 pub(crate) use client::{read_client, write_client};
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
+pub(crate) use meter::{BOUNDS, Commits};
 pub(crate) use op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
 };
