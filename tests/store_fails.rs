@@ -103,23 +103,27 @@ fn a_full_disk_holds_up_what_must_not_be_lost() {
     );
 }
 
-/// A client that goes on sending is not read from, and does not fill the memory.
+/// A client that goes on sending is not read from, does not fill the memory, and goes on later.
 #[test]
 fn who_goes_on_sending_waits() {
+    const MESSAGES: u16 = 600;
     let dir = tempfile::tempdir().expect("a directory");
     let (broker, address) = broker(dir.path());
     broker.offline_session(Version::V5, "away", "kept", 1);
     broker.limit_files(Some(1));
     let mut publisher = broker.v311("publisher");
-    let payload = vec![b'x'; 100_000];
-    let mut sent = 0;
-    for id in 1..2_000 {
-        let packet = Publish::new("kept", &payload).qos(1, id);
-        match publisher.try_send_bytes(&Packet::from(packet).encode(Version::V311)) {
-            Ok(()) => sent += 1,
-            Err(_) => break,
+    let sending = std::thread::spawn(move || {
+        let payload = vec![b'x'; 100_000];
+        for id in 1..=MESSAGES {
+            publisher.send(Publish::new("kept", &payload).qos(1, id));
         }
-    }
-    assert!(sent < 1_000, "{sent} messages of 100 kB were taken");
-    assert!(metric(address, "store_pending_bytes") < 64.0 * 1024.0 * 1024.0);
+        (1..=MESSAGES).for_each(|id| assert_eq!(publisher.recv_puback().id, id));
+    });
+    let mebibytes = || metric(address, "store_pending_bytes") / (1024.0 * 1024.0);
+    eventually("much waits", || mebibytes() > 32.0);
+    broker.assert_serves();
+    assert!(mebibytes() < 40.0 && !sending.is_finished());
+    broker.limit_files(None);
+    sending.join().expect("all is acknowledged");
+    assert_eq!(mebibytes(), 0.0);
 }

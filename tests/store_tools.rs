@@ -61,7 +61,8 @@ fn fill(broker: &Broker) {
     let id = publisher.next_id();
     publisher.send(Publish::new("a/half", "half").qos(2, id));
     publisher.recv_pubrec();
-    let mut away = broker.resume(Connect::persistent(Version::V5, "away"));
+    let connect = Connect::persistent(Version::V5, "away").prop(Prop::ReceiveMaximum(1));
+    let mut away = broker.resume(connect);
     let first = away.recv_publish();
     away.send(Packet::Pubrec(Ack::new(first.id)));
     away.recv_pubrel();
