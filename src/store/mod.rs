@@ -21,9 +21,9 @@ pub(crate) use client::{read_client, write_client};
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use meter::{BOUNDS, Commits};
-pub(crate) use op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
+pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
+#[cfg(any(feature = "cli", test))]
+pub(crate) use op::{write_message, write_recipient};
 pub(crate) use open::open;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
