@@ -20,7 +20,7 @@ use std::fmt;
 pub(crate) use client::{read_client, write_client};
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
-pub(crate) use meter::{BOUNDS, Commits};
+pub(crate) use meter::BOUNDS;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
