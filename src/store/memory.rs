@@ -320,31 +320,7 @@ fn extent(lane: &BTreeMap<u64, StoredDelivery>, at_least: u64) -> Extent {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::suite::{Subject, store_suite};
-
-    /// What is in it is there for as long as somebody holds it.
-    struct Memory(Arc<MemoryStore>);
-
-    impl Subject for Memory {
-        const IS_EXCLUSIVE: bool = false;
-
-        fn new() -> Memory {
-            Memory(Arc::default())
-        }
-
-        fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-            Ok(Arc::clone(&self.0) as Arc<dyn Store>)
-        }
-
-        fn size(&self) -> u64 {
-            format!("{:?}", self.0).len() as u64
-        }
-
-        fn damage(&self, _seed: u64) -> bool {
-            false
-        }
-    }
+    use crate::store::suite::{Memory, store_suite};
 
     store_suite!(Memory);
 }

@@ -5,8 +5,12 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+mod disk;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
+#[cfg(test)]
+mod gated;
 mod journal;
-mod log_wip;
 mod memory;
 mod meter;
 mod op;
@@ -18,6 +22,9 @@ mod suite;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+pub(crate) use disk::DiskStore;
+#[cfg(test)]
+pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use meter::BOUNDS;

@@ -378,3 +378,7 @@ pub(crate) fn delivery_of(stored: StoredDelivery, lane: Lane) -> Option<Delivery
     }
     Some(delivery)
 }
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;
