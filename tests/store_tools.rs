@@ -105,7 +105,7 @@ fn what_a_broker_has_left_is_moved() {
         (&stats["sessions"], &stats["retained"], &stats["received"]),
         (&2.into(), &1.into(), &1.into())
     );
-    assert!(stats["disk_bytes"].as_u64() > Some(0));
+    assert!(stats["database_bytes"].as_u64() > Some(0));
     says(&files.run(&["stats", "@data"]), 0, "largest queue bytes");
     says(
         &files.run(&["export", "@data", "-o", "@file"]),
@@ -187,7 +187,11 @@ fn the_place_is_that_of_the_environment() {
         command.env(variable, files.path(name)).output().expect("it runs")
     };
     says(&with("data", "BROKER_DATA_DIR"), 0, "clean: 0 sessions");
-    says(&with("missing", "BROKER_DATA_DIR"), 2, "missing: No such file");
+    says(
+        &with("missing", "BROKER_DATA_DIR"),
+        2,
+        "missing is not the data directory of a broker",
+    );
     assert!(!Path::new(&files.path("missing")).exists());
     says(&files.run(&["check"]), 2, "--redis URL");
     says(

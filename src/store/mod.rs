@@ -22,7 +22,8 @@ mod suite;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use disk::DiskStore;
+#[cfg(feature = "cli")]
+pub(crate) use disk::{DiskStore, StoreStats, is_there, remake};
 #[cfg(test)]
 pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};

@@ -1,7 +1,6 @@
 //! `broker store import`: what an export has written, into a store that is empty.
 //!
-//! The file is read twice: once to see whether all of it is right, and once to put it into the store. What fails then is
-//! taken out again.
+//! The file is read twice: once to see whether all of it is right, and once to put it into the store.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -13,27 +12,29 @@ use super::ops;
 use super::totals::Totals;
 use crate::store::{Batch, Lane, Store, StoreError, Uid};
 
-/// Puts a file that [has been checked](check) into the store, in place of what is there if `replace` says so; how much
-/// there is then.
-pub(super) fn put(path: &Path, announced: &Totals, store: &dyn Store, replace: bool) -> Result<Totals, String> {
-    let there = Totals::of(store).map_err(|error| error.to_string())?;
-    if !there.is_empty() && !replace {
-        return Err(format!(
-            "the store is not empty: it has {there}. --replace removes that first"
-        ));
-    }
+/// Puts a file that [has been checked](check) into a store in the place of all that is there; how much there is then.
+/// What fails is taken out again.
+pub(super) fn replace(path: &Path, announced: &Totals, store: &dyn Store) -> Result<Totals, String> {
     let filled = clear(store)
         .map_err(|error| error.to_string())
-        .and_then(|()| fill(path, store))
-        .and_then(|()| Totals::of(store).map_err(|error| error.to_string()))
-        .and_then(|totals| match totals == *announced {
-            true => Ok(totals),
-            false => Err(format!("the store has {totals} afterwards, and not {announced}")),
-        });
+        .and_then(|()| fill(path, announced, store));
     filled.map_err(|reason| match clear(store) {
         Ok(()) => format!("{reason}; nothing was imported, and the store is empty"),
         Err(error) => format!("{reason}; a part is in the store, and can't be removed from it: {error}"),
     })
+}
+
+/// Puts a file that [has been checked](check) into a store that is empty; how much there is then.
+pub(super) fn fill(path: &Path, announced: &Totals, store: &dyn Store) -> Result<Totals, String> {
+    let text = |error: StoreError| error.to_string();
+    let mut filler = Filler::new(store).map_err(text)?;
+    each_line(path, |line| filler.add(|to| ops::write(to, &line)).map_err(text))?;
+    filler.commit().map_err(text)?;
+    let totals = Totals::of(store).map_err(text)?;
+    match totals == *announced {
+        true => Ok(totals),
+        false => Err(format!("the store has {totals} afterwards, and not {announced}")),
+    }
 }
 
 /// Reads all lines, in order, with their numbers for what goes wrong.
@@ -202,13 +203,6 @@ impl<'a> Filler<'a> {
         self.bytes.clear();
         Ok(())
     }
-}
-
-fn fill(path: &Path, store: &dyn Store) -> Result<(), String> {
-    let text = |error: StoreError| error.to_string();
-    let mut filler = Filler::new(store).map_err(text)?;
-    each_line(path, |line| filler.add(|to| ops::write(to, &line)).map_err(text))?;
-    filler.commit().map_err(text)
 }
 
 /// Removes everything.

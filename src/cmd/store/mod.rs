@@ -15,7 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::store::{self, Lane, Page, Persistence, Store, StoreError, StoredDelivery, Uid};
+use self::totals::Totals;
+use crate::store::{self, DiskStore, Lane, Page, Persistence, Store, StoreError, StoredDelivery, Uid};
 
 /// What a look into a store has come to.
 pub(crate) enum Checked {
@@ -27,12 +28,16 @@ pub(crate) enum Checked {
 
 /// Reads everything in the store. The error says why that can't be done.
 pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
-    match open(at) {
-        Ok(store) => {
-            let checked = check::check(&*store);
-            close(&*store)?;
-            Ok(checked)
-        }
+    let checked = match at {
+        Persistence::Disk(settings) => DiskStore::check(&settings.dir).map(|report| report.faults),
+        _ => Ok(Vec::new()),
+    };
+    let checked = checked.and_then(|faults| match faults.is_empty() {
+        true => open(at).map(|store| (check::check(&*store), store.close())),
+        false => Ok((Checked::Damaged(faults), Ok(()))),
+    });
+    match checked {
+        Ok((checked, closed)) => closed.map_err(text).map(|()| checked),
         Err(StoreError::Damaged(fault)) => Ok(Checked::Damaged(vec![fault])),
         Err(error) => Err(error.to_string()),
     }
@@ -40,8 +45,13 @@ pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
 
 /// Says how much there is in the store.
 pub(crate) fn stats(at: &Persistence, json: bool) -> Result<(), String> {
+    // It takes the store for itself.
+    let files = match at {
+        Persistence::Disk(settings) => Some(DiskStore::stats(&settings.dir).map_err(text)?),
+        _ => None,
+    };
     let store = open(at).map_err(text)?;
-    let stats = stats::Stats::of(at, &*store).map_err(text)?;
+    let stats = stats::Stats::of(&*store, files).map_err(text)?;
     close(&*store)?;
     let printed = match json {
         true => stats.to_json(),
@@ -73,15 +83,41 @@ pub(crate) fn export(at: &Persistence, to: Option<&Path>) -> Result<(), String> 
 /// Puts what has been exported into the store.
 pub(crate) fn import(file: &Path, at: &Persistence, replace: bool) -> Result<(), String> {
     let announced = import::check(file)?;
-    let store = open_or_make(at).map_err(text)?;
-    let totals = import::put(file, &announced, &*store, replace);
-    close(&*store)?;
+    if !replace {
+        refuse_to_mix(at)?;
+    }
+    let totals = match at {
+        Persistence::Disk(settings) => store::remake(settings, |store| import::fill(file, &announced, store)),
+        _ => {
+            let store = open_or_make(at).map_err(text)?;
+            let totals = import::replace(file, &announced, &*store);
+            close(&*store).and(totals)
+        }
+    };
     eprintln!("imported {}", totals?);
     Ok(())
 }
 
+/// What is in a store is not mixed with anything.
+fn refuse_to_mix(at: &Persistence) -> Result<(), String> {
+    if let Persistence::Disk(settings) = at
+        && !store::is_there(&settings.dir)
+    {
+        return Ok(());
+    }
+    let store = open_or_make(at).map_err(text)?;
+    let totals = Totals::of(&*store).map_err(text);
+    close(&*store)?;
+    match totals? {
+        totals if totals.is_empty() => Ok(()),
+        totals => Err(format!(
+            "the store is not empty: it has {totals}. --replace removes that first"
+        )),
+    }
+}
+
 /// A new file, for its owner alone: it has the messages of all. What can't be finished is not left behind.
-fn export_to(store: &dyn Store, path: &Path) -> Result<totals::Totals, String> {
+fn export_to(store: &dyn Store, path: &Path) -> Result<Totals, String> {
     let error = |fault: io::Error| format!("{}: {fault}", path.display());
     let mut file = OpenOptions::new();
     let file = file
@@ -106,12 +142,13 @@ fn finish(out: BufWriter<File>) -> io::Result<()> {
 
 /// A store that is there already: looking for one makes none.
 fn open(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
-    if let Persistence::Disk(settings) = at {
-        let refused = |reason: &str| StoreError::Refused(format!("{}: {reason}", settings.dir.display()));
-        let mut entries = fs::read_dir(&settings.dir).map_err(|error| refused(&error.to_string()))?;
-        if entries.next().is_none() {
-            return Err(refused("there is no store in this directory"));
-        }
+    if let Persistence::Disk(settings) = at
+        && !store::is_there(&settings.dir)
+    {
+        let dir = settings.dir.display();
+        return Err(StoreError::Refused(format!(
+            "{dir} is not the data directory of a broker"
+        )));
     }
     open_or_make(at)
 }

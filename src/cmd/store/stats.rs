@@ -1,25 +1,22 @@
 //! `broker store stats`: how much there is.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::totals::Totals;
-use crate::store::{Persistence, Store, StoreError};
+use crate::store::{Store, StoreError, StoreStats};
 
 /// See the module.
 pub(super) struct Stats {
     totals: Totals,
     /// Bytes that the largest queue has, and whose it is.
     largest: Option<(u64, Box<str>)>,
-    /// Bytes that the files take on disk.
-    on_disk: Option<u64>,
+    /// Of one on disk.
+    files: Option<StoreStats>,
 }
 
 impl Stats {
-    pub(super) fn of(at: &Persistence, store: &dyn Store) -> Result<Stats, StoreError> {
+    /// With what is known of its files.
+    pub(super) fn of(store: &dyn Store, files: Option<StoreStats>) -> Result<Stats, StoreError> {
         let mut largest = None;
         store.sessions(&mut |session| {
             let bytes = session.live.bytes + session.replayed.bytes;
@@ -30,10 +27,7 @@ impl Stats {
         Ok(Stats {
             totals: Totals::of(store)?,
             largest,
-            on_disk: match at {
-                Persistence::Disk(settings) => Some(size(&settings.dir)),
-                _ => None,
-            },
+            files,
         })
     }
 
@@ -63,18 +57,14 @@ impl Stats {
 
     fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let largest = self.largest.as_ref().map_or(0, |(bytes, _)| *bytes);
-        let others = [("largest_queue_bytes", Some(largest)), ("disk_bytes", self.on_disk)];
-        let others = others.into_iter().filter_map(|(name, number)| Some((name, number?)));
-        self.totals.named().into_iter().chain(others)
+        let of_files = self.files.iter().flat_map(|files| {
+            [
+                ("database_bytes", files.database_bytes),
+                ("journal_bytes", files.journal_bytes),
+                ("journal_pending_bytes", files.pending_bytes),
+            ]
+        });
+        let largest = [("largest_queue_bytes", largest)];
+        self.totals.named().into_iter().chain(largest).chain(of_files)
     }
-}
-
-/// What the files of the directory take.
-fn size(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let metadata = entries.filter_map(|entry| entry.metadata().ok());
-    metadata
-        .filter(fs::Metadata::is_file)
-        .map(|file| file.blocks() * 512)
-        .sum()
 }

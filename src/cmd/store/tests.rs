@@ -221,7 +221,10 @@ impl Files {
     fn import(&self, lines: &[String], store: &dyn Store, replace: bool) -> Result<Totals, String> {
         let path = self.write(lines);
         let announced = import::check(&path)?;
-        import::put(&path, &announced, store, replace)
+        match replace {
+            true => import::replace(&path, &announced, store),
+            false => import::fill(&path, &announced, store),
+        }
     }
 }
 
@@ -250,7 +253,7 @@ fn an_empty_store_is_exported_too() {
 }
 
 #[test]
-fn what_is_there_is_not_mixed_with_what_comes() {
+fn what_is_there_is_replaced() {
     let (lines, store, files) = (exported(&full()), MemoryStore::default(), Files::new());
     let mut other = Vec::new();
     session(5, "other", None).write(&mut other);
@@ -260,10 +263,6 @@ fn what_is_there_is_not_mixed_with_what_comes() {
     .write(&mut other);
     will(&mut other, 5);
     commit(&store, 1, &other);
-    let before = exported(&store);
-    let error = files.import(&lines, &store, false).expect_err("not empty");
-    assert!(error.contains("--replace"), "{error}");
-    assert_eq!(exported(&store), before);
     files.import(&lines, &store, true).expect("replaced");
     assert_eq!(sorted(exported(&store)), sorted(lines));
 }
@@ -408,7 +407,7 @@ fn what_fails_is_taken_out_again() {
         store: MemoryStore::default(),
         left: AtomicUsize::new(2),
     };
-    let error = files.import(&exported(&source), &store, false).expect_err("no space");
+    let error = files.import(&exported(&source), &store, true).expect_err("no space");
     assert!(
         error.contains("no space") && error.contains("nothing was imported"),
         "{error}"
@@ -477,14 +476,14 @@ fn an_export_that_can_t_be_written_fails() {
 
 #[test]
 fn figures_are_those_of_the_store() {
-    let stats = stats::Stats::of(&Persistence::Memory, &full()).expect("read");
+    let stats = stats::Stats::of(&full(), None).expect("read");
     let json: serde_json::Value = serde_json::from_str(&stats.to_json()).expect("JSON");
     assert_eq!(
         (&json["sessions"], &json["away"], &json["queued"]),
         (&3.into(), &2.into(), &5.into())
     );
     assert_eq!(json["largest_queue_client"], "away");
-    assert!(json["largest_queue_bytes"].as_u64() > Some(60) && json.get("disk_bytes").is_none());
+    assert!(json["largest_queue_bytes"].as_u64() > Some(60) && json.get("database_bytes").is_none());
     let table = stats.to_table();
     assert!(table.contains("retained                           3\n"), "{table}");
 }
