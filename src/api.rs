@@ -22,6 +22,7 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
+use crate::store::{self, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -60,6 +61,7 @@ pub struct Builder {
     config: Config,
     hooks: Option<Arc<dyn Hooks>>,
     access: Access,
+    persistence: Persistence,
 }
 
 impl Builder {
@@ -84,12 +86,39 @@ impl Builder {
         self
     }
 
-    /// Starts the broker in the current tokio runtime.
+    /// Sets where sessions, their messages, wills and retained messages are kept.
+    #[must_use]
+    pub fn persistence(mut self, persistence: Persistence) -> Builder {
+        self.persistence = persistence;
+        self
+    }
+
+    /// Starts the broker in the current tokio runtime, with a store that can always be opened: in memory.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or if [another store](Builder::persistence) can't be opened; see
+    /// [`Builder::try_start`].
+    #[must_use]
+    pub fn start(self) -> Broker {
+        match self.try_start() {
+            Ok(broker) => broker,
+            Err(error) => panic!("the store can't be opened: {error}"),
+        }
+    }
+
+    /// Opens the store and starts the broker with what is in it, in the current tokio runtime. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// If the store can't be opened, or what it holds can't be read.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    #[must_use]
-    pub fn start(self) -> Broker {
+    pub fn try_start(mut self) -> Result<Broker, StoreError> {
+        let store = store::open(&std::mem::take(&mut self.persistence))?;
+        self.start_with(store)
+    }
+
+    fn start_with(self, _store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
@@ -101,11 +130,11 @@ impl Builder {
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }
-        Broker {
+        Ok(Broker {
             core,
             subscriptions: Arc::default(),
             _background: Arc::new(Background(tasks)),
-        }
+        })
     }
 }
 

@@ -8,6 +8,8 @@ mod client;
 mod journal;
 mod memory;
 mod op;
+mod open;
+mod settings;
 
 use std::fmt;
 
@@ -17,6 +19,10 @@ pub(crate) use memory::MemoryStore;
 pub(crate) use op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
 };
+pub(crate) use open::open;
+#[cfg(feature = "cli")]
+pub(crate) use settings::without_secrets;
+pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
 
 use crate::message::Message;
 use crate::packet::{QoS, SubscriptionOptions};
