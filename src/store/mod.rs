@@ -9,6 +9,8 @@ mod journal;
 mod memory;
 mod op;
 mod open;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
 
 use std::fmt;

@@ -9,6 +9,9 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
     match persistence {
         Persistence::Memory => Ok(None),
         Persistence::Disk(_) => Err(StoreError::Refused("this build has no store on disk".to_owned())),
+        #[cfg(feature = "redis")]
+        Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
+        #[cfg(not(feature = "redis"))]
         Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
     }
 }

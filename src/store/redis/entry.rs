@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{StoredDelivery, StoredMessage, StoredSubscription, StoredWill, Uid};
 use crate::message::{Message, Publication};
 use crate::packet::SubscriptionOptions;
 use crate::store::op::{
     Lane, SubscriptionRecord, TermsRecord, options_byte, put_publication, put_terms, read_options,
     read_publication, read_terms,
 };
+use crate::store::{StoredDelivery, StoredMessage, StoredSubscription, StoredWill, Uid};
 use crate::wire::{Malformed, Reader};
 
 /// Elements of a list for each message of a queue: its place, its terms, and the message itself.

@@ -355,6 +355,11 @@ changes['B'] = function()
   redis.call('HSET', home .. 'meta', 'batch', take())
 end
 
+-- The calls for other homes, until they have been made.
+changes['J'] = function()
+  redis.call('SET', home .. 'j', take())
+end
+
 while at < #ARGV do
   changes[take()]()
 end

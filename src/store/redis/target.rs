@@ -1,60 +1,12 @@
-//! Where Redis is, and how it is talked to.
+//! Where a URL points to: a server, Sentinels that know one, or a cluster.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use redis::{
     ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
 };
 
-use super::StoreError;
-
-/// What [`open`](super::open) needs to know.
-#[derive(Clone)]
-pub(crate) struct RedisSettings {
-    /// `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://`: see `docs/redis.md`.
-    pub(crate) url: String,
-    /// What all keys begin with.
-    pub(crate) prefix: String,
-    /// Certificates, in PEM, of those who may vouch for the server; `None` is those of the system.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// The client's certificate and its key, in PEM.
-    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
-    /// Replicas that must have a batch before it counts as kept.
-    pub(crate) replicas: u32,
-    /// Whether a batch counts as kept only when it has been synced to the append-only file, on the replicas too.
-    pub(crate) fsync: bool,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) response_timeout: Duration,
-}
-
-impl RedisSettings {
-    /// Those of a server at this URL that is not replicated.
-    pub(crate) fn new(url: &str) -> RedisSettings {
-        RedisSettings {
-            url: url.to_owned(),
-            prefix: "mqtt".to_owned(),
-            ca_file: None,
-            certificate: None,
-            replicas: 0,
-            fsync: false,
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Without the URL, which has a password.
-impl fmt::Debug for RedisSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("prefix", &self.prefix)
-            .field("replicas", &self.replicas)
-            .field("fsync", &self.fsync)
-            .finish_non_exhaustive()
-    }
-}
+use crate::store::{RedisSettings, StoreError};
 
 /// Where a URL points to.
 #[derive(Clone)]
@@ -79,6 +31,14 @@ impl Target {
     /// # Errors
     /// If the URL is none, or a file can't be read.
     pub(super) fn new(settings: &RedisSettings) -> Result<Target, StoreError> {
+        let target = Target::of_url(settings)?;
+        Ok(match settings.password()? {
+            Some(password) => target.with_password(&password),
+            None => target,
+        })
+    }
+
+    fn of_url(settings: &RedisSettings) -> Result<Target, StoreError> {
         let (scheme, rest) = settings.url.split_once("://").ok_or_else(|| bad_url("it has no scheme"))?;
         let certificates = certificates(settings, scheme.starts_with("rediss"))?;
         match scheme {
@@ -98,6 +58,31 @@ impl Target {
             _ => Err(bad_url(
                 "its scheme is not redis, rediss, unix, redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster",
             )),
+        }
+    }
+
+    fn with_password(self, password: &str) -> Target {
+        let set = |info: ConnectionInfo| {
+            let settings = info.redis_settings().clone().set_password(password);
+            info.set_redis_settings(settings)
+        };
+        match self {
+            Target::Server(info) => Target::Server(set(info)),
+            Target::Sentinels {
+                sentinels,
+                service,
+                server,
+                certificates,
+            } => Target::Sentinels {
+                sentinels,
+                service,
+                server: server.set_password(password),
+                certificates,
+            },
+            Target::Cluster { nodes, certificates } => Target::Cluster {
+                nodes: nodes.into_iter().map(set).collect(),
+                certificates,
+            },
         }
     }
 
@@ -198,14 +183,14 @@ pub(super) fn with_tls(info: ConnectionInfo, certificates: Option<&TlsCertificat
 
 fn certificates(settings: &RedisSettings, is_tls: bool) -> Result<Option<TlsCertificates>, StoreError> {
     if !is_tls {
-        return match settings.ca_file.is_some() || settings.certificate.is_some() {
+        return match settings.ca.is_some() || settings.certificate.is_some() {
             true => Err(StoreError::Refused(
                 "certificates for Redis need a URL with rediss: without it nothing is encrypted".to_owned(),
             )),
             false => Ok(None),
         };
     }
-    let root_cert = settings.ca_file.as_deref().map(read).transpose()?;
+    let root_cert = settings.ca.as_deref().map(read).transpose()?;
     let client = settings.certificate.as_ref();
     let client_tls = client
         .map(|(certificate, key)| {
@@ -281,7 +266,7 @@ mod tests {
     #[test]
     fn certificates_are_for_tls() {
         let mut settings = RedisSettings::new("redis://localhost");
-        settings.ca_file = Some("ca.pem".into());
+        settings.ca = Some("ca.pem".into());
         assert!(matches!(Target::new(&settings), Err(StoreError::Refused(_))));
         settings.url = "rediss://localhost".into();
         let error = Target::new(&settings).map(|_| ()).expect_err("there is no such file");
@@ -289,8 +274,16 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown() {
-        let settings = RedisSettings::new("redis://u:secret@h");
-        assert!(!format!("{settings:?}").contains("secret"));
+    fn the_password_of_the_file_goes_before_that_of_the_url() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut settings = RedisSettings::new("redis://u:old@h");
+        let path = directory.path().join("password");
+        std::fs::write(&path, "new\n").expect("written");
+        settings.password_file = Some(path);
+        let Ok(Target::Server(info)) = Target::new(&settings) else {
+            panic!("no server");
+        };
+        let server = info.redis_settings();
+        assert_eq!((server.username(), server.password()), (Some("u"), Some("new")));
     }
 }
