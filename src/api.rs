@@ -22,7 +22,7 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
-use crate::store::{self, Persistence, Store, StoreError};
+use crate::store::{self, Journal, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -45,13 +45,19 @@ pub struct Broker {
     _background: Arc<Background>,
 }
 
-/// Tasks that end with the last handle.
+/// What ends with the last handle.
 #[derive(Debug)]
-struct Background(Vec<AbortHandle>);
+struct Background {
+    tasks: Vec<AbortHandle>,
+    journal: Option<Arc<Journal>>,
+}
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
+        if let Some(journal) = &self.journal {
+            journal.let_go();
+        }
     }
 }
 
@@ -118,23 +124,26 @@ impl Builder {
         self.start_with(store)
     }
 
-    fn start_with(self, _store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
+    pub(crate) fn start_with(self, store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
+        let journal = store.map(Journal::start).transpose()?;
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
             access: self.access,
         };
-        let core = Arc::new(Core::new(policy, self.hooks));
+        let core = Arc::new(Core::new(policy, self.hooks, journal.clone()));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }
-        Ok(Broker {
+        let broker = Broker {
             core,
             subscriptions: Arc::default(),
-            _background: Arc::new(Background(tasks)),
-        })
+            _background: Arc::new(Background { tasks, journal }),
+        };
+        broker.core.restore()?;
+        Ok(broker)
     }
 }
 
@@ -257,7 +266,7 @@ impl Broker {
 
     /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
     /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
-    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end.
+    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end, and the store is closed.
     pub async fn shutdown(&self) {
         let core = &self.core;
         let limit = core.config().drain_timeout;
@@ -269,6 +278,10 @@ impl Broker {
         let _ = tokio::time::timeout(limit, all_closed(core)).await;
         if self.subscriptions.end() {
             core.events.emit(|| Event::Closed);
+        }
+        if let Some(journal) = core.journal.clone() {
+            // It fails only if the runtime ends, and the journal's thread goes on by itself then.
+            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
         }
     }
 }

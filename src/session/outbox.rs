@@ -15,6 +15,7 @@
 //!   it sleeps with nothing to write (see `direct`).
 
 mod direct;
+mod kept;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use crate::stats::{Discard, Stats};
 use crate::time::Clock;
 use direct::Direct;
 pub(crate) use direct::{DirectWrite, WakeUps};
+use kept::Kept;
+pub(crate) use kept::{TailPage, delivery_of};
 
 /// What happens to a QoS 1 or 2 message for a session whose queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +174,8 @@ pub(crate) struct Signals {
     pub(crate) inquiries: Option<Box<Vec<Inquiry>>>,
     /// The broker shuts down: publish the will, then drop this.
     pub(crate) drain: Option<mpsc::Sender<()>>,
+    /// More is durable: answers may wait for that.
+    pub(crate) kept: bool,
 }
 
 impl Signals {
@@ -179,6 +184,7 @@ impl Signals {
             && !self.alarm
             && !self.recheck
             && !self.retrace
+            && !self.kept
             && self.inquiries.is_none()
             && self.close.is_none()
             && self.drain.is_none()
@@ -192,6 +198,8 @@ pub(crate) struct Appetite {
     pub(crate) bytes: usize,
     /// QoS 1/2 messages.
     pub(crate) window: usize,
+    /// Only messages with places below this one, if they have places.
+    pub(crate) below: u64,
 }
 
 /// What the owner has taken out.
@@ -242,8 +250,10 @@ struct Inner {
     qos0_bytes: usize,
     queue_bytes: usize,
     queue_len: usize,
-    /// Bytes of `queue` alone.
+    /// Bytes of `queue` alone, and of what of it is only in the store.
     waiting_bytes: usize,
+    /// Of a session that is kept in a store.
+    kept: Option<Box<Kept>>,
     waker: Option<Waker>,
     /// The owner, when it last slept, would have taken QoS 0; QoS 1/2.
     wants_qos0: bool,
@@ -271,6 +281,7 @@ impl Outbox {
             queue_bytes: 0,
             queue_len: 0,
             waiting_bytes: 0,
+            kept: None,
             waker: None,
             wants_qos0: false,
             wants_queue: false,
@@ -308,7 +319,7 @@ impl Outbox {
             (Link::Online(wire), QoS::AtMostOnce) => inner.push_qos0(&self.limits, wire, outgoing, terms),
             (Link::Online(_) | Link::Offline, _) => {
                 let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
-                inner.push_queue(&self.limits, delivery, placement, outgoing.clock())
+                self.push_queue(&mut inner, delivery, placement, outgoing.clock(), wake_ups)
             }
         };
         let refused = match offered {
@@ -323,6 +334,29 @@ impl Outbox {
         self.log(refused);
         displaced.into_iter().for_each(|cause| self.log(cause));
         offered.is_ok()
+    }
+
+    fn push_queue(
+        self: &Arc<Outbox>,
+        inner: &mut Inner,
+        delivery: Delivery,
+        placement: Placement,
+        clock: &Clock,
+        wake_ups: &mut WakeUps,
+    ) -> Result<(), Option<Discard>> {
+        let made_room = inner.make_room(&self.limits, delivery.charge as usize, placement, clock);
+        if let Some(kept) = &mut inner.kept {
+            kept.settle_dropped(self.key, &mut wake_ups.pen);
+        }
+        made_room?;
+        let charge = delivery.charge as usize;
+        let is_online = matches!(inner.link, Link::Online(_));
+        if inner.append(self.key, delivery, is_online, &mut wake_ups.pen) {
+            wake_ups.pen.tell(Arc::clone(self) as _);
+        }
+        inner.charge(charge);
+        inner.waiting_bytes += charge;
+        Ok(())
     }
 
     /// Counts a QoS 1/2 message that goes into flight without having waited in the queue, if it fits.
@@ -344,6 +378,20 @@ impl Outbox {
     pub(crate) fn signal(&self, set: impl FnOnce(&mut Signals)) {
         let mut inner = self.inner.lock();
         set(&mut inner.signals);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Tells the connection, if there is one, that more is durable.
+    fn signal_if_online(&self) {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.link, Link::Online(_)) {
+            return;
+        }
+        inner.signals.kept = true;
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -431,6 +479,9 @@ impl Outbox {
         let wants_queue = appetite.is_some_and(|appetite| appetite.window > 0);
         inner.wants_qos0 = wants_qos0;
         inner.wants_queue = wants_queue;
+        if let (Some(kept), Some(appetite)) = (&mut inner.kept, appetite) {
+            kept.set_below(appetite.below);
+        }
         if inner.is_ready() {
             inner.waker = None;
             return true;
@@ -459,17 +510,22 @@ impl Outbox {
     /// may have half of the bytes before QoS 0 has its turn.
     pub(crate) fn take(&self, appetite: Appetite, into: &mut Taken) {
         let mut inner = self.inner.lock();
-        let mut bytes = inner.take_queue(appetite.bytes / 2, appetite.window, into);
+        let mut bytes = inner.take_queue(appetite.bytes / 2, appetite, into);
         bytes += inner.take_qos0(appetite.bytes.saturating_sub(bytes), into);
-        inner.take_queue(appetite.bytes.saturating_sub(bytes), appetite.window, into);
+        inner.take_queue(appetite.bytes.saturating_sub(bytes), appetite, into);
         inner.shrink();
         inner.relieve(&self.limits);
     }
 
     /// Whether there is something for this appetite.
     pub(crate) fn has_for(&self, appetite: Appetite) -> bool {
-        let inner = self.inner.lock();
-        appetite.bytes > 0 && (!inner.qos0.is_empty() || (appetite.window > 0 && !inner.queue.is_empty()))
+        let mut inner = self.inner.lock();
+        let Inner { kept, queue, qos0, .. } = &mut *inner;
+        let mut has_queued = || match kept {
+            None => !queue.is_empty(),
+            Some(kept) => kept.has_some(queue.front(), appetite.below),
+        };
+        appetite.bytes > 0 && (!qos0.is_empty() || (appetite.window > 0 && has_queued()))
     }
 
     /// Messages in flight have been finished: they no longer count.
@@ -519,9 +575,9 @@ impl Outbox {
         Glance {
             client: inner.client.clone(),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
-            queued_messages: inner.queue.len(),
+            queued_messages: inner.waiting_messages(),
             queued_bytes: inner.qos0_bytes + inner.queue_bytes,
-            inflight_messages: inner.queue_len.saturating_sub(inner.queue.len()),
+            inflight_messages: inner.queue_len.saturating_sub(inner.waiting_messages()),
         }
     }
 
@@ -690,14 +746,14 @@ impl Inner {
         Ok(())
     }
 
-    fn push_queue(
+    /// Makes room for a message as far as its placement allows.
+    fn make_room(
         &mut self,
         limits: &OutboxLimits,
-        delivery: Delivery,
+        charge: usize,
         placement: Placement,
         clock: &Clock,
     ) -> Result<(), Option<Discard>> {
-        let charge = delivery.charge as usize;
         if !self.fits(limits, charge) {
             self.drop_expired(limits, clock);
         }
@@ -708,13 +764,10 @@ impl Inner {
         if !self.fits(limits, charge) && drop_oldest {
             self.drop_oldest(limits, charge);
         }
-        if !self.fits(limits, charge) {
-            return Err(Some(Discard::QueueFull));
+        match self.fits(limits, charge) {
+            true => Ok(()),
+            false => Err(Some(Discard::QueueFull)),
         }
-        self.charge(charge);
-        self.waiting_bytes += charge;
-        self.queue.push_back(delivery);
-        Ok(())
     }
 
     /// What has expired makes room before anything else does. Looks at the front only: the oldest expire first where
@@ -731,11 +784,21 @@ impl Inner {
     }
 
     fn drop_front(&mut self) {
-        if let Some(oldest) = self.queue.pop_front() {
-            self.queue_len -= 1;
-            self.queue_bytes -= oldest.charge as usize;
-            self.waiting_bytes -= oldest.charge as usize;
-        }
+        let bytes = match self.queue.pop_front() {
+            Some(oldest) => {
+                if let Some(kept) = &mut self.kept {
+                    kept.dropped(&oldest);
+                }
+                oldest.charge as usize
+            }
+            None => match self.kept.as_mut().and_then(|kept| kept.drop_from_tail()) {
+                Some(bytes) => bytes,
+                None => return,
+            },
+        };
+        self.queue_len = self.queue_len.saturating_sub(1);
+        self.queue_bytes = self.queue_bytes.saturating_sub(bytes);
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
     }
 
     fn charge(&mut self, bytes: usize) {
@@ -744,12 +807,12 @@ impl Inner {
     }
 
     fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
-        self.queue.len() < limits.messages() && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes()
+        self.waiting_messages() < limits.messages() && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes()
     }
 
     /// QoS 0 makes room for QoS 1/2, if that is enough.
     fn shed_qos0(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue.len() >= limits.messages() || self.queue_bytes + charge > limits.bytes() {
+        if self.waiting_messages() >= limits.messages() || self.queue_bytes + charge > limits.bytes() {
             return;
         }
         while !self.fits(limits, charge) {
@@ -773,15 +836,21 @@ impl Inner {
         if self.queue_bytes - self.waiting_bytes + charge > limits.bytes() || limits.messages() == 0 {
             return;
         }
-        while !self.fits(limits, charge) && !self.queue.is_empty() {
+        while !self.fits(limits, charge) && self.waiting_messages() > 0 {
             self.drop_front();
             self.displaced += 1;
         }
     }
 
-    fn take_queue(&mut self, most: usize, window: usize, into: &mut Taken) -> usize {
+    fn take_queue(&mut self, most: usize, appetite: Appetite, into: &mut Taken) -> usize {
         let mut bytes = 0;
-        while bytes < most && into.deliveries.len() < window {
+        while bytes < most && into.deliveries.len() < appetite.window {
+            if let (Some(kept), Some(first)) = (&mut self.kept, self.queue.front()) {
+                if !kept.may_take(first, appetite.below) {
+                    break;
+                }
+                kept.passed(first);
+            }
             let Some(delivery) = self.queue.pop_front() else { break };
             self.waiting_bytes -= delivery.charge as usize;
             bytes += delivery.charge as usize;
@@ -801,11 +870,11 @@ impl Inner {
         bytes
     }
 
-    fn is_ready(&self) -> bool {
+    fn is_ready(&mut self) -> bool {
         !self.signals.is_empty()
             || self.direct.has_rest()
             || (self.wants_qos0 && !self.qos0.is_empty())
-            || (self.wants_queue && !self.queue.is_empty())
+            || (self.wants_queue && self.has_queued())
     }
 
     /// Nobody is there to take QoS 0 or to be woken.
@@ -822,6 +891,7 @@ impl Inner {
         self.signals.inquiries = None;
         self.signals.close = None;
         self.signals.drain = None;
+        self.signals.kept = false;
     }
 
     fn relieve(&mut self, limits: &OutboxLimits) {
@@ -838,7 +908,7 @@ impl Inner {
     fn is_congested(&self, limits: &OutboxLimits) -> bool {
         let online = matches!(self.link, Link::Online(_));
         let bytes = self.qos0_bytes + self.queue_bytes;
-        online && (bytes > limits.bytes() / 2 || self.queue.len() > limits.messages() / 2)
+        online && (bytes > limits.bytes() / 2 || self.waiting_messages() > limits.messages() / 2)
     }
 
     fn shrink(&mut self) {

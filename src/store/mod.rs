@@ -5,18 +5,23 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
 mod journal;
+mod log_wip;
 mod memory;
 mod op;
 mod open;
 #[cfg(feature = "redis")]
 mod redis;
 mod settings;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use journal::{Journal, Pen, Waits};
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,

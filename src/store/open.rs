@@ -8,7 +8,7 @@ use super::{Persistence, Store, StoreError};
 pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
     match persistence {
         Persistence::Memory => Ok(None),
-        Persistence::Disk(_) => Err(StoreError::Refused("this build has no store on disk".to_owned())),
+        Persistence::Disk(settings) => Ok(Some(Arc::new(super::log_wip::LogStore::open(settings)?))),
         #[cfg(feature = "redis")]
         Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
         #[cfg(not(feature = "redis"))]

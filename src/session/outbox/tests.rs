@@ -3,6 +3,7 @@ use crate::message::Publication;
 use crate::session::FrameScratch;
 
 const APPETITE: Appetite = Appetite {
+    below: u64::MAX,
     bytes: 1 << 20,
     window: 10,
 };
