@@ -1,6 +1,5 @@
 //! What a Redis server must be like, and what its operator should know.
 
-use redis::Value;
 
 use super::link::Link;
 use super::reply::{list, text};

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use doctor::{Report, doctor};
-pub(crate) use open::open;
+pub(crate) use open::{open, open_to_read};
 
 use self::keys::{Home, Keys};
 use self::plan::{Place, Places};

@@ -12,7 +12,7 @@ use super::link::Link;
 use super::note;
 use super::read;
 use super::readers::Readers;
-use super::reply::{bytes, bytes_or_none, list, number, text};
+use super::reply::{bytes, bytes_or_none, list, number, parse, text};
 use super::script::{self, JOIN, Scripts, TAKE};
 use super::writer::Writer;
 use crate::store::{RedisSettings, StoreError};
@@ -40,6 +40,41 @@ pub(crate) fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
     })
 }
 
+/// Opens the store to look into it: a broker that has it open goes on, and nothing can be committed.
+///
+/// # Errors
+/// If Redis can't be reached, or what is there is of another schema.
+pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
+    let keys = Keys::new(&settings.prefix)?;
+    let mut link = Link::connect(settings)?;
+    let scripts = Scripts::load(&mut link)?;
+    let mut meta = redis::cmd("HMGET");
+    meta.arg(keys.of(Home::Global, "meta")).arg(&["schema", "buckets", "batch"]);
+    let mut fields = list(link.ask(meta)?)?.into_iter().map(bytes_or_none);
+    let mut next = || fields.next().unwrap_or(Ok(None));
+    let (schema, buckets, last) = (next()?, next()?, next()?);
+    if let (Some(schema), Some(buckets)) = (schema, buckets)
+        && (schema, buckets) != (SCHEMA.to_string().into(), BUCKETS.to_string().into())
+    {
+        return Err(StoreError::Refused(format!(
+            "what is under the prefix {} in Redis at {} has another schema than this version",
+            keys.prefix(),
+            link.address()
+        )));
+    }
+    let last = last.map_or(Ok(0), |last| parse(&last))?;
+    let places = Arc::new(RwLock::new(read::places(&mut link, &keys)?));
+    let mut writer = Writer::new(settings, &keys, &scripts, (0, last), &places, link);
+    writer.stop(StoreError::Refused("the store was opened to be read".to_owned()));
+    Ok(RedisStore {
+        writer: Mutex::new(writer),
+        readers: Readers::new(settings),
+        keys,
+        scripts,
+        places,
+    })
+}
+
 /// Begins an incarnation: its number, and that of the last batch.
 fn join(link: &mut Link, keys: &Keys) -> Result<(u64, u64), StoreError> {
     let mut command = script::eval(JOIN, &[&keys.of(Home::Global, "meta"), &keys.of(Home::Global, "inc")]);
@@ -55,7 +90,7 @@ fn join(link: &mut Link, keys: &Keys) -> Result<(u64, u64), StoreError> {
             link.address(),
         )));
     }
-    Ok((incarnation, super::reply::parse(last.as_bytes())?))
+    Ok((incarnation, parse(last.as_bytes())?))
 }
 
 /// Takes all homes: in one step, so that a batch of another broker is in all of them or in none.

@@ -8,7 +8,10 @@ use std::io::Write;
 
 use redis::Cmd;
 
-use super::entry::{live_terms, message_bytes, replayed_terms, subscription_bytes, will_bytes};
+use super::entry::{
+    cursor_bytes, live_terms, message_bytes, no_terms, received_bytes, record_sums, replayed_terms, subscription_bytes,
+    will_bytes,
+};
 use super::keys::{Home, Keys};
 use super::{note, script};
 use crate::message::Publication;
@@ -193,10 +196,10 @@ impl Planner<'_> {
                 section.flush();
                 section.changes.push(b"p");
                 section.changes.push_number(index);
-                section.changes.push(&replayed_terms(&message, before, &terms));
+                section.changes.push(&replayed_terms(index, &message, before, &terms));
                 section.changes.push_number(message_number as u64);
                 section.changes.push(filter.as_bytes());
-                section.changes.push(message.topic.as_bytes());
+                section.changes.push(&cursor_bytes(message.topic));
             }
             Op::Retain { message } => {
                 self.global.push(b"R");
@@ -234,7 +237,9 @@ impl Planner<'_> {
             }
             Op::Unsubscribe { filter, .. } => section.change(b"-", &[filter.as_bytes()]),
             Op::ReplayEnd { filter, .. } => section.change(b"x", &[filter.as_bytes()]),
-            Op::Received { packet_id, .. } => section.change(b"i", &[packet_id.to_string().as_bytes()]),
+            Op::Received { packet_id, .. } => {
+                section.change(b"i", &[packet_id.to_string().as_bytes(), &received_bytes(packet_id)]);
+            }
             Op::ReceivedEnd { packet_id, .. } => section.change(b"o", &[packet_id.to_string().as_bytes()]),
             Op::Done { lane, index, .. } => section.done(lane, index),
             Op::Released { lane, index, .. } => {
@@ -242,6 +247,7 @@ impl Planner<'_> {
                 section.changes.push(b"r");
                 section.changes.push(lane_name(lane));
                 section.changes.push_number(index);
+                section.changes.push(&no_terms(lane, index));
             }
             Op::Floor { index, .. } => {
                 section.flush();
@@ -262,13 +268,18 @@ impl Planner<'_> {
         self.moved.insert(record.uid, Some(place));
         let section = self.section(place.home, record.uid);
         section.flush();
-        let changes = &mut section.changes;
-        changes.push(b"s");
-        changes.push_number(u64::from(record.expiry_interval));
-        changes.push_number(u64::from(record.window));
-        changes.push_number(record.away_since.map_or(0, |at| at.as_unix().max(1)));
-        changes.push_number(record.unsent);
-        changes.push(record.client_id.as_bytes());
+        let fields = [
+            u64::from(record.expiry_interval),
+            u64::from(record.window),
+            record.away_since.map_or(0, |at| at.as_unix().max(1)),
+            record.unsent,
+        ];
+        let (client_sum, sum) = record_sums(record.client_id.as_bytes(), fields);
+        section.changes.push(b"s");
+        fields.iter().for_each(|field| section.changes.push_number(*field));
+        section.changes.push(&sum);
+        section.changes.push(record.client_id.as_bytes());
+        section.changes.push(&client_sum);
     }
 
     fn session_end(&mut self, uid: Uid) {
@@ -289,7 +300,7 @@ impl Planner<'_> {
             let Some(home) = self.home_of_session(recipient.uid) else {
                 continue;
             };
-            let terms = live_terms(message, &recipient.terms);
+            let terms = live_terms(recipient.index, message, &recipient.terms);
             let (section, message) = self.section_with(home, recipient.uid, number);
             section.put(Put {
                 place: recipient.index,

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use redis::{Cmd, Value};
 
-use super::entry::{ELEMENTS, read_delivery, read_message, read_place, read_subscription, read_will};
+use super::entry::{
+    ELEMENTS, read_delivery, read_message, read_place, read_received, read_subscription, read_will, record_sums,
+};
 use super::keys::{Home, Keys};
 use super::link::Link;
 use super::plan::{Place, Places};
@@ -125,7 +127,7 @@ fn session(uid: Uid, fields: Vec<(Vec<u8>, Vec<u8>)>, [live, replayed]: [Ends; 2
             let filter = crate::wire::text(filter).map_err(|error| damaged(&what(), error))?;
             subscriptions.push(read_subscription(filter, &value).map_err(|error| damaged(&what(), error))?);
         } else if let Some(packet_id) = name.strip_prefix(b"in:") {
-            received.push(parse(packet_id)?);
+            received.push(read_received(packet_id, &value).map_err(|error| damaged(&what(), error))?);
         } else {
             rest.insert(name, value);
         }
@@ -139,6 +141,11 @@ fn session(uid: Uid, fields: Vec<(Vec<u8>, Vec<u8>)>, [live, replayed]: [Ends; 2
     received.sort_unstable();
     let client_id = crate::wire::text(required("cid")?).map_err(|error| damaged(&what(), error))?;
     let unsent = number_of("unsent")?;
+    let numbers = [number_of("expiry")?, number_of("window")?, number_of("away")?, unsent];
+    let (client_sum, sum) = record_sums(client_id.as_bytes(), numbers);
+    if *required("csum")? != client_sum || *required("sum")? != sum {
+        return Err(StoreError::Damaged(format!("{} in Redis is not what its checksum says", what())));
+    }
     let floor = number_of("floor")?;
     Ok(StoredSession {
         uid,
@@ -179,11 +186,21 @@ pub(super) fn wills(
     each: &mut dyn FnMut(StoredWill),
 ) -> Result<(), StoreError> {
     for part in places.chunks(AT_A_TIME) {
-        let commands: Vec<_> = part.iter().map(|(uid, home)| one("GET", keys.will(*home, *uid))).collect();
-        for ((uid, _), reply) in part.iter().zip(link.run(&commands)?) {
-            // None: it has been published since its place was looked up.
-            if let Some(will) = bytes_or_none(link.checked(reply)?)? {
-                each(read_will(*uid, &will).map_err(|error| damaged(&format!("will {uid}"), error))?);
+        let commands = part.iter().flat_map(|(uid, home)| {
+            let mut member = one("SISMEMBER", keys.of(*home, "wills"));
+            member.arg(*uid);
+            [one("GET", keys.will(*home, *uid)), member]
+        });
+        let commands: Vec<_> = commands.collect();
+        let mut replies = link.run(&commands)?.into_iter();
+        for (uid, _) in part {
+            let mut next = || link.checked(replies.next().unwrap_or(Value::Nil));
+            let (will, is_there) = (bytes_or_none(next()?)?, number(next()?)? > 0);
+            match will {
+                Some(will) => each(read_will(*uid, &will).map_err(|error| damaged(&format!("will {uid}"), error))?),
+                None if is_there => return Err(StoreError::Damaged(format!("will {uid} in Redis is gone"))),
+                // It has ended since its place was looked up.
+                None => {}
             }
         }
     }

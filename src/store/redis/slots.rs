@@ -68,15 +68,18 @@ fn tag(key: &[u8]) -> &[u8] {
     end.map_or(key, |end| &key[start..start + end])
 }
 
-/// CRC16 (XMODEM), as the specification of Redis Cluster says.
 fn slot(bytes: &[u8]) -> usize {
-    let crc = bytes.iter().fold(0_u16, |crc, byte| {
+    usize::from(crc16(0, bytes)) % SLOTS
+}
+
+/// CRC16 (XMODEM), which the specification of Redis Cluster makes slots of, going on from what was before.
+pub(super) fn crc16(before: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(before, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| match crc & 0x8000 {
             0 => crc << 1,
             _ => crc << 1 ^ 0x1021,
         })
-    });
-    usize::from(crc) % SLOTS
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +88,9 @@ mod tests {
 
     #[test]
     fn slots_are_those_of_the_specification() {
-        assert_eq!(slot(b"123456789"), 0x31C3);
+        assert_eq!(crc16(0, b"123456789"), 0x31C3);
+        assert_eq!(crc16(crc16(0, b"1234"), b"56789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12_182);
         assert_eq!(tag(b"p:{12}:s:{x}"), b"12");
         assert_eq!(tag(b"p"), b"p");
     }

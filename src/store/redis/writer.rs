@@ -5,6 +5,7 @@
 //! has replaced is told that.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use redis::{Cmd, Value};
@@ -94,6 +95,11 @@ impl Writer {
         result
     }
 
+    /// Nothing will be written any more.
+    pub(super) fn stop(&mut self, why: StoreError) {
+        self.stopped = Some(why);
+    }
+
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
         let Some(mut link) = self.link.take() else {
             return Ok(());
@@ -133,6 +139,7 @@ impl Writer {
 
     fn send(&mut self, plan: &Plan) -> Result<(), StoreError> {
         let was_idle = self.link.is_some();
+        let begun = Instant::now();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -142,7 +149,7 @@ impl Writer {
             };
             match failed {
                 // The server closes connections that are idle, and all of them when it starts again.
-                Failed::Lost(_) if was_idle && attempts == 1 => {}
+                Failed::Lost(_) if was_idle && attempts == 1 && begun.elapsed() < self.settings.timeout / 2 => {}
                 Failed::Forgotten if attempts <= 2 => {}
                 Failed::Forgotten => {
                     let why = "Redis forgets scripts as soon as they have been loaded".to_owned();

@@ -232,13 +232,14 @@ changes['u'] = function()
 end
 
 changes['s'] = function()
-  local expiry, window, away, unsent, client = take(), take(), take(), take(), take()
+  local expiry, window, away, unsent, sum, client, csum = take(), take(), take(), take(), take(), take(), take()
   is_touched = true
   if is_there() then
-    redis.call('HSET', record, 'expiry', expiry, 'window', window, 'away', away, 'unsent', unsent)
+    redis.call('HSET', record, 'expiry', expiry, 'window', window, 'away', away, 'unsent', unsent, 'sum', sum)
     return
   end
-  redis.call('HSET', record, 'cid', client, 'expiry', expiry, 'window', window, 'away', away, 'unsent', unsent, 'floor', '0')
+  redis.call('HSET', record, 'expiry', expiry, 'window', window, 'away', away, 'unsent', unsent, 'sum', sum,
+    'cid', client, 'csum', csum, 'floor', '0')
   redis.call('SADD', home .. 'sessions', uid)
   is_known = false
 end
@@ -274,14 +275,14 @@ changes['a'] = function()
 end
 
 changes['p'] = function()
-  local place, terms, message, filter, topic = take(), take(), take(), take(), take()
+  local place, terms, message, filter, cursor = take(), take(), take(), take(), take()
   if not is_there() then
     return
   end
   put(lanes['1'], place, terms, ARGV[messages + tonumber(message)])
   local subscription = redis.call('HGET', record, 'sub:' .. filter)
-  if subscription and string.byte(subscription, 6) == 1 then
-    redis.call('HSET', record, 'sub:' .. filter, string.sub(subscription, 1, 6) .. topic)
+  if subscription and string.byte(subscription, 8) == 1 then
+    redis.call('HSET', record, 'sub:' .. filter, string.sub(subscription, 1, 8) .. cursor)
   end
 end
 
@@ -289,14 +290,14 @@ changes['x'] = function()
   local filter = take()
   local subscription = is_there() and redis.call('HGET', record, 'sub:' .. filter)
   if subscription then
-    redis.call('HSET', record, 'sub:' .. filter, string.sub(subscription, 1, 5) .. '\0')
+    redis.call('HSET', record, 'sub:' .. filter, string.sub(subscription, 1, 7) .. '\0')
   end
 end
 
 changes['r'] = function()
-  local lane, place = take(), take()
+  local lane, place, no_terms = take(), take(), take()
   if is_there() and not (lane == '0' and below(place, session.floor)) then
-    release(lanes[lane], place, string.rep('\0', lane == '0' and 4 or 12))
+    release(lanes[lane], place, no_terms)
   end
 end
 
@@ -317,9 +318,9 @@ changes['f'] = function()
 end
 
 changes['i'] = function()
-  local packet = take()
+  local packet, sum = take(), take()
   if is_there() then
-    redis.call('HSET', record, 'in:' .. packet, '')
+    redis.call('HSET', record, 'in:' .. packet, sum)
   end
 end
 
