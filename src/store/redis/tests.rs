@@ -2,6 +2,7 @@
 
 mod doctor;
 mod faults;
+mod measure;
 mod model;
 mod starting;
 mod suite;
