@@ -347,3 +347,5 @@ fn set_off(core: &Arc<Core>, due: Due) {
 mod inspect;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod kept_tests;

@@ -13,6 +13,7 @@ use crate::store::{
     Journal, Lane, Op, Page, Pen, Receipt, SessionRecord, Store, StoreError, StoredDelivery, StoredSession,
     StoredSubscription, StoredWill, read_client, write_client,
 };
+use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 /// How much of a queue is read at a time.
@@ -22,8 +23,9 @@ const PAGE: Page = Page {
 };
 
 impl Core {
-    /// The client has connected: its session is as its CONNECT says. What is to be waited for before the CONNACK.
-    pub(crate) fn note_connected(&self, session: &mut Session, old_will: bool) -> Option<Receipt> {
+    /// The client has connected: its session is as its CONNECT says. What is to be waited for before the CONNACK: also, if
+    /// something `goes`, that an earlier will or session has gone.
+    pub(crate) fn note_connected(&self, session: &mut Session, goes: bool) -> Option<Receipt> {
         let journal = self.journal.as_ref()?;
         let mut scratch = RouteScratch::default();
         if session.is_persistent() && !session.kept {
@@ -37,7 +39,7 @@ impl Core {
         }
         match &session.will {
             Some(will) => write_will(journal, session.outbox.key, will, pen),
-            None if old_will => {
+            None if goes => {
                 let uid = session.outbox.key;
                 pen.write(journal, &Op::WillEnd { uid });
             }
@@ -224,7 +226,18 @@ impl Core {
             };
             RouteScratch::default().pen().write(journal, &Op::Session(record));
         }
+        self.put_offline(session, expires_at)
+    }
+
+    /// Puts the session into the registry. Of two sessions of a client the older one has been replaced: it is returned.
+    fn put_offline(&self, session: Box<Session>, expires_at: Option<Millis>) -> Option<Box<Session>> {
         let client_id = Arc::clone(session.client_id());
+        let mut shard = self.registry.shard(&client_id);
+        if let Some(Entry::Offline(other)) = shard.get(&client_id)
+            && other.session.outbox.key > session.outbox.key
+        {
+            return Some(session);
+        }
         let mut offline = Box::new(Offline {
             session,
             expires_at,
@@ -232,11 +245,18 @@ impl Core {
             timer: None,
         });
         self.arm(&mut offline);
-        self.registry
-            .shard(&client_id)
-            .insert(Arc::clone(&client_id), Entry::Offline(offline));
-        self.registry.stored();
-        None
+        match shard.insert(client_id, Entry::Offline(offline)) {
+            Some(Entry::Offline(replaced)) => {
+                if let Some(timer) = replaced.timer {
+                    self.timers.cancel(timer);
+                }
+                Some(replaced.session)
+            }
+            Some(Entry::Online { .. }) | None => {
+                self.registry.stored();
+                None
+            }
+        }
     }
 
     fn restore_subscription(&self, session: &mut Session, stored: StoredSubscription) {

@@ -37,6 +37,8 @@ pub(crate) struct Claimed {
     pub(crate) session: Owned,
     /// Session Present.
     pub(crate) present: bool,
+    /// Another session has ended for it.
+    pub(crate) replaced: bool,
 }
 
 enum Claim {
@@ -56,6 +58,7 @@ impl Core {
                 return Some(Claimed {
                     session,
                     present: false,
+                    replaced: false,
                 });
             }
             Claim::Stored(session) => session,
@@ -214,6 +217,8 @@ impl Core {
         }
         self.take_will(&mut session);
         if session.kept && session.outbox.stored_from().is_some() && session.has_shared_subscriptions() {
+            session.expiry_interval = 0;
+            self.note_away(&session);
             return self.end_from_store(session);
         }
         self.finish(session);
@@ -232,8 +237,8 @@ impl Core {
             forwarding,
             ..
         } = *session;
+        let mut lost = outbox.stored_messages() as u64;
         let queued = outbox.close();
-        let mut lost = 0;
         for delivery in inflight
             .into_unacknowledged()
             .chain(forwarding.into_iter())
@@ -309,6 +314,7 @@ impl Owned {
         Claimed {
             session: self,
             present: true,
+            replaced: false,
         }
     }
 
@@ -324,6 +330,7 @@ impl Owned {
         Claimed {
             session: self,
             present: false,
+            replaced: true,
         }
     }
 }

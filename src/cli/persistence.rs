@@ -28,6 +28,10 @@ pub(super) struct PersistenceOptions {
     /// Replicas that must have a change before it is acknowledged [default: 0]
     #[arg(long, env = "BROKER_REDIS_WAIT", value_name = "N", help_heading = HEADING)]
     redis_wait: Option<u32>,
+    /// Has the store fail now and then, for tests: one of RATE calls
+    #[cfg(feature = "faults")]
+    #[arg(long, value_name = "SEED[:RATE]", hide = true)]
+    store_faults: Option<String>,
 }
 
 /// How a Redis server is reached beside its URL.
@@ -60,6 +64,15 @@ enum Survives {
 impl PersistenceOptions {
     /// What the options come to, or how they contradict each other.
     pub(super) fn settings(&self) -> Result<Persistence, String> {
+        let kept = self.kept()?;
+        #[cfg(feature = "faults")]
+        if let Some(faults) = &self.store_faults {
+            return Ok(Persistence::Faulty(Box::new(kept), faults.clone()));
+        }
+        Ok(kept)
+    }
+
+    fn kept(&self) -> Result<Persistence, String> {
         let place = self.place()?;
         if place != Where::Disk && self.durability.is_some() {
             return Err("--durability is for a store on disk, which --data-dir DIR turns on".to_owned());

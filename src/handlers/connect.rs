@@ -17,7 +17,7 @@ use crate::hooks::ConnectRequest;
 use crate::identity::{ClientInfo, Peer, Proof};
 use crate::packet::{Connect, QoS, Version};
 use crate::reason::ReasonCode;
-use crate::session::{AliasesIn, AliasesOut, WillMessage, Wire};
+use crate::session::{AliasesIn, AliasesOut, LIVE_IDENTIFIERS, WillMessage, Wire};
 use crate::stats::LocalStats;
 
 /// A CONNECT that is not accepted.
@@ -137,8 +137,11 @@ pub(crate) async fn accept(
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
     let claimed = core.claim(&info.client_id, connect.clean_start).await;
-    let Claimed { session, present } =
-        claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
+    let Claimed {
+        session,
+        present,
+        replaced,
+    } = claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
     let mut client = new_client(core, policy, connect, info, session);
     if let Err(error) = core.read_inflight(&mut client.session).await {
         tracing::error!(client = &*client.info.client_id, %error, "the session can't be read");
@@ -159,12 +162,12 @@ pub(crate) async fn accept(
     }
     // From here on the CONNECT is accepted: before, the session was as its last connection left it.
     client.session.expiry_interval = expiry;
-    client.session.window = client.agreed.receive_maximum;
+    client.session.window = client.agreed.receive_maximum.min(LIVE_IDENTIFIERS / 3 * 2);
     // The will of an earlier connection, if still delayed, is not published [MQTT-3.1.3-9].
     let will = connect.will.as_ref();
     let will = will.map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
     let had_will = std::mem::replace(&mut client.session.will, will).is_some();
-    let receipt = core.note_connected(&mut client.session, had_will);
+    let receipt = core.note_connected(&mut client.session, had_will || replaced);
     attach(&client);
     if access.generation() != generation || core.policies.generation() != policies {
         // The rules changed meanwhile, and whoever rechecked the clients may not have seen this one.

@@ -12,14 +12,15 @@ use crate::message::Message;
 
 /// Which faults there are: `SEED` or `SEED:RATE`, one of so many calls having one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    seed: u64,
-    rate: u64,
+pub(crate) struct Faults {
+    pub(super) seed: u64,
+    pub(super) rate: u64,
+    /// In microseconds.
+    pub(super) longest_delay: u64,
 }
 
 const DEFAULT_RATE: u64 = 10;
-/// Milliseconds of the longest delay.
-const LONGEST_DELAY: u64 = 20;
+const LONGEST_DELAY: u64 = 20_000;
 
 impl FromStr for Faults {
     type Err = String;
@@ -36,6 +37,7 @@ impl FromStr for Faults {
         Ok(Faults {
             seed: number(seed)?,
             rate,
+            longest_delay: LONGEST_DELAY,
         })
     }
 }
@@ -45,15 +47,15 @@ impl FromStr for Faults {
 pub(crate) fn wrap(store: Arc<dyn Store>, faults: Faults) -> Arc<dyn Store> {
     Arc::new(FaultyStore {
         inner: store,
-        rate: faults.rate,
-        // The generator stays at 0 for ever.
+        faults,
+        // At 0 the generator would stay for ever.
         random: Mutex::new(faults.seed.wrapping_add(0x9E37_79B9_7F4A_7C15).max(1)),
     })
 }
 
 struct FaultyStore {
     inner: Arc<dyn Store>,
-    rate: u64,
+    faults: Faults,
     random: Mutex<u64>,
 }
 
@@ -68,10 +70,10 @@ impl FaultyStore {
     /// What goes wrong this time.
     fn next(&self) -> Option<Fault> {
         let random = &mut *self.random.lock();
-        (random_below(random, self.rate) == 0).then(|| match random_below(random, 3) {
+        (random_below(random, self.faults.rate) == 0).then(|| match random_below(random, 3) {
             0 => Fault::Before,
             1 => Fault::After,
-            _ => Fault::Delay(Duration::from_millis(random_below(random, LONGEST_DELAY) + 1)),
+            _ => Fault::Delay(Duration::from_micros(random_below(random, self.faults.longest_delay))),
         })
     }
 
@@ -152,9 +154,17 @@ mod tests {
 
     store_suite!(Shaken<Memory>);
 
+    fn faults(seed: u64, rate: u64) -> Faults {
+        Faults {
+            seed,
+            rate,
+            longest_delay: LONGEST_DELAY,
+        }
+    }
+
     fn faulty(seed: u64, rate: u64) -> (Arc<MemoryStore>, Arc<dyn Store>) {
         let inner = Arc::<MemoryStore>::default();
-        let store = wrap(Arc::clone(&inner) as Arc<dyn Store>, Faults { seed, rate });
+        let store = wrap(Arc::clone(&inner) as Arc<dyn Store>, faults(seed, rate));
         (inner, store)
     }
 
@@ -185,23 +195,22 @@ mod tests {
     /// The same seed makes the same faults, another one others.
     #[test]
     fn faults_follow_from_the_seed() {
-        let faults = |seed| {
+        let made = |seed| {
             let store = FaultyStore {
                 inner: Arc::<MemoryStore>::default(),
-                rate: 3,
+                faults: faults(seed, 3),
                 random: Mutex::new(seed),
             };
             (0..100).map(|_| store.next()).collect::<Vec<_>>()
         };
-        assert_eq!(faults(5), faults(5));
-        assert_ne!(faults(5), faults(6));
+        assert_eq!(made(5), made(5));
+        assert_ne!(made(5), made(6));
     }
 
     #[test]
     fn what_faults_there_are_is_read() {
-        let faults = |seed, rate| Ok(Faults { seed, rate });
-        assert_eq!("7".parse(), faults(7, DEFAULT_RATE));
-        assert_eq!("7:2".parse(), faults(7, 2));
+        assert_eq!("7".parse(), Ok(faults(7, DEFAULT_RATE)));
+        assert_eq!("7:2".parse(), Ok(faults(7, 2)));
         for wrong in ["", "x", "1:", "1:1", "1:0", ":3", "1:2:3", "-1"] {
             assert!(wrong.parse::<Faults>().is_err(), "{wrong}");
         }

@@ -5,6 +5,8 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+#[cfg(test)]
+mod gated;
 #[cfg(any(test, feature = "faults"))]
 mod faulty;
 mod journal;
@@ -21,11 +23,11 @@ mod suite;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+#[cfg(test)]
+pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
-pub(crate) use op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
+pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 pub(crate) use open::open;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;

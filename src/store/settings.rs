@@ -17,6 +17,10 @@ pub enum Persistence {
     Disk(DiskSettings),
     /// In a Redis or Valkey server.
     Redis(RedisSettings),
+    /// As the first says, with faults for tests: `SEED` or `SEED:RATE`, one of so many calls having one.
+    #[cfg(feature = "faults")]
+    #[doc(hidden)]
+    Faulty(Box<Persistence>, String),
 }
 
 /// A store in a directory.

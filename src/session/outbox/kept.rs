@@ -95,6 +95,11 @@ impl Kept {
         self.tail.map_or(0, |tail| tail.count)
     }
 
+    /// Bytes for which the queue is charged, and which are not in memory.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.tail.map_or(0, |tail| tail.bytes)
+    }
+
     fn place(&self, delivery: &Delivery) -> u64 {
         live_place(self.first, delivery.identifier)
     }
@@ -240,11 +245,6 @@ impl Outbox {
         self.inner.lock().kept = Some(Box::new(kept));
     }
 
-    /// Whether the session is kept in a store.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.inner.lock().kept.is_some()
-    }
-
     /// Goes on with a queue that is in the store: from `first` up to `next`, so many messages and bytes of theirs.
     pub(crate) fn restore(&self, journal: &Arc<Journal>, first: u64, next: u64, count: usize, bytes: usize) {
         let bytes = bytes + count * (OVERHEAD + MESSAGE);
@@ -328,6 +328,11 @@ impl Outbox {
         inner.waiting_bytes = inner.waiting_bytes.saturating_sub(known);
     }
 
+    /// About how many messages are in the store only.
+    pub(crate) fn stored_messages(&self) -> usize {
+        self.inner.lock().kept.as_ref().map_or(0, |kept| kept.tail_count())
+    }
+
     /// What of the queue is in the store only, if there is something: from which place.
     pub(crate) fn stored_from(&self) -> Option<u64> {
         self.inner.lock().kept.as_ref()?.tail.map(|tail| tail.from)
@@ -373,3 +378,7 @@ pub(crate) fn delivery_of(stored: StoredDelivery, lane: Lane) -> Option<Delivery
     }
     Some(delivery)
 }
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

@@ -25,8 +25,11 @@ impl<S: Subject> Subject for Shaken<S> {
     }
 
     fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-        let faults: Faults = format!("{seed}:5").parse().expect("faults");
+        let faults = Faults {
+            seed: self.seed.fetch_add(1, Ordering::Relaxed),
+            rate: 5,
+            longest_delay: 100,
+        };
         let store = faulty::wrap(self.subject.open()?, faults);
         Ok(Arc::new(Patient(store)))
     }
