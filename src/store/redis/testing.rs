@@ -11,8 +11,10 @@ use tempfile::TempDir;
 
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
-use crate::store::op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
-use crate::store::{Batch, Page, RedisSettings, Store, StoreError, write_message, write_recipient};
+use crate::store::op::{
+    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
+};
+use crate::store::{Batch, Page, RedisSettings, Store, StoreError};
 use crate::time::Millis;
 
 /// A server of its own, in a directory of its own. It ends with the test.
