@@ -7,6 +7,10 @@ use crate::store::{RedisSettings, StoreError};
 
 /// Looks at the server before anything is written. What it does not show is said to be unknown.
 pub(super) fn check(link: &mut Link, settings: &RedisSettings) -> Result<(), StoreError> {
+    let ping = link.run(&[redis::cmd("PING")])?.pop();
+    if let Some(redis::Value::ServerError(error)) = ping {
+        return Err(refused(link.address(), &format!("{} {}", error.code(), error.details().unwrap_or_default())));
+    }
     let infos = infos(link)?;
     for info in infos.iter().map(|info| Info(info)) {
         check_version(&info, settings, link.address())?;

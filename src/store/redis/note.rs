@@ -1,4 +1,4 @@
-//! In a cluster there are no transactions. So a batch is first noted as a whole, in the call for the global home, and then
+//! In a cluster there are no transactions, nor are there when memory is full. So a batch is first noted as a whole, in the call for the global home, and then
 //! its other calls are made. If that ends half-way, whoever opens the store makes them again before anything else: each
 //! has effect once.
 

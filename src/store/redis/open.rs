@@ -93,32 +93,8 @@ fn join(link: &mut Link, keys: &Keys) -> Result<(u64, u64), StoreError> {
     Ok((incarnation, parse(last.as_bytes())?))
 }
 
-/// Takes all homes: in one step, so that a batch of another broker is in all of them or in none.
+/// Takes all homes. After the global one nobody else can begin a batch; the last one is finished, then the buckets follow.
 fn take(link: &mut Link, keys: &Keys, incarnation: u64) -> Result<(), StoreError> {
-    let mut note = redis::cmd("EXISTS");
-    note.arg(keys.of(Home::Global, "j"));
-    if link.is_cluster() || number(link.ask(note)?)? > 0 {
-        return take_in_steps(link, keys, incarnation);
-    }
-    let commands: Vec<_> = std::iter::once(redis::cmd("MULTI"))
-        .chain(Home::all().map(|home| take_command(keys, home, incarnation)))
-        .chain([redis::cmd("EXEC")])
-        .collect();
-    let mut replies = link.run(&commands)?;
-    let results = replies.pop().unwrap_or(Value::Nil);
-    for reply in replies {
-        link.checked(reply)?;
-    }
-    let results = list(link.checked(results)?)?;
-    for result in &results {
-        taken(link, keys, result.clone())?;
-    }
-    announce(link, keys, incarnation, results.into_iter().next().unwrap_or(Value::Nil));
-    Ok(())
-}
-
-/// In a cluster: after the global home nobody else can note a batch. The last one is finished, then the buckets follow.
-fn take_in_steps(link: &mut Link, keys: &Keys, incarnation: u64) -> Result<(), StoreError> {
     let before = link.ask(take_command(keys, Home::Global, incarnation))?;
     taken(link, keys, before.clone())?;
     let mut note = redis::cmd("GET");
@@ -146,7 +122,7 @@ fn finish(link: &mut Link, keys: &Keys, note: &[u8]) -> Result<(), StoreError> {
     let name = Scripts::load(link)?.free;
     let commands: Vec<_> = calls
         .iter()
-        .map(|call| call.command(&name, keys, incarnation))
+        .map(|call| call.command(&name, keys, incarnation, None))
         .collect();
     for reply in link.run(&commands)? {
         let reply = link.checked(reply)?;

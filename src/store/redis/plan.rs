@@ -31,6 +31,7 @@ pub(super) struct Plan {
     pub(super) moved: HashMap<Uid, Option<Place>>,
     /// Nothing in it takes more memory than before.
     pub(super) only_frees: bool,
+    is_noted: bool,
 }
 
 /// One call of the script.
@@ -44,10 +45,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The call of the script with this name.
-    pub(super) fn command(&self, name: &str, keys: &Keys, incarnation: u64) -> Cmd {
+    /// The call of the script with this name. It does nothing if the incarnation is not in the home that fences, either.
+    pub(super) fn command(&self, name: &str, keys: &Keys, incarnation: u64, fence: Option<Home>) -> Cmd {
         let mut command = script::call(name, &keys.of(self.home, "hw"));
-        command.arg(incarnation).arg(self.number);
+        let fence = fence.map(|home| keys.of(home, "hw")).unwrap_or_default();
+        command.arg(incarnation).arg(self.number).arg(fence);
         self.arguments.iter().for_each(|argument| {
             command.arg(argument);
         });
@@ -115,14 +117,19 @@ impl Plan {
         Ok(planner.finish(batch.number, calls_made))
     }
 
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted
+    }
+
     /// Notes in the global call what the others are, so that they can be made by who comes after a crash.
     pub(super) fn note(&mut self, incarnation: u64) {
-        let Some((global, others)) = self.calls.split_first_mut() else {
-            return;
-        };
-        if !others.is_empty() {
-            global.arguments.push(b"J");
-            global.arguments.push(&note::write(incarnation, others));
+        match self.calls.split_first_mut() {
+            Some((global, others)) if !others.is_empty() && !self.is_noted => {
+                global.arguments.push(b"J");
+                global.arguments.push(&note::write(incarnation, others));
+                self.is_noted = true;
+            }
+            _ => {}
         }
     }
 }
@@ -384,6 +391,7 @@ impl Planner<'_> {
             calls,
             moved: self.moved,
             only_frees: self.only_frees,
+            is_noted: false,
         }
     }
 }

@@ -44,6 +44,8 @@ enum Failed {
     /// The scripts must be sent again; nothing was done.
     Forgotten,
     Refused(StoreError),
+    /// There is no memory left.
+    Full(StoreError),
     /// Not for this process any more.
     Stopped(StoreError),
 }
@@ -83,11 +85,11 @@ impl Writer {
         if batch.number <= self.last {
             return Ok(());
         }
-        let plan = match self.plan.take() {
+        let mut plan = match self.plan.take() {
             Some((number, plan)) if number == batch.number => plan,
             _ => self.plan(batch)?,
         };
-        let result = self.send(&plan);
+        let result = self.send(&mut plan);
         match result {
             Ok(()) => self.confirm(batch.number, plan),
             Err(_) => self.plan = Some((batch.number, plan)),
@@ -105,9 +107,7 @@ impl Writer {
             return Ok(());
         };
         if self.is_cluster && self.plan.is_none() && self.stopped.is_none() {
-            let mut command = redis::cmd("UNLINK");
-            command.arg(self.keys.of(Home::Global, "j"));
-            link.ask(command)?;
+            link.ask(self.forget_note())?;
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Writer {
         }
     }
 
-    fn send(&mut self, plan: &Plan) -> Result<(), StoreError> {
+    fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
         let was_idle = self.link.is_some();
         let begun = Instant::now();
         let mut attempts = 0;
@@ -155,7 +155,7 @@ impl Writer {
                     let why = "Redis forgets scripts as soon as they have been loaded".to_owned();
                     return Err(StoreError::Unavailable(why));
                 }
-                Failed::Lost(error) | Failed::Refused(error) => return Err(error),
+                Failed::Lost(error) | Failed::Refused(error) | Failed::Full(error) => return Err(error),
                 Failed::Stopped(error) => {
                     self.stopped = Some(error.clone());
                     return Err(error);
@@ -164,14 +164,18 @@ impl Writer {
         }
     }
 
-    fn attempt(&mut self, plan: &Plan) -> Result<(), Failed> {
+    fn attempt(&mut self, plan: &mut Plan) -> Result<(), Failed> {
         let mut link = match self.link.take() {
             Some(link) => link,
             None => self.connect()?,
         };
         let result = match self.is_cluster {
             true => self.steps(&mut link, plan),
-            false => self.transaction(&mut link, plan),
+            false => match self.transaction(&mut link, plan) {
+                // No command can be added to a transaction then.
+                Err(Failed::Full(_)) if plan.only_frees => self.free(&mut link, plan),
+                result => result,
+            },
         };
         let result = match result {
             Err(Failed::Forgotten) => match Scripts::load(&mut link) {
@@ -180,7 +184,9 @@ impl Writer {
             },
             other => other,
         };
-        if !matches!(result, Err(Failed::Lost(_))) {
+        // A note that stays does no harm: the next one takes its place, or the next start takes it away.
+        let is_tidy = result.is_err() || self.is_cluster || !plan.is_noted() || link.ask(self.forget_note()).is_ok();
+        if is_tidy && !matches!(result, Err(Failed::Lost(_))) {
             self.link = Some(link);
         }
         result
@@ -212,7 +218,7 @@ impl Writer {
     fn transaction(&self, link: &mut Link, plan: &Plan) -> Result<(), Failed> {
         let mut commands = Vec::with_capacity(plan.calls.len() + 3);
         commands.push(redis::cmd("MULTI"));
-        commands.extend(plan.calls.iter().map(|call| self.command(plan, call)));
+        commands.extend(plan.calls.iter().map(|call| self.command(plan, call, Some(Home::Global))));
         commands.push(redis::cmd("EXEC"));
         commands.extend(self.wait());
         let mut replies = link.run(&commands).map_err(Failed::Lost)?.into_iter();
@@ -234,11 +240,12 @@ impl Writer {
         }
     }
 
-    /// In a cluster: the batch as a whole is noted by the call for the global home. Then the others are made.
+    /// The batch as a whole is noted by the call for the global home. Then the others are made. If that ends half-way,
+    /// whoever opens the store makes them.
     fn steps(&self, link: &mut Link, plan: &Plan) -> Result<(), Failed> {
         let (global, others) = plan.calls.split_at(1);
         for calls in [global, others] {
-            let commands: Vec<_> = calls.iter().map(|call| self.command(plan, call)).collect();
+            let commands: Vec<_> = calls.iter().map(|call| self.command(plan, call, None)).collect();
             for result in link.run(&commands).map_err(Failed::Lost)? {
                 self.done(link, result)?;
             }
@@ -252,12 +259,24 @@ impl Writer {
         Ok(())
     }
 
-    fn command(&self, plan: &Plan, call: &Call) -> Cmd {
+    /// Frees memory when there is none left.
+    fn free(&self, link: &mut Link, plan: &mut Plan) -> Result<(), Failed> {
+        plan.note(self.incarnation);
+        self.steps(link, plan)
+    }
+
+    fn forget_note(&self) -> Cmd {
+        let mut command = redis::cmd("UNLINK");
+        command.arg(self.keys.of(Home::Global, "j"));
+        command
+    }
+
+    fn command(&self, plan: &Plan, call: &Call, fence: Option<Home>) -> Cmd {
         let name = match plan.only_frees {
             true => &self.scripts.free,
             false => &self.scripts.write,
         };
-        call.command(name, &self.keys, self.incarnation)
+        call.command(name, &self.keys, self.incarnation, fence)
     }
 
     /// A reply that is no error. A server that has become a replica, or has given the
@@ -268,6 +287,7 @@ impl Writer {
             Value::ServerError(error) if matches!(error.code(), "READONLY" | "MASTERDOWN" | "MOVED" | "ASK") => {
                 Err(Failed::Lost(link.fault(&error)))
             }
+            Value::ServerError(error) if error.code() == "OOM" => Err(Failed::Full(link.fault(&error))),
             Value::ServerError(error) => Err(Failed::Refused(link.fault(&error))),
             reply => Ok(reply),
         }

@@ -1,10 +1,12 @@
--- Applies changes to one home, once. KEYS: hw. ARGV: incarnation, number of the call, how many messages, these, changes.
+-- Applies changes to one home, once. KEYS: hw.
+-- ARGV: incarnation, number of the call, the hw of a home in which the incarnation must be as well (or nothing), how many
+-- messages, these, changes.
 local hw = KEYS[1]
 local home = string.sub(hw, 1, -3)
 local mine, number = ARGV[1], tonumber(ARGV[2])
 
 local last = redis.call('HGET', hw, mine)
-if not last then
+if not last or (ARGV[3] ~= '' and redis.call('HEXISTS', ARGV[3], mine) == 0) then
   return redis.call('EXISTS', hw) == 1 and 'FENCED' or 'NOHOME'
 end
 if number <= tonumber(last) then
@@ -16,14 +18,14 @@ if number > tonumber(last) + 1 then
   return 'GAP'
 end
 
-local at = 3
+local at = 4
 local function take()
   at = at + 1
   return ARGV[at]
 end
 
-local messages = 3
-at = at + tonumber(ARGV[3])
+local messages = 4
+at = at + tonumber(ARGV[4])
 
 local uid, record, session, is_known, is_touched
 local lanes

@@ -245,19 +245,19 @@ fn garbage_is_damage() {
         });
         changes.commit(&store, 1).expect("commits");
         let (home, keys) = (Home::of_client("c"), Keys::new("mqtt").expect("a prefix"));
-        let words: Vec<String> = command
-            .iter()
-            .map(|word| match *word {
-                "QUEUE" => keys.of(home, "q:1"),
-                "RECORD" => keys.session(home, 1),
-                "WILL" => keys.will(home, 1),
-                "SESSIONS" => keys.of(home, "sessions"),
-                "RETAINED" => String::from_utf8(message_bytes(&publication("other", b"x"))).expect("text"),
-                word => word.to_owned(),
-            })
-            .collect();
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
-        server.command::<::redis::Value>(&words);
+        let words = command.iter().map(|word| match *word {
+                "QUEUE" => keys.of(home, "q:1").into_bytes(),
+                "RECORD" => keys.session(home, 1).into_bytes(),
+                "WILL" => keys.will(home, 1).into_bytes(),
+                "SESSIONS" => keys.of(home, "sessions").into_bytes(),
+                "RETAINED" => message_bytes(&publication("other", b"x")),
+                word => word.as_bytes().to_vec(),
+            });
+        let mut command = ::redis::Cmd::new();
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.exec(&mut server.connection()).expect("is planted");
         let opened = redis::open(&server.settings());
         let result = opened.and_then(|store| read_all(&store));
         assert!(matches!(result, Err(StoreError::Damaged(_))), "{what}: {result:?}");

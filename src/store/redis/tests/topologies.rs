@@ -81,7 +81,7 @@ fn a_cluster_keeps_what_one_server_keeps() {
     let model = MemoryStore::default();
     for number in 1..=50 {
         let changes = (0..30).fold(Changes::default(), |changes, client| {
-            let uid = number * 100 + client;
+            let uid = 1000 + number * 100 + client;
             changes
                 .session(uid, &format!("client-{uid}"), None)
                 .message(b"m", &[(uid, 0), (uid - 100, 1), (uid - 200, 2)])
