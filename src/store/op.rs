@@ -506,7 +506,7 @@ pub(crate) fn options_byte(options: SubscriptionOptions) -> u8 {
         | (options.retain_handling as u8) << 4
 }
 
-/// What [`options_byte`] has written.
+/// What [`options_byte`] has made.
 pub(crate) fn read_options(byte: u8) -> Result<SubscriptionOptions, Malformed> {
     Ok(SubscriptionOptions {
         qos: qos(byte & QOS)?,
