@@ -16,6 +16,8 @@ mod memory;
 mod meter;
 mod op;
 mod open;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
 mod stored;
 #[cfg(test)]
