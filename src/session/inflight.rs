@@ -103,6 +103,8 @@ struct Ring<B> {
     slots: VecDeque<(Slot, B)>,
     /// The place of the next one.
     next: u64,
+    /// The same modulo the number of identifiers: acknowledgements are found without a division.
+    next_offset: u16,
     /// Slots at and behind this index have not been sent on this connection.
     sent: u32,
     /// Slots before `sent` that are not done: what counts against the client's Receive Maximum.
@@ -115,6 +117,7 @@ impl<B: Copy> Ring<B> {
         Ring {
             slots: VecDeque::new(),
             next: 0,
+            next_offset: 0,
             sent: 0,
             outstanding: 0,
             identifiers,
@@ -138,9 +141,23 @@ impl<B: Copy> Ring<B> {
         self.next - self.slots.len() as u64
     }
 
+    fn next_identifier(&self) -> u16 {
+        self.identifiers.first + self.next_offset
+    }
+
+    fn go_on_at(&mut self, place: u64) {
+        self.next = place;
+        self.next_offset = self.identifiers.of(place) - self.identifiers.first;
+    }
+
     fn push(&mut self, slot: Slot, besides: B, is_sent: bool) -> u16 {
-        let identifier = self.identifiers.of(self.next);
+        let identifier = self.next_identifier();
         self.next += 1;
+        self.next_offset = if self.next_offset + 1 == self.identifiers.count {
+            0
+        } else {
+            self.next_offset + 1
+        };
         let is_done = matches!(slot, Slot::Done);
         self.slots.push_back((slot, besides));
         if is_sent {
@@ -152,8 +169,8 @@ impl<B: Copy> Ring<B> {
     }
 
     fn skip_to(&mut self, place: u64, besides: B, is_sent: bool) {
-        if self.slots.is_empty() {
-            self.next = self.next.max(place);
+        if self.slots.is_empty() && self.next < place {
+            self.go_on_at(place);
         }
         while self.next < place {
             self.push(Slot::Done, besides, is_sent);
@@ -161,13 +178,20 @@ impl<B: Copy> Ring<B> {
     }
 
     fn place(&self, identifier: u16) -> Option<u64> {
-        let place = self.identifiers.place(self.first(), identifier);
-        (self.identifiers.has(identifier) && place < self.next).then_some(place)
+        Some(self.first() + self.index(identifier)? as u64)
     }
 
     fn index(&self, identifier: u16) -> Option<usize> {
-        let place = self.place(identifier)?;
-        Some((place - self.first()) as usize)
+        let offset = u32::from(identifier.checked_sub(self.identifiers.first)?);
+        let (count, next) = (u32::from(self.identifiers.count), u32::from(self.next_offset));
+        let len = self.slots.len();
+        // How far it is behind the next one; all that are as many as there are identifiers is the same one again.
+        let back = if offset < next {
+            next - offset
+        } else {
+            next + count - offset
+        } as usize;
+        (offset < count && back <= len).then(|| len - back)
     }
 
     fn slot(&mut self, identifier: u16) -> Option<(usize, &mut Slot)> {
@@ -300,9 +324,9 @@ impl Inflight {
     /// Goes on where a session was that had been stored.
     pub(crate) fn restore_next(&mut self, live: u64, replayed: u64) {
         self.keep();
-        self.live.next = live;
+        self.live.go_on_at(live);
         if replayed > 0 {
-            self.replays().next = replayed;
+            self.replays().go_on_at(replayed);
         }
     }
 
@@ -328,7 +352,7 @@ impl Inflight {
 
     /// The Packet Identifier of the message that is [pushed](Inflight::push) next.
     pub(crate) fn next_identifier(&self) -> u16 {
-        self.live.identifiers.of(self.live.next)
+        self.live.next_identifier()
     }
 
     /// The place from which on live messages have no identifier that is surely free.
@@ -359,8 +383,11 @@ impl Inflight {
 
     /// The place and the Packet Identifier of the retained message that is [pushed](Inflight::push_replayed) next.
     pub(crate) fn next_replayed(&self) -> (u64, u16) {
-        let place = self.replayed.as_ref().map_or(0, |replayed| replayed.next);
-        (place, REPLAYED.of(place))
+        let next = self
+            .replayed
+            .as_ref()
+            .map(|replayed| (replayed.next, replayed.next_identifier()));
+        next.unwrap_or((0, REPLAYED.first))
     }
 
     /// Takes a retained message into flight, for a session that is kept.

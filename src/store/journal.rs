@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::meter::{Commits, Meter};
 use super::op::{Recipient, write_message, write_recipient};
 use super::{Batch, Op, Store, StoreError};
 use crate::message::Publication;
@@ -43,6 +44,7 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
+    meter: Meter,
 }
 
 #[derive(Default)]
@@ -76,6 +78,8 @@ const FULL: usize = 32 * 1024 * 1024;
 const SMALL: usize = 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long attempts fail before the store counts as failing.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about the same trouble.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -96,6 +100,7 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
+            meter: Meter::default(),
         });
         let own = Arc::clone(&journal);
         std::thread::Builder::new()
@@ -122,9 +127,14 @@ impl Journal {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Whether the last attempt to commit has failed.
+    /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// The commits until now.
+    pub(crate) fn commits(&self) -> Commits {
+        self.meter.read()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -148,21 +158,21 @@ impl Journal {
     }
 
     fn run(&self) {
-        while self.commit_next() {}
+        let _end = End(self);
+        let mut complaints = Complaints::default();
+        while self.commit_next(&mut complaints) {}
         if let Err(error) = self.store.close() {
             tracing::error!(%error, "the store was not closed well");
         }
-        self.open.lock().has_ended = true;
-        self.written.notify_all();
     }
 
     /// Commits a batch; `false` if there is none and will be none.
-    fn commit_next(&self) -> bool {
+    fn commit_next(&self, complaints: &mut Complaints) -> bool {
         let Some((number, mut bytes, waits)) = self.take_batch() else {
             return false;
         };
         let size = bytes.len();
-        if !self.commit(&Batch { number, bytes: &bytes }) {
+        if !self.commit(&Batch { number, bytes: &bytes }, complaints) {
             return false;
         }
         self.pending.fetch_sub(size, Ordering::Relaxed);
@@ -203,15 +213,13 @@ impl Journal {
     }
 
     /// Commits until it succeeds; `false` if the broker ends before.
-    fn commit(&self, batch: &Batch<'_>) -> bool {
+    fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
-        let mut complained: Option<Instant> = None;
-        while let Err(error) = self.store.commit(batch) {
-            self.is_failing.store(true, Ordering::Relaxed);
-            if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
-                tracing::error!(%error, "the store does not take changes: what rests on them is not acknowledged until it does");
-                complained = Some(Instant::now());
-            }
+        let mut failing_since: Option<Instant> = None;
+        while let Err(error) = self.try_commit(batch) {
+            let since = failing_since.get_or_insert_with(Instant::now);
+            self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
+            complaints.failed(&error);
             let mut open = self.open.lock();
             if open.is_closing {
                 tracing::error!(%error, "the broker ends, and what was not acknowledged is not kept");
@@ -221,10 +229,19 @@ impl Journal {
             drop(open);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store takes changes again");
-        }
+        self.is_failing.store(false, Ordering::Relaxed);
+        complaints.succeeded();
         true
+    }
+
+    fn try_commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = self.store.commit(batch);
+        match &result {
+            Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),
+            Err(_) => self.meter.failed(),
+        }
+        result
     }
 
     fn enter(&self) -> u64 {
@@ -244,6 +261,44 @@ impl Journal {
         pen.bytes.shrink_to(SMALL);
         if open.is_idle {
             self.written.notify_all();
+        }
+    }
+}
+
+/// The thread that commits ends: nobody waits for it for ever, also if the store has panicked.
+struct End<'a>(&'a Journal);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store has failed for good: nothing that rests on it is acknowledged any more");
+            self.0.is_failing.store(true, Ordering::Relaxed);
+        }
+        self.0.open.lock().has_ended = true;
+        self.0.written.notify_all();
+    }
+}
+
+/// What was said about the store. One that fails every now and then is complained of as seldom as one that fails always.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    /// It was not said yet that the store takes changes again.
+    is_open: bool,
+}
+
+impl Complaints {
+    fn failed(&mut self, error: &StoreError) {
+        if self.last.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
+            tracing::error!(%error, "the store does not take changes: what rests on them is not acknowledged until it does");
+            self.last = Some(Instant::now());
+            self.is_open = true;
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            tracing::info!("the store takes changes again");
         }
     }
 }
@@ -390,3 +445,7 @@ impl fmt::Debug for Pen {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

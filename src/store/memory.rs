@@ -286,28 +286,6 @@ impl Session {
     }
 }
 
-impl StoredDelivery {
-    /// Bytes of topic, properties and payload.
-    pub(crate) fn bytes(&self) -> usize {
-        let message = self.message.as_ref().map(|stored| stored.message.as_publication());
-        message.map_or(0, |message| {
-            message.topic.len() + message.properties.len() + message.payload.len()
-        })
-    }
-}
-
-impl StoredMessage {
-    pub(crate) fn new(message: Arc<Message>, terms: &TermsRecord<'_>) -> StoredMessage {
-        StoredMessage {
-            message,
-            qos: terms.qos,
-            retain: terms.retain,
-            subscription_ids: terms.subscription_ids().collect(),
-            share: terms.share.map(Box::from),
-        }
-    }
-}
-
 fn extent(lane: &BTreeMap<u64, StoredDelivery>, at_least: u64) -> Extent {
     let next = lane.last_key_value().map_or(0, |(last, _)| last + 1).max(at_least);
     Extent {
@@ -320,31 +298,7 @@ fn extent(lane: &BTreeMap<u64, StoredDelivery>, at_least: u64) -> Extent {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::suite::{Subject, store_suite};
-
-    /// What is in it is there for as long as somebody holds it.
-    struct Memory(Arc<MemoryStore>);
-
-    impl Subject for Memory {
-        const IS_EXCLUSIVE: bool = false;
-
-        fn new() -> Memory {
-            Memory(Arc::default())
-        }
-
-        fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-            Ok(Arc::clone(&self.0) as Arc<dyn Store>)
-        }
-
-        fn size(&self) -> u64 {
-            format!("{:?}", self.0).len() as u64
-        }
-
-        fn damage(&self, _seed: u64) -> bool {
-            false
-        }
-    }
+    use crate::store::suite::{Memory, store_suite};
 
     store_suite!(Memory);
 }

@@ -5,12 +5,14 @@
 
 mod changes;
 pub(crate) mod durability;
+mod memory;
 pub(crate) mod model;
 pub(crate) mod places;
 pub(crate) mod queues;
 pub(crate) mod replays;
 pub(crate) mod retained;
 pub(crate) mod sessions;
+mod shaken;
 pub(crate) mod space;
 mod state;
 pub(crate) mod strangers;
@@ -19,6 +21,8 @@ pub(crate) mod wills;
 use std::sync::Arc;
 
 pub(crate) use changes::{Changes, changes, publication, record};
+pub(crate) use memory::Memory;
+pub(crate) use shaken::Shaken;
 pub(crate) use state::{State, Text, live, replayed};
 
 use super::{Batch, Store, StoreError};

@@ -174,9 +174,10 @@ impl Inner {
         placement: Placement,
         clock: &Clock,
     ) -> Result<(), Option<Discard>> {
-        if !self.fits(limits, charge) {
-            self.drop_expired(limits, clock);
+        if self.fits(limits, charge) {
+            return Ok(());
         }
+        self.drop_expired(limits, clock);
         if !self.fits(limits, charge) && placement != Placement::IfOnline {
             self.shed_qos0(limits, charge);
         }

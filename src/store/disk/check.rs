@@ -49,11 +49,16 @@ pub(super) fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     check_files(&open_directory(dir)?)
 }
 
+/// Whether the directory is that of a store, as far as the names of its files tell.
+pub(crate) fn is_there(dir: &Path) -> bool {
+    dir.join(format::FORMAT).exists() || dir.join(super::database::STATE).exists()
+}
+
 /// Opens the directory of a store, which must be there.
 pub(super) fn open_directory(dir: &Path) -> Result<Arc<dyn Files>, StoreError> {
     let missing = || StoreError::Refused(format!("{} is not the data directory of a broker", dir.display()));
     // Locking would leave a file in a directory of somebody else.
-    if !dir.join(format::FORMAT).exists() && !dir.join(super::database::STATE).exists() {
+    if !is_there(dir) {
         return Err(missing());
     }
     Ok(Arc::new(Directory::lock(dir, Durability::Fsync)?))
@@ -113,7 +118,9 @@ impl CheckReport {
             read_subscription(filter, row.value())?;
             self.subscriptions += 1;
             if !sessions.contains_key(&uid) {
-                self.fault(format!("the subscription {filter} is of session {uid}, which is missing"));
+                self.fault(format!(
+                    "the subscription {filter} is of session {uid}, which is missing"
+                ));
             }
         }
         for row in snapshot.open(RECEIVED)?.iter()? {

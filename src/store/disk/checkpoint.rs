@@ -118,7 +118,11 @@ impl<'txn> Checkpoint<'txn> {
                     self.bodies.remove(id)?;
                 }
                 Some(count) => drop(self.references.insert(id, count)?),
-                None => return Err(Fault::damaged(format!("message {id} is in more queues than was counted"))),
+                None => {
+                    return Err(Fault::damaged(format!(
+                        "message {id} is in more queues than was counted"
+                    )));
+                }
             }
         }
         self.counters.insert(NEXT_BODY, self.next_body)?;
@@ -309,7 +313,10 @@ impl<'txn> Checkpoint<'txn> {
         };
         let count: u64 = row?.lanes.iter().map(|lane| lane.count).sum();
         self.remove_subscriptions(uid)?;
-        for packet_id in self.received.extract_from_if((uid, 0)..=(uid, u16::MAX), |_, ()| true)? {
+        for packet_id in self
+            .received
+            .extract_from_if((uid, 0)..=(uid, u16::MAX), |_, ()| true)?
+        {
             packet_id?;
         }
         if count > SHORT_QUEUE {
@@ -358,7 +365,9 @@ impl<'txn> Checkpoint<'txn> {
                 return Ok(());
             };
             let mut gone = Vec::new();
-            let places = self.queues.extract_from_if((uid, 0, 0)..=(uid, 1, u64::MAX), |_, _| true)?;
+            let places = self
+                .queues
+                .extract_from_if((uid, 0, 0)..=(uid, 1, u64::MAX), |_, _| true)?;
             for place in places.take(left) {
                 gone.extend(Old::of(Some(place?.1.value()))?);
             }

@@ -79,7 +79,9 @@ fn killed(dir: &Path) -> TempDir {
 }
 
 fn segments(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).expect("is there").map(|entry| entry.expect("is there").file_name());
+    let names = fs::read_dir(dir)
+        .expect("is there")
+        .map(|entry| entry.expect("is there").file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().expect("is text")).collect();
     names.retain(|name| segment::sequence(name).is_some());
     names.sort();
@@ -88,7 +90,11 @@ fn segments(dir: &Path) -> Vec<String> {
 
 fn a_message(number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_message(&mut bytes, format!("payload {number}").as_bytes(), [(1, number), (2, number)]);
+    put_message(
+        &mut bytes,
+        format!("payload {number}").as_bytes(),
+        [(1, number), (2, number)],
+    );
     bytes
 }
 
@@ -140,7 +146,10 @@ fn a_frame_that_was_cut_off_was_not_committed() {
     assert!(longer > whole, "the frame went to another segment");
     for len in whole..longer {
         let copy = killed(dir.path());
-        let file = fs::OpenOptions::new().write(true).open(copy.path().join(&name)).expect("is there");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(copy.path().join(&name))
+            .expect("is there");
         file.set_len(len).expect("is cut");
         let store = open_small(copy.path());
         assert_eq!(store.last_batch(), Ok(4), "cut to {len}");
@@ -162,9 +171,15 @@ fn a_garbled_byte_in_the_journal_is_damage() {
         let copy = killed(dir.path());
         garble(&copy.path().join(&name), place);
         let checked = DiskStore::check(copy.path());
-        assert!(matches!(checked, Err(StoreError::Damaged(_))), "byte {place}: {checked:?}");
+        assert!(
+            matches!(checked, Err(StoreError::Damaged(_))),
+            "byte {place}: {checked:?}"
+        );
         let opened = open_default(copy.path());
-        assert!(matches!(opened, Err(StoreError::Damaged(_))), "byte {place}: {opened:?}");
+        assert!(
+            matches!(opened, Err(StoreError::Damaged(_))),
+            "byte {place}: {opened:?}"
+        );
     }
 }
 
@@ -186,7 +201,10 @@ fn a_segment_that_is_missing_is_damage() {
         let opened = open_default(copy.path());
         let is_last = Some(name) == names.last();
         // What was never written to, or the last one, could as well not have been.
-        assert!(is_last || matches!(opened, Err(StoreError::Damaged(_))), "{name}: {opened:?}");
+        assert!(
+            is_last || matches!(opened, Err(StoreError::Damaged(_))),
+            "{name}: {opened:?}"
+        );
     }
 }
 
@@ -206,7 +224,10 @@ fn a_garbled_byte_in_the_database_is_not_served() {
     for block in 0..len / 4096 {
         let copy = killed(dir.path());
         let within = if block == 0 { 320 } else { 4096 };
-        garble(&copy.path().join(database::STATE), block * 4096 + random.below(within) as usize);
+        garble(
+            &copy.path().join(database::STATE),
+            block * 4096 + random.below(within) as usize,
+        );
         match DiskStore::check(copy.path()) {
             Ok(report) => {
                 assert_eq!(report.faults, Vec::<String>::new(), "block {block}");
@@ -217,7 +238,10 @@ fn a_garbled_byte_in_the_database_is_not_served() {
             Err(error) => panic!("block {block}: {error}"),
         }
         let copy = killed(dir.path());
-        garble(&copy.path().join(database::STATE), block * 4096 + random.below(within) as usize);
+        garble(
+            &copy.path().join(database::STATE),
+            block * 4096 + random.below(within) as usize,
+        );
         let served = open_default(copy.path()).and_then(|store| image(&store));
         match served {
             Ok(image) => assert_eq!(image, expected, "block {block}"),
@@ -232,7 +256,10 @@ fn another_process_is_refused() {
     let dir = TempDir::new().expect("is made");
     let store = open_default(dir.path()).expect("opens");
     let why = refusal(dir.path());
-    assert!(why.starts_with(&format!("{} is in use by another process", dir.path().display())), "{why}");
+    assert!(
+        why.starts_with(&format!("{} is in use by another process", dir.path().display())),
+        "{why}"
+    );
     let checked = DiskStore::check(dir.path());
     assert!(matches!(checked, Err(StoreError::Refused(_))), "{checked:?}");
     store.close().expect("closes");
@@ -349,7 +376,10 @@ fn a_long_queue_ends_bit_by_bit() {
     }
     assert_eq!(left, [80_000, 30_000, 0, 0, 0]);
     drop(store);
-    assert_eq!(DiskStore::check(dir.path()).expect("is checked").faults, Vec::<String>::new());
+    assert_eq!(
+        DiskStore::check(dir.path()).expect("is checked").faults,
+        Vec::<String>::new()
+    );
 }
 
 /// A session whose identifier is used again has nothing of the one before.
@@ -378,7 +408,10 @@ fn stats_count_what_is_there() {
     drop(filled(dir.path(), 5));
     let stats = DiskStore::stats(dir.path()).expect("are read");
     assert_eq!((stats.sessions, stats.messages, stats.last_batch), (2, 10, 6));
-    assert!(stats.pending_bytes > 0 && stats.journal_bytes > stats.pending_bytes, "{stats:?}");
+    assert!(
+        stats.pending_bytes > 0 && stats.journal_bytes > stats.pending_bytes,
+        "{stats:?}"
+    );
     let again = DiskStore::stats(dir.path()).expect("are read");
     assert_eq!((again.messages, again.pending_bytes), (10, 0));
 }
@@ -425,7 +458,11 @@ fn fill_until_there_is_no_room() {
         number += 1;
     };
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    assert_eq!(count(&store, 1), number as usize, "what was committed is there, and nothing else");
+    assert_eq!(
+        count(&store, 1),
+        number as usize,
+        "what was committed is there, and nothing else"
+    );
     println!("committed: {number}.");
 }
 
@@ -436,12 +473,21 @@ fn a_full_disk_loses_nothing() {
     let child = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().expect("is known"))
-        .args(["--exact", "store::disk::tests::fill_until_there_is_no_room", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "store::disk::tests::fill_until_there_is_no_room",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("STORE_DIR", dir.path())
         .output()
         .expect("runs");
     let output = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success(), "{output}\n{}", String::from_utf8_lossy(&child.stderr));
+    assert!(
+        child.status.success(),
+        "{output}\n{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
     let (_, rest) = output.split_once("committed: ").expect("says how many");
     let (committed, _) = rest.split_once('.').expect("says how many");
     let committed: usize = committed.parse().expect("is a number");
@@ -476,12 +522,17 @@ mod suite {
 
         fn size(&self) -> u64 {
             let files = fs::read_dir(self.0.path()).expect("is there");
-            files.map(|file| file.expect("is there").metadata().expect("is there").len()).sum()
+            files
+                .map(|file| file.expect("is there").metadata().expect("is there").len())
+                .sum()
         }
 
         fn damage(&self, seed: u64) -> bool {
             let mut random = Random::new(seed);
-            let mut files: Vec<_> = fs::read_dir(self.0.path()).expect("is there").map(|file| file.expect("is there").path()).collect();
+            let mut files: Vec<_> = fs::read_dir(self.0.path())
+                .expect("is there")
+                .map(|file| file.expect("is there").path())
+                .collect();
             files.sort();
             files.retain(|file| fs::metadata(file).expect("is there").len() > 0);
             let file = &files[random.below(files.len() as u64) as usize];

@@ -41,7 +41,9 @@ pub(super) fn is_store(files: &dyn Files) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let text = String::from_utf8_lossy(&text);
-    let version = text.strip_prefix(NAME).and_then(|rest| rest.trim_end().parse::<u32>().ok());
+    let version = text
+        .strip_prefix(NAME)
+        .and_then(|rest| rest.trim_end().parse::<u32>().ok());
     match version {
         Some(VERSION) => Ok(true),
         Some(version) if version > VERSION => Err(StoreError::Refused(format!(
@@ -56,6 +58,21 @@ pub(super) fn is_store(files: &dyn Files) -> Result<bool, StoreError> {
     }
 }
 
+/// Has a store taken for one that was not finished.
+#[cfg(feature = "cli")]
+pub(super) fn unfinish(files: &dyn Files) -> Result<(), StoreError> {
+    let marked = write(files, CREATING, "").and_then(|()| files.remove(FORMAT));
+    marked.and_then(|()| files.sync()).map_err(|error| unmade(&error))
+}
+
+/// All is there.
+pub(super) fn finish(files: &dyn Files) -> Result<(), StoreError> {
+    let marked = write(files, FORMAT, &format!("{NAME}{VERSION}\n"));
+    marked
+        .and_then(|()| files.remove(CREATING))
+        .map_err(|error| unmade(&error))
+}
+
 fn create(files: &Arc<dyn Files>, segment_len: usize, remains: &[String]) -> Result<(), StoreError> {
     let io = |result: io::Result<()>| result.map_err(|error| unmade(&error));
     io(write(&**files, CREATING, ""))?;
@@ -66,8 +83,7 @@ fn create(files: &Arc<dyn Files>, segment_len: usize, remains: &[String]) -> Res
     Base::create(&**files)?;
     Log::new(Arc::clone(files), segment_len, 0).begin()?;
     io(files.sync())?;
-    io(write(&**files, FORMAT, &format!("{NAME}{VERSION}\n")))?;
-    io(files.remove(CREATING))
+    finish(&**files)
 }
 
 fn write(files: &dyn Files, name: &str, text: &str) -> io::Result<()> {

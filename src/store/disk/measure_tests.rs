@@ -116,7 +116,10 @@ fn opening_many_sessions() {
         }
         commit(&store, &mut number, &bytes);
     }
-    println!("1,000,000 messages for 100,000 sessions committed in {:?}", started.elapsed());
+    println!(
+        "1,000,000 messages for 100,000 sessions committed in {:?}",
+        started.elapsed()
+    );
     // As after `kill -9`: a part is in the journal.
     drop(store);
     for state in ["after a kill", "after it was closed"] {
@@ -124,11 +127,20 @@ fn opening_many_sessions() {
         let store = open_at(dir.path(), Durability::Fsync);
         let opened = started.elapsed();
         let mut found = 0;
-        store.sessions(&mut |session| found += session.live.count).expect("are read");
-        println!("{state}: opened in {opened:?}, {found} messages known in {:?}", started.elapsed());
+        store
+            .sessions(&mut |session| found += session.live.count)
+            .expect("are read");
+        println!(
+            "{state}: opened in {opened:?}, {found} messages known in {:?}",
+            started.elapsed()
+        );
         store.close().expect("closes");
     }
-    println!("{} bytes on disk, {} a message", state_size(dir.path()), state_size(dir.path()) / 1_000_000);
+    println!(
+        "{} bytes on disk, {} a message",
+        state_size(dir.path()),
+        state_size(dir.path()) / 1_000_000
+    );
 }
 
 #[test]
@@ -167,7 +179,11 @@ fn the_end_of_a_long_queue() {
         commit(&store, &mut number, &bytes);
     }
     store.shared.checkpoint().expect("is well");
-    commit(&store, &mut number, &super::testing::bytes_of(&[Op::SessionEnd { uid: 1 }]));
+    commit(
+        &store,
+        &mut number,
+        &super::testing::bytes_of(&[Op::SessionEnd { uid: 1 }]),
+    );
     let (mut slowest, started, mut index) = (0, Instant::now(), 0);
     let waiting = std::thread::scope(|scope| {
         let emptied = scope.spawn(|| {

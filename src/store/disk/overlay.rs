@@ -145,7 +145,11 @@ impl Overlay {
     }
 
     /// What has changed of a session that is there, what is known of it, and the memory to be counted.
-    fn of<'a>(&'a mut self, uid: Uid, known: &'a mut Sessions) -> Option<(&'a mut Delta, &'a mut Known, &'a mut usize)> {
+    fn of<'a>(
+        &'a mut self,
+        uid: Uid,
+        known: &'a mut Sessions,
+    ) -> Option<(&'a mut Delta, &'a mut Known, &'a mut usize)> {
         let known = known.get_mut(&uid)?;
         let memory = &mut self.memory;
         let delta = self.sessions.entry(uid).or_insert_with(|| {

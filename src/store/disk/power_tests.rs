@@ -260,7 +260,11 @@ impl Simulated {
         state.synced = match loses_power {
             true => files.clone(),
             // Which of them have been synced is as before.
-            false => files.iter().filter(|(name, _)| old.synced.contains_key(*name)).map(|(name, file)| (name.clone(), Arc::clone(file))).collect(),
+            false => files
+                .iter()
+                .filter(|(name, _)| old.synced.contains_key(*name))
+                .map(|(name, file)| (name.clone(), Arc::clone(file)))
+                .collect(),
         };
         state.names = files;
         drop(state);

@@ -8,14 +8,12 @@ use super::fault::Fault;
 use super::lane::{Change, Delivery, Entry, lane_number};
 use super::overlay::{Below, Delta, Known, Overlay, Sessions};
 use super::tables::{
-    BODIES, BodyRow, Bytes, PlaceRow, QUEUES, RECEIVED, RETAINED, ReadTable, SESSIONS, SUBSCRIPTIONS, SessionRow, Snapshot, WILLS,
-    read_message, read_subscription,
+    BODIES, BodyRow, Bytes, PlaceRow, QUEUES, RECEIVED, RETAINED, ReadTable, SESSIONS, SUBSCRIPTIONS, SessionRow,
+    Snapshot, WILLS, read_message, read_subscription,
 };
 use crate::message::Message;
 use crate::store::op::read_publication;
-use crate::store::{
-    Lane, Op, Page, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill, Uid,
-};
+use crate::store::{Lane, Op, Page, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill, Uid};
 use crate::wire::Reader;
 
 /// What must be known of each session in the database.

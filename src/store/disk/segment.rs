@@ -266,7 +266,9 @@ impl Head {
     fn is_behind(&self, bytes: &[u8]) -> bool {
         let first = FRAME.to_be_bytes()[0];
         let places = bytes.iter().enumerate().skip(1).filter(|(_, byte)| **byte == first);
-        places.into_iter().any(|(place, _)| self.frame(&bytes[place..]).is_some())
+        places
+            .into_iter()
+            .any(|(place, _)| self.frame(&bytes[place..]).is_some())
     }
 }
 

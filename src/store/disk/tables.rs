@@ -186,7 +186,10 @@ pub(super) struct PlaceRow<'a> {
 pub(super) enum BodyRow<'a> {
     Here(&'a [u8]),
     /// In [`BODIES`]; with the bytes of topic, properties and payload.
-    Shared { id: u64, size: u32 },
+    Shared {
+        id: u64,
+        size: u32,
+    },
 }
 
 const HAS_MESSAGE: u8 = 1;

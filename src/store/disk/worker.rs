@@ -321,7 +321,8 @@ impl State {
 
     fn is_full(&self, tuning: &Tuning) -> bool {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.journal);
-        let has_room = self.active.memory < tuning.memory * MOST && self.active.journal + frozen < tuning.journal * MOST as u64;
+        let has_room =
+            self.active.memory < tuning.memory * MOST && self.active.journal + frozen < tuning.journal * MOST as u64;
         !has_room && self.active.last != 0
     }
 }
