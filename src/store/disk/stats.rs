@@ -41,7 +41,10 @@ pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
     let files = open_directory(dir)?;
     // Opening makes one where there is none.
     if !format::is_store(&*files)? {
-        return Err(StoreError::Refused(format!("{} is not the data directory of a broker", dir.display())));
+        return Err(StoreError::Refused(format!(
+            "{} is not the data directory of a broker",
+            dir.display()
+        )));
     }
     let tuning = Tuning {
         has_thread: false,
