@@ -89,6 +89,7 @@ impl Log {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn last(&self) -> u64 {
         self.last
     }
