@@ -61,14 +61,13 @@ pub(super) fn open_directory(dir: &Path) -> Result<Arc<dyn Files>, StoreError> {
     if !is_there(dir) {
         return Err(missing());
     }
-    let files: Arc<dyn Files> = Arc::new(Directory::lock(dir, Durability::Fsync)?);
-    match format::is_store(&*files)? {
-        true => Ok(files),
-        false => Err(missing()),
-    }
+    Ok(Arc::new(Directory::lock(dir, Durability::Fsync)?))
 }
 
 pub(super) fn check_files(files: &Arc<dyn Files>) -> Result<CheckReport, StoreError> {
+    if !format::is_store(&**files)? {
+        return Err(StoreError::Refused("the store was not made to its end".to_owned()));
+    }
     let mut report = CheckReport::default();
     let mut base = Base::open(Arc::clone(files))?;
     if !base.check()? {
