@@ -207,31 +207,38 @@ fn damage_is_reported() {
     let files = Files::new();
     let broker = files.broker("data");
     fill(&broker);
-    assert!(broker.terminate().success());
-    let clean = files.run(&["export", "@data"]).stdout;
-    let mut noticed = 0;
-    for entry in std::fs::read_dir(files.path("data")).expect("read") {
-        let path = entry.expect("an entry").path();
-        let bytes = std::fs::read(&path).expect("read");
-        for step in 0..20 {
-            let Some(at) = (bytes.len().checked_sub(1)).map(|last| last * step / 19) else {
-                continue;
-            };
-            let mut changed = bytes.clone();
-            changed[at] ^= 0x55;
-            std::fs::write(&path, &changed).expect("written");
-            let checked = files.run(&["check", "@data"]);
-            match checked.status.code() {
-                Some(0) => assert_eq!(
-                    files.run(&["export", "@data"]).stdout,
-                    clean,
-                    "{}: {at}",
-                    path.display()
-                ),
-                Some(1 | 2) => noticed += 1,
-                other => panic!("{}: {at}: {other:?}", path.display()),
+    drop(broker);
+    let whole: Vec<_> = std::fs::read_dir(files.path("data"))
+        .expect("read")
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("read")))
+        .collect();
+    let put = |changed: &std::ffi::OsStr, at: usize| {
+        let copy = files.path("copy");
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).expect("made");
+        for (name, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            if name == changed {
+                bytes[at] ^= 0x55;
             }
-            std::fs::write(&path, &bytes).expect("written");
+            std::fs::write(copy.join(name), bytes).expect("written");
+        }
+    };
+    put("none".as_ref(), 0);
+    let clean = files.run(&["export", "@copy"]).stdout;
+    assert!(!clean.is_empty());
+    let mut noticed = 0;
+    for (name, bytes) in whole.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+        for step in 0..10 {
+            let at = (bytes.len() - 1) * step / 9;
+            put(name, at);
+            let checked = files.run(&["check", "@copy"]);
+            match checked.status.code() {
+                Some(0) => assert_eq!(files.run(&["export", "@copy"]).stdout, clean, "{name:?}: {at}"),
+                Some(1 | 2) => noticed += 1,
+                other => panic!("{name:?}: {at}: {other:?}"),
+            }
         }
     }
     assert!(noticed > 0);
