@@ -245,10 +245,10 @@ mod tests {
         );
         let redis = Persistence::Redis(RedisSettings::new("redis://h"));
         assert_eq!(settings("--redis redis://h"), Ok(redis));
-        let Ok(Persistence::Redis(settings)) =
-            settings("--redis redis://h --redis-prefix p --redis-wait 2 --redis-ca c --redis-password-file f \
-                      --redis-cert cert --redis-key key --redis-fsync --redis-timeout 0.5")
-        else {
+        let Ok(Persistence::Redis(settings)) = settings(
+            "--redis redis://h --redis-prefix p --redis-wait 2 --redis-ca c --redis-password-file f \
+                      --redis-cert cert --redis-key key --redis-fsync --redis-timeout 0.5",
+        ) else {
             panic!("no settings of Redis");
         };
         assert_eq!((&*settings.prefix, settings.wait, settings.fsync), ("p", 2, true));

@@ -29,7 +29,9 @@ pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
-pub(crate) use open::open;
+pub(crate) use open::{open, open_to_read};
+#[cfg(feature = "redis")]
+pub(crate) use redis::doctor;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};

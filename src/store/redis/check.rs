@@ -1,6 +1,5 @@
 //! What a Redis server must be like, and what its operator should know.
 
-
 use super::link::Link;
 use super::reply::{list, text};
 use crate::store::{RedisSettings, StoreError};
@@ -9,7 +8,10 @@ use crate::store::{RedisSettings, StoreError};
 pub(super) fn check(link: &mut Link, settings: &RedisSettings) -> Result<(), StoreError> {
     let ping = link.run(&[redis::cmd("PING")])?.pop();
     if let Some(redis::Value::ServerError(error)) = ping {
-        return Err(refused(link.address(), &format!("{} {}", error.code(), error.details().unwrap_or_default())));
+        return Err(refused(
+            link.address(),
+            &format!("{} {}", error.code(), error.details().unwrap_or_default()),
+        ));
     }
     let infos = infos(link)?;
     for info in infos.iter().map(|info| Info(info)) {
@@ -24,7 +26,10 @@ pub(super) fn check(link: &mut Link, settings: &RedisSettings) -> Result<(), Sto
         match durability(append_only, fsync.get(server).map(String::as_str)) {
             Ok(()) => {}
             Err(why) if settings.fsync && append_only == Some("no") => {
-                return Err(refused(link.address(), &format!("{why}: a sync of it can't be waited for")));
+                return Err(refused(
+                    link.address(),
+                    &format!("{why}: a sync of it can't be waited for"),
+                ));
             }
             Err(why) => tracing::warn!("Redis at {}: {why}", link.address()),
         }
@@ -67,7 +72,10 @@ fn check_version(info: &Info<'_>, settings: &RedisSettings, address: &str) -> Re
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let parts = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if parts < OLDEST {
-        return Err(refused(address, &format!("it is Redis {version}, and 7.0 is needed, or Valkey")));
+        return Err(refused(
+            address,
+            &format!("it is Redis {version}, and 7.0 is needed, or Valkey"),
+        ));
     }
     if settings.fsync && parts < OLDEST_THAT_WAITS_FOR_SYNC {
         return Err(refused(
@@ -117,14 +125,17 @@ fn durability(append_only: Option<&str>, fsync: Option<&str>) -> Result<(), Stri
     match (append_only, fsync) {
         (Some("yes"), Some("always")) => Ok(()),
         (Some("yes"), Some("everysec")) => Err(
-            "it has appendfsync everysec: if it ends without warning, up to 2 s of what was acknowledged are lost".to_owned(),
+            "it has appendfsync everysec: if it ends without warning, up to 2 s of what was acknowledged are lost"
+                .to_owned(),
         ),
         (Some("yes"), Some(other)) => Err(format!(
             "it has appendfsync {other}: if its machine ends without warning, what was acknowledged is lost"
         )),
-        (Some("no"), _) => Err("it has no append-only file (appendonly no): when it ends, what was acknowledged since its \
+        (Some("no"), _) => Err(
+            "it has no append-only file (appendonly no): when it ends, what was acknowledged since its \
                                 last snapshot is lost"
-            .to_owned()),
+                .to_owned(),
+        ),
         _ => Err("whether it keeps changes on disk (appendonly, appendfsync) is unknown".to_owned()),
     }
 }
@@ -145,7 +156,10 @@ mod tests {
 
     #[test]
     fn old_versions_are_refused() {
-        assert!(matches!(version("redis_version:6.2.7\r\n", false), Err(StoreError::Refused(_))));
+        assert!(matches!(
+            version("redis_version:6.2.7\r\n", false),
+            Err(StoreError::Refused(_))
+        ));
         assert!(version("# Server\r\nredis_version:7.0.15\r\n", false).is_ok());
         assert!(version("redis_version:7.2.4\r\nvalkey_version:8.0.1\r\n", true).is_ok());
         assert!(version("redis_version:10.1.0\r\n", true).is_ok());
@@ -156,7 +170,10 @@ mod tests {
     #[test]
     fn eviction_is_refused_where_it_may_happen() {
         let memory = |most: &str, policy: &str| {
-            check_memory(&Info(&format!("maxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n")), "h")
+            check_memory(
+                &Info(&format!("maxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n")),
+                "h",
+            )
         };
         assert!(memory("0", "noeviction").is_ok());
         assert!(memory("100", "noeviction").is_ok());

@@ -2,7 +2,9 @@
 
 use std::sync::Once;
 
-use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, TlsCertificates, Value};
+use redis::{
+    Client, Connection, ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, TlsCertificates, Value,
+};
 
 use super::link::Link;
 use super::slots::Slots;
@@ -73,7 +75,9 @@ fn by_sentinels(
         }
     }
     let reasons = reasons.join("; ");
-    Err(StoreError::Unavailable(format!("no Sentinel has led to {service} ({reasons})")))
+    Err(StoreError::Unavailable(format!(
+        "no Sentinel has led to {service} ({reasons})"
+    )))
 }
 
 fn ask_sentinel(sentinel: &ConnectionInfo, service: &str, settings: &RedisSettings) -> Result<(String, u16), String> {
@@ -107,7 +111,9 @@ fn elsewhere(
 /// A Sentinel may still name a server that has become a replica.
 fn master(info: &ConnectionInfo, settings: &RedisSettings) -> Result<Connection, String> {
     let mut connection = one(info, settings).map_err(|error| format!("{}: {}", info.addr(), told(&error)))?;
-    let role: Value = redis::cmd("ROLE").query(&mut connection).map_err(|error| told(&error))?;
+    let role: Value = redis::cmd("ROLE")
+        .query(&mut connection)
+        .map_err(|error| told(&error))?;
     match role {
         Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec())) => Ok(connection),
         _ => Err(format!("{} is no master", info.addr())),
@@ -127,7 +133,10 @@ fn cluster(
             Err(reason) => reasons.push(format!("{}: {reason}", node.addr())),
         }
     }
-    Err(StoreError::Unavailable(format!("no node has led to the Redis Cluster ({})", reasons.join("; "))))
+    Err(StoreError::Unavailable(format!(
+        "no node has led to the Redis Cluster ({})",
+        reasons.join("; ")
+    )))
 }
 
 fn cluster_of(

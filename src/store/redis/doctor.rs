@@ -134,7 +134,8 @@ impl Examination<'_> {
 
     fn meta(&mut self) -> Result<(), StoreError> {
         let mut meta = redis::cmd("HMGET");
-        meta.arg(self.keys.of(Home::Global, "meta")).arg(&["schema", "buckets", "batch"]);
+        meta.arg(self.keys.of(Home::Global, "meta"))
+            .arg(&["schema", "buckets", "batch"]);
         let fields = self.link.ask(meta).and_then(list)?;
         let expected = [Some(SCHEMA.to_string()), Some(BUCKETS.to_string())];
         for (field, expected) in fields.into_iter().zip(expected) {
@@ -152,7 +153,10 @@ impl Examination<'_> {
         inc.arg(self.keys.of(Home::Global, "inc"));
         let begun = self.link.ask(inc).and_then(number)?;
         if incarnations.len() != 1 || self.report.incarnation > begun {
-            self.fault(format!("{{g}}: incarnations {:?} of {begun} may write", incarnations.keys()));
+            self.fault(format!(
+                "{{g}}: incarnations {:?} of {begun} may write",
+                incarnations.keys()
+            ));
         }
         Ok(())
     }
@@ -177,7 +181,10 @@ impl Examination<'_> {
             let known = std::str::from_utf8(&key).ok().and_then(|key| self.keys.parse(key));
             let is_known = known.is_some_and(|(home, name)| found.entry(home).or_default().add(home, name));
             if !is_known {
-                self.fault(format!("key {:?} is none of this schema", String::from_utf8_lossy(&key)));
+                self.fault(format!(
+                    "key {:?} is none of this schema",
+                    String::from_utf8_lossy(&key)
+                ));
             }
         }
         Ok(found)
@@ -192,12 +199,20 @@ impl Examination<'_> {
         self.report.wills += listed.wills.len() as u64;
         if !listed.incarnations.keys().eq([self.report.incarnation].iter()) {
             let who: Vec<_> = listed.incarnations.keys().collect();
-            self.fault(format!("{home:?}: incarnations {who:?} may write, not only {}", self.report.incarnation));
+            self.fault(format!(
+                "{home:?}: incarnations {who:?} may write, not only {}",
+                self.report.incarnation
+            ));
         }
         if found.owners.iter().any(|owner| *owner != self.report.incarnation) {
             self.fault(format!("{home:?}: {:?} own sessions", found.owners));
         }
-        self.same(home, "sessions that are listed, and records", &listed.sessions, &found.records);
+        self.same(
+            home,
+            "sessions that are listed, and records",
+            &listed.sessions,
+            &found.records,
+        );
         self.same(home, "wills that are listed, and wills", &listed.wills, &found.wills);
         for (what, uids) in [("queue", &found.live), ("lane of replays", &found.replayed)] {
             for uid in uids.difference(&found.records) {
@@ -205,8 +220,15 @@ impl Examination<'_> {
             }
         }
         let everyone: BTreeSet<_> = found.records.union(&found.wills).copied().collect();
-        for uid in listed.due.keys().chain(&listed.owned).filter(|uid| !everyone.contains(uid)) {
-            self.fault(format!("{home:?}: {uid} has an owner or a due time, and is no session and no will"));
+        for uid in listed
+            .due
+            .keys()
+            .chain(&listed.owned)
+            .filter(|uid| !everyone.contains(uid))
+        {
+            self.fault(format!(
+                "{home:?}: {uid} has an owner or a due time, and is no session and no will"
+            ));
         }
         for uid in everyone {
             self.one(home, uid, &listed)?;
@@ -223,7 +245,12 @@ impl Examination<'_> {
             command("ZRANGE", &key("t"), &["0", "-1", "WITHSCORES"]),
             command("HGETALL", &key("hw"), &[]),
         ];
-        commands.extend(found.owners.iter().map(|owner| command("SMEMBERS", &key(&format!("own:{owner}")), &[])));
+        commands.extend(
+            found
+                .owners
+                .iter()
+                .map(|owner| command("SMEMBERS", &key(&format!("own:{owner}")), &[])),
+        );
         let mut replies = self.link.run(&commands)?.into_iter();
         let mut next = || self.link.checked(replies.next().unwrap_or(Value::Nil)).and_then(list);
         let mut read = || {
@@ -260,10 +287,16 @@ impl Examination<'_> {
             _ => (None, true),
         };
         if listed.due.get(&uid).copied() != due {
-            self.fault(format!("session {uid} is due at {due:?}, and {:?} is noted", listed.due.get(&uid)));
+            self.fault(format!(
+                "session {uid} is due at {due:?}, and {:?} is noted",
+                listed.due.get(&uid)
+            ));
         }
         if listed.owned.contains(&uid) != is_owned {
-            self.fault(format!("session or will {uid} has {} owner", if is_owned { "no" } else { "an" }));
+            self.fault(format!(
+                "session or will {uid} has {} owner",
+                if is_owned { "no" } else { "an" }
+            ));
         }
         if listed.wills.contains(&uid) {
             let will = read::wills(self.link, self.keys, &[(uid, home)], &mut |_| {});
@@ -314,7 +347,10 @@ impl Examination<'_> {
                     break;
                 };
                 if page[0].index < floor {
-                    self.fault(format!("session {uid} has place {} below its floor {floor}", page[0].index));
+                    self.fault(format!(
+                        "session {uid} has place {} below its floor {floor}",
+                        page[0].index
+                    ));
                 }
                 from = last.index.saturating_add(1);
                 count += page.len() as u64;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::slots::crc16;
 use crate::message::{Message, Publication};
 use crate::store::op::{
-    Lane, SubscriptionRecord, TermsRecord, options_byte, put_publication, put_terms, read_options,
-    read_publication, read_terms,
+    Lane, SubscriptionRecord, TermsRecord, options_byte, put_publication, put_terms, read_options, read_publication,
+    read_terms,
 };
 use crate::store::{StoredDelivery, StoredMessage, StoredSubscription, StoredWill, Uid};
 use crate::wire::{Malformed, Reader, text};
@@ -93,7 +93,10 @@ fn summed<'a>(bytes: &'a [u8], also: &[&[u8]]) -> Result<&'a [u8], Malformed> {
 }
 
 /// Reads an entry of a queue.
-pub(super) fn read_delivery(lane: Lane, [place, terms, message]: [&[u8]; ELEMENTS]) -> Result<StoredDelivery, Malformed> {
+pub(super) fn read_delivery(
+    lane: Lane,
+    [place, terms, message]: [&[u8]; ELEMENTS],
+) -> Result<StoredDelivery, Malformed> {
     let index = read_place(place)?;
     let (size, terms) = terms.split_first_chunk::<4>().ok_or(WRONG)?;
     let mut terms = Reader::new(summed(terms, &[&index.to_be_bytes()])?);
@@ -174,7 +177,14 @@ pub(super) fn read_received(packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malfo
 
 /// The checksum of a client's identifier, and that of the fields which [`Op::Session`](crate::store::Op) sets.
 pub(super) fn record_sums(client_id: &[u8], fields: [u64; 4]) -> ([u8; 2], [u8; 2]) {
-    (sum(&[client_id]), sum(&fields.each_ref().map(|field| field.to_be_bytes()).each_ref().map(|field| &field[..])))
+    (
+        sum(&[client_id]),
+        sum(&fields
+            .each_ref()
+            .map(|field| field.to_be_bytes())
+            .each_ref()
+            .map(|field| &field[..])),
+    )
 }
 
 /// What a script relies on: the delay is the first 4 bytes.

@@ -3,8 +3,8 @@
 //! A home is a group of keys with the same hash tag, and so in one slot of a Redis Cluster: `{g}` for what is there once,
 //! and the buckets `{0}` to `{255}` for what belongs to clients.
 
-use super::Uid;
 use super::StoreError;
+use super::Uid;
 
 /// Buckets into which clients are divided. Part of the schema.
 pub(super) const BUCKETS: u16 = 256;
@@ -31,9 +31,9 @@ impl Home {
 
     /// The home of a client: FNV-1a over its identifier, in all versions and on all nodes alike.
     pub(super) fn of_client(client_id: &str) -> Home {
-        let hash = client_id
-            .bytes()
-            .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = client_id.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
         Home::Bucket((hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) as u8)
     }
 

@@ -117,7 +117,9 @@ impl Link {
 
 fn pipeline(server: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
     let mut bytes = Vec::new();
-    commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
+    commands
+        .iter()
+        .for_each(|command| command.write_packed_command(&mut bytes));
     server.req_packed_commands(&bytes, 0, commands.len())
 }
 
@@ -135,6 +137,8 @@ fn pipelines(servers: &mut [Connection], commands: &[Cmd], places: &[usize]) -> 
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }

@@ -37,7 +37,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<(u64, Vec<Call>), Malformed> {
             arguments.push(reader.bytes(length)?);
         }
         let home = Home::Bucket(home as u8);
-        calls.push(Call { home, number, arguments });
+        calls.push(Call {
+            home,
+            number,
+            arguments,
+        });
     }
     Ok((incarnation, calls))
 }
@@ -61,7 +65,11 @@ mod tests {
         let bytes = write(7, &calls);
         let (incarnation, read_calls) = read(&bytes).expect("is readable");
         assert_eq!((incarnation, format!("{read_calls:?}")), (7, format!("{calls:?}")));
-        assert!((1..8).chain(9..bytes.len() - 14).all(|end| read(&bytes[..end]).is_err()));
+        assert!(
+            (1..8)
+                .chain(9..bytes.len() - 14)
+                .all(|end| read(&bytes[..end]).is_err())
+        );
         assert!(read(&[&7_u64.to_be_bytes()[..], &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat()).is_err());
     }
 }

@@ -49,7 +49,8 @@ pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<RedisStore, Store
     let mut link = Link::connect(settings)?;
     let scripts = Scripts::load(&mut link)?;
     let mut meta = redis::cmd("HMGET");
-    meta.arg(keys.of(Home::Global, "meta")).arg(&["schema", "buckets", "batch"]);
+    meta.arg(keys.of(Home::Global, "meta"))
+        .arg(&["schema", "buckets", "batch"]);
     let mut fields = list(link.ask(meta)?)?.into_iter().map(bytes_or_none);
     let mut next = || fields.next().unwrap_or(Ok(None));
     let (schema, buckets, last) = (next()?, next()?, next()?);
@@ -102,7 +103,9 @@ fn take(link: &mut Link, keys: &Keys, incarnation: u64) -> Result<(), StoreError
     if let Some(note) = bytes_or_none(link.ask(note)?)? {
         finish(link, keys, &note)?;
     }
-    let commands: Vec<_> = Home::buckets().map(|home| take_command(keys, home, incarnation)).collect();
+    let commands: Vec<_> = Home::buckets()
+        .map(|home| take_command(keys, home, incarnation))
+        .collect();
     for reply in link.run(&commands)? {
         let reply = link.checked(reply)?;
         taken(link, keys, reply)?;

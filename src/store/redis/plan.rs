@@ -240,7 +240,10 @@ impl Planner<'_> {
         let section = self.section(home, uid);
         match *op {
             Op::Subscribe { ref subscription, .. } => {
-                section.change(b"+", &[subscription.filter.as_bytes(), &subscription_bytes(subscription)]);
+                section.change(
+                    b"+",
+                    &[subscription.filter.as_bytes(), &subscription_bytes(subscription)],
+                );
             }
             Op::Unsubscribe { filter, .. } => section.change(b"-", &[filter.as_bytes()]),
             Op::ReplayEnd { filter, .. } => section.change(b"x", &[filter.as_bytes()]),
@@ -293,7 +296,13 @@ impl Planner<'_> {
         let Some(place) = self.place(uid).filter(|place| place.has_session) else {
             return;
         };
-        self.set_place(uid, Place { has_session: false, ..place });
+        self.set_place(
+            uid,
+            Place {
+                has_session: false,
+                ..place
+            },
+        );
         let section = self.section(place.home, uid);
         section.puts.clear();
         section.finished.clear();
@@ -324,13 +333,25 @@ impl Planner<'_> {
             has_session: false,
             has_will: false,
         });
-        self.moved.insert(uid, Some(Place { has_will: true, ..place }));
+        self.moved.insert(
+            uid,
+            Some(Place {
+                has_will: true,
+                ..place
+            }),
+        );
         self.section(place.home, uid).change(b"w", &[bytes]);
     }
 
     fn will_end(&mut self, uid: Uid) {
         if let Some(place) = self.place(uid).filter(|place| place.has_will) {
-            self.set_place(uid, Place { has_will: false, ..place });
+            self.set_place(
+                uid,
+                Place {
+                    has_will: false,
+                    ..place
+                },
+            );
             self.section(place.home, uid).change(b"z", &[]);
         }
     }
@@ -348,7 +369,9 @@ impl Planner<'_> {
     }
 
     fn home_of_session(&self, uid: Uid) -> Option<Home> {
-        self.place(uid).filter(|place| place.has_session).map(|place| place.home)
+        self.place(uid)
+            .filter(|place| place.has_session)
+            .map(|place| place.home)
     }
 
     fn section(&mut self, home: Home, uid: Uid) -> &mut Section {

@@ -31,10 +31,21 @@ pub(super) fn places(link: &mut Link, keys: &Keys) -> Result<Places, StoreError>
     let mut places = Places::new();
     for (home, uid) in members(link, keys, "sessions")? {
         let has_will = false;
-        places.insert(uid, Place { home, has_session: true, has_will });
+        places.insert(
+            uid,
+            Place {
+                home,
+                has_session: true,
+                has_will,
+            },
+        );
     }
     for (home, uid) in members(link, keys, "wills")? {
-        let place = Place { home, has_session: false, has_will: true };
+        let place = Place {
+            home,
+            has_session: false,
+            has_will: true,
+        };
         places.entry(uid).or_insert(place).has_will = true;
     }
     Ok(places)
@@ -42,7 +53,9 @@ pub(super) fn places(link: &mut Link, keys: &Keys) -> Result<Places, StoreError>
 
 /// The members of one set of each bucket.
 fn members(link: &mut Link, keys: &Keys, name: &str) -> Result<Vec<(Home, Uid)>, StoreError> {
-    let commands: Vec<_> = Home::buckets().map(|home| one("SMEMBERS", keys.of(home, name))).collect();
+    let commands: Vec<_> = Home::buckets()
+        .map(|home| one("SMEMBERS", keys.of(home, name)))
+        .collect();
     let mut all = Vec::new();
     for (home, reply) in Home::buckets().zip(link.run(&commands)?) {
         for uid in list(link.checked(reply)?)? {
@@ -60,7 +73,10 @@ pub(super) fn sessions(
     each: &mut dyn FnMut(StoredSession),
 ) -> Result<(), StoreError> {
     for part in places.chunks(AT_A_TIME) {
-        let commands: Vec<_> = part.iter().flat_map(|(uid, home)| session_commands(keys, *home, *uid)).collect();
+        let commands: Vec<_> = part
+            .iter()
+            .flat_map(|(uid, home)| session_commands(keys, *home, *uid))
+            .collect();
         let mut replies = link.run(&commands)?.into_iter();
         for (uid, _) in part {
             let mut next = || link.checked(replies.next().unwrap_or(Value::Nil));
@@ -90,7 +106,9 @@ fn session_commands(keys: &Keys, home: Home, uid: Uid) -> impl Iterator<Item = C
         [one("LLEN", key), first, last]
     });
     // Behind the record: a session that has ended between the two is in neither.
-    [one("HGETALL", keys.session(home, uid)), member].into_iter().chain(lanes)
+    [one("HGETALL", keys.session(home, uid)), member]
+        .into_iter()
+        .chain(lanes)
 }
 
 fn lane_key(keys: &Keys, home: Home, lane: Lane, uid: Uid) -> String {
@@ -117,7 +135,11 @@ fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
 
 type Ends = (Value, Value, Value);
 
-fn session(uid: Uid, fields: Vec<(Vec<u8>, Vec<u8>)>, [live, replayed]: [Ends; 2]) -> Result<StoredSession, StoreError> {
+fn session(
+    uid: Uid,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    [live, replayed]: [Ends; 2],
+) -> Result<StoredSession, StoreError> {
     let what = || format!("session {uid}");
     let mut subscriptions = Vec::new();
     let mut received = Vec::new();
@@ -133,7 +155,8 @@ fn session(uid: Uid, fields: Vec<(Vec<u8>, Vec<u8>)>, [live, replayed]: [Ends; 2
         }
     }
     let field = |name: &str| rest.get(name.as_bytes());
-    let required = |name: &str| field(name).ok_or_else(|| StoreError::Damaged(format!("{} in Redis has no {name}", what())));
+    let required =
+        |name: &str| field(name).ok_or_else(|| StoreError::Damaged(format!("{} in Redis has no {name}", what())));
     let number_of = |name: &str| parse::<u64>(required(name)?);
     let bytes_of = |name: &str| field(name).map_or(Ok(0), |value| parse::<u64>(value));
     let narrow = |name: &str| StoreError::Damaged(format!("{} in Redis has a {name} out of range", what()));
@@ -144,7 +167,10 @@ fn session(uid: Uid, fields: Vec<(Vec<u8>, Vec<u8>)>, [live, replayed]: [Ends; 2
     let numbers = [number_of("expiry")?, number_of("window")?, number_of("away")?, unsent];
     let (client_sum, sum) = record_sums(client_id.as_bytes(), numbers);
     if *required("csum")? != client_sum || *required("sum")? != sum {
-        return Err(StoreError::Damaged(format!("{} in Redis is not what its checksum says", what())));
+        return Err(StoreError::Damaged(format!(
+            "{} in Redis is not what its checksum says",
+            what()
+        )));
     }
     let floor = number_of("floor")?;
     Ok(StoredSession {
@@ -253,13 +279,18 @@ pub(super) fn queue(
         Scripts::load(link)?;
         reply = ask(link)?;
     }
-    let elements: Vec<_> = list(link.checked(reply)?)?.into_iter().map(bytes).collect::<Result<_, _>>()?;
+    let elements: Vec<_> = list(link.checked(reply)?)?
+        .into_iter()
+        .map(bytes)
+        .collect::<Result<_, _>>()?;
     let (entries, rest) = elements.as_chunks::<ELEMENTS>();
     let read = |[place, terms, message]: &[Vec<u8>; ELEMENTS]| read_delivery(lane, [place, terms, message]);
     let page: Result<Vec<_>, _> = entries.iter().map(read).collect();
     let page = page.map_err(|error| damaged(&format!("the queue of session {uid}"), error))?;
     if !rest.is_empty() || !page.is_sorted_by(|one, next| one.index < next.index) {
-        return Err(StoreError::Damaged(format!("the queue of session {uid} in Redis is not in order")));
+        return Err(StoreError::Damaged(format!(
+            "the queue of session {uid} in Redis is not in order"
+        )));
     }
     Ok(page)
 }

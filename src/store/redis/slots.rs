@@ -28,7 +28,9 @@ impl Slots {
                 addresses.push(address);
                 addresses.len() - 1
             });
-            let slots = servers.get_mut(first..=last).ok_or("it names slots that there are not")?;
+            let slots = servers
+                .get_mut(first..=last)
+                .ok_or("it names slots that there are not")?;
             slots.fill(Some(place as u16));
         }
         let servers: Option<Vec<_>> = servers.into_iter().collect();
@@ -105,11 +107,20 @@ mod tests {
         let (slots, addresses) = Slots::read(answer, "own").expect("is complete");
         assert_eq!(addresses, [("h".to_owned(), 1), ("h".to_owned(), 2)]);
         let key = |tag: &str| format!("p:{{{tag}}}:hw");
-        let low = (0..99).map(|n| n.to_string()).find(|tag| slot(tag.as_bytes()) <= 8000).expect("one");
-        let high = (0..99).map(|n| n.to_string()).find(|tag| slot(tag.as_bytes()) > 8000).expect("one");
+        let low = (0..99)
+            .map(|n| n.to_string())
+            .find(|tag| slot(tag.as_bytes()) <= 8000)
+            .expect("one");
+        let high = (0..99)
+            .map(|n| n.to_string())
+            .find(|tag| slot(tag.as_bytes()) > 8000)
+            .expect("one");
         for (tag, server) in [(low, 0), (high, 1)] {
             assert_eq!(slots.server_of(redis::cmd("GET").arg(key(&tag))), server);
-            assert_eq!(slots.server_of(redis::cmd("EVALSHA").arg("name").arg(1).arg(key(&tag))), server);
+            assert_eq!(
+                slots.server_of(redis::cmd("EVALSHA").arg("name").arg(1).arg(key(&tag))),
+                server
+            );
         }
         assert!(Slots::read(Value::Array(vec![range(0, 8000, 1)]), "own").is_err());
         assert!(Slots::read(Value::Array(vec![range(0, 80_000, 1)]), "own").is_err());

@@ -39,7 +39,10 @@ impl Target {
     }
 
     fn of_url(settings: &RedisSettings) -> Result<Target, StoreError> {
-        let (scheme, rest) = settings.url.split_once("://").ok_or_else(|| bad_url("it has no scheme"))?;
+        let (scheme, rest) = settings
+            .url
+            .split_once("://")
+            .ok_or_else(|| bad_url("it has no scheme"))?;
         let certificates = certificates(settings, scheme.starts_with("rediss"))?;
         match scheme {
             "redis" | "rediss" | "unix" | "redis+unix" => {
@@ -90,7 +93,9 @@ impl Target {
     pub(super) fn address(&self) -> String {
         match self {
             Target::Server(info) => info.addr().to_string(),
-            Target::Sentinels { sentinels, service, .. } => format!("{service} of the Sentinels {}", addresses(sentinels)),
+            Target::Sentinels { sentinels, service, .. } => {
+                format!("{service} of the Sentinels {}", addresses(sentinels))
+            }
             Target::Cluster { nodes, .. } => format!("the cluster of {}", addresses(nodes)),
         }
     }
@@ -102,7 +107,9 @@ fn sentinels(scheme: &str, rest: &str, certificates: Option<TlsCertificates>) ->
     let (hosts, path) = parts(rest);
     let (service, database) = path.split_once('/').unwrap_or((path, "0"));
     if service.is_empty() {
-        return Err(bad_url("behind the Sentinels it needs the name under which they know the server, as in /mymaster"));
+        return Err(bad_url(
+            "behind the Sentinels it needs the name under which they know the server, as in /mymaster",
+        ));
     }
     let server = connection_info(&format!("{scheme}://{}localhost/{database}", user(hosts)))?;
     let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
@@ -151,9 +158,18 @@ fn each_host(
     let user = user(hosts);
     let hosts = &hosts[user.len()..];
     let one = |host: &str| {
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'));
-        let port = if has_port { String::new() } else { format!(":{default_port}") };
-        with_tls(connection_info(&format!("{scheme}://{user}{host}{port}"))?, certificates)
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'));
+        let port = if has_port {
+            String::new()
+        } else {
+            format!(":{default_port}")
+        };
+        with_tls(
+            connection_info(&format!("{scheme}://{user}{host}{port}"))?,
+            certificates,
+        )
     };
     hosts.split(',').map(one).collect()
 }
@@ -161,7 +177,9 @@ fn each_host(
 /// The crate's messages have nothing of the URL but a wrong protocol.
 fn connection_info(url: &str) -> Result<ConnectionInfo, StoreError> {
     if url.contains('#') {
-        return Err(bad_url("a # in it must be written as %23, and certificates are always checked"));
+        return Err(bad_url(
+            "a # in it must be written as %23, and certificates are always checked",
+        ));
     }
     url.into_connection_info().map_err(|error| bad_url(&error.to_string()))
 }
@@ -170,11 +188,15 @@ fn bad_url(why: &str) -> StoreError {
     StoreError::Refused(format!("the URL of Redis can't be used: {why}"))
 }
 
-pub(super) fn with_tls(info: ConnectionInfo, certificates: Option<&TlsCertificates>) -> Result<ConnectionInfo, StoreError> {
+pub(super) fn with_tls(
+    info: ConnectionInfo,
+    certificates: Option<&TlsCertificates>,
+) -> Result<ConnectionInfo, StoreError> {
     match (info.addr(), certificates) {
         (ConnectionAddr::TcpTls { .. }, Some(certificates)) => {
             let client = redis::Client::build_with_tls(info, certificates.clone());
-            let client = client.map_err(|error| StoreError::Refused(format!("TLS to Redis can't be set up: {error}")))?;
+            let client =
+                client.map_err(|error| StoreError::Refused(format!("TLS to Redis can't be set up: {error}")))?;
             Ok(client.get_connection_info().clone())
         }
         _ => Ok(info),
@@ -227,7 +249,10 @@ mod tests {
             ("redis://user:p%40ss@10.0.0.1:7000/2", "10.0.0.1:7000"),
             ("rediss://[::1]:7", "::1:7"),
             ("unix:///run/redis.sock?db=1&user=u&pass=p", "/run/redis.sock"),
-            ("redis+sentinel://u:p@a,b:5/main/3", "main of the Sentinels a:26379, b:5"),
+            (
+                "redis+sentinel://u:p@a,b:5/main/3",
+                "main of the Sentinels a:26379, b:5",
+            ),
             ("redis+cluster://u:p@a:1,[::1]", "the cluster of a:1, ::1:6379"),
         ] {
             let target = target(url).unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -241,7 +266,10 @@ mod tests {
         let Ok(Target::Sentinels { sentinels, server, .. }) = target(url) else {
             panic!("not Sentinels");
         };
-        assert_eq!((server.username(), server.password(), server.db()), (Some("u"), Some("p/q"), 3));
+        assert_eq!(
+            (server.username(), server.password(), server.db()),
+            (Some("u"), Some("p/q"), 3)
+        );
         let own = sentinels[0].redis_settings();
         assert_eq!((own.username(), own.password()), (Some("s"), Some("t&")));
     }

@@ -107,7 +107,11 @@ impl RedisServer {
             .expect("redis-server is installed");
         let output = child.stdout.take().expect("is piped");
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-        let ready = if is_sentinel { "+monitor" } else { "eady to accept connections" };
+        let ready = if is_sentinel {
+            "+monitor"
+        } else {
+            "eady to accept connections"
+        };
         let is_ready = lines.any(|line| line.contains(ready));
         // What it writes later is read, so that it never waits.
         std::thread::spawn(move || lines.for_each(drop));
@@ -154,7 +158,10 @@ impl RedisServer {
     /// Sends it a signal, by its name.
     pub(super) fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("is running");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(child.id().to_string())
+            .status();
         assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
@@ -205,7 +212,9 @@ impl Cluster {
                 server
             })
         });
-        let cluster = Cluster { servers: servers.collect() };
+        let cluster = Cluster {
+            servers: servers.collect(),
+        };
         for (place, server) in cluster.servers.iter().enumerate() {
             let (first, last) = (place * 16_384 / count, (place + 1) * 16_384 / count - 1);
             server.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
@@ -300,7 +309,9 @@ fn pass_on(client: TcpStream, server: TcpStream, to_lose: &Arc<AtomicUsize>) {
         let mut buffer = vec![0; 1024 * 1024];
         while let Ok(length @ 1..) = from_server.read(&mut buffer) {
             let is_lost = has_transaction.load(Ordering::SeqCst)
-                && to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok();
+                && to_lose
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1))
+                    .is_ok();
             if is_lost || to_client.write_all(&buffer[..length]).is_err() {
                 break;
             }
@@ -359,18 +370,37 @@ impl Changes {
         let mut bytes = Vec::new();
         for (uid, index) in recipients {
             let terms = terms();
-            write_recipient(&mut bytes, &Recipient { uid: *uid, index: *index, terms });
+            write_recipient(
+                &mut bytes,
+                &Recipient {
+                    uid: *uid,
+                    index: *index,
+                    terms,
+                },
+            );
         }
-        write_message(&mut self.bytes, recipients.len() as u32, &bytes, &publication("a/b", payload));
+        write_message(
+            &mut self.bytes,
+            recipients.len() as u32,
+            &bytes,
+            &publication("a/b", payload),
+        );
         self
     }
 
     pub(super) fn done(self, uid: Uid, index: u64) -> Changes {
-        self.op(&Op::Done { uid, lane: Lane::Live, index })
+        self.op(&Op::Done {
+            uid,
+            lane: Lane::Live,
+            index,
+        })
     }
 
     pub(super) fn commit(&self, store: &dyn Store, number: u64) -> Result<(), StoreError> {
-        store.commit(&Batch { number, bytes: &self.bytes })
+        store.commit(&Batch {
+            number,
+            bytes: &self.bytes,
+        })
     }
 }
 
@@ -405,7 +435,11 @@ pub(super) fn dump(store: &dyn Store) -> Vec<String> {
     sessions.expect("sessions");
     for uid in uids {
         for lane in [Lane::Live, Lane::Replayed] {
-            lines.extend(queue(store, uid, lane).into_iter().map(|entry| format!("{uid} {lane:?} {entry}")));
+            lines.extend(
+                queue(store, uid, lane)
+                    .into_iter()
+                    .map(|entry| format!("{uid} {lane:?} {entry}")),
+            );
         }
     }
     let wills = store.wills(&mut |will| lines.push(format!("{will:?}")));
@@ -421,7 +455,10 @@ pub(super) fn queue(store: &dyn Store, uid: Uid, lane: Lane) -> Vec<String> {
     let mut entries = Vec::new();
     let mut from = 0;
     loop {
-        let most = Page { messages: 3, bytes: 100 };
+        let most = Page {
+            messages: 3,
+            bytes: 100,
+        };
         let page = store.queue(uid, lane, from, most).expect("a queue");
         let Some(last) = page.last() else {
             return entries;
@@ -432,7 +469,10 @@ pub(super) fn queue(store: &dyn Store, uid: Uid, lane: Lane) -> Vec<String> {
 }
 
 pub(super) fn indexes(store: &dyn Store, uid: Uid) -> Vec<u64> {
-    let most = Page { messages: 1_000_000, bytes: usize::MAX };
+    let most = Page {
+        messages: 1_000_000,
+        bytes: usize::MAX,
+    };
     let page = store.queue(uid, Lane::Live, 0, most).expect("a queue");
     page.iter().map(|entry| entry.index).collect()
 }

@@ -218,7 +218,11 @@ impl Writer {
     fn transaction(&self, link: &mut Link, plan: &Plan) -> Result<(), Failed> {
         let mut commands = Vec::with_capacity(plan.calls.len() + 3);
         commands.push(redis::cmd("MULTI"));
-        commands.extend(plan.calls.iter().map(|call| self.command(plan, call, Some(Home::Global))));
+        commands.extend(
+            plan.calls
+                .iter()
+                .map(|call| self.command(plan, call, Some(Home::Global))),
+        );
         commands.push(redis::cmd("EXEC"));
         commands.extend(self.wait());
         let mut replies = link.run(&commands).map_err(Failed::Lost)?.into_iter();
@@ -354,7 +358,8 @@ impl Writer {
             return Err(Failed::Refused(StoreError::Unavailable(why)));
         }
         if replicas < wanted {
-            let why = format!("{replicas} replicas of Redis at {address} have the last changes, and {wanted} must have them");
+            let why =
+                format!("{replicas} replicas of Redis at {address} have the last changes, and {wanted} must have them");
             return Err(Failed::Refused(StoreError::Unavailable(why)));
         }
         Ok(())

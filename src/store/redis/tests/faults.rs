@@ -28,7 +28,9 @@ fn what_was_committed_survives_the_server() {
     let mut server = RedisServer::start(ALWAYS);
     let store = server.open();
     for number in 1..=20 {
-        let changes = Changes::default().session(number, &format!("c{number}"), Some(5)).message(b"m", &[(number, 0)]);
+        let changes = Changes::default()
+            .session(number, &format!("c{number}"), Some(5))
+            .message(b"m", &[(number, 0)]);
         changes.commit(&store, number).expect("commits");
         if number % 5 == 0 {
             server.restart();
@@ -231,7 +233,10 @@ fn garbage_is_damage() {
         ("a list of sessions that is none", &["SET", "SESSIONS", "x"]),
         ("a will that is none", &["SET", "WILL", "x"]),
         ("a retained message that is none", &["HSET", "mqtt:{g}:ret", "t", "x"]),
-        ("a retained message of another topic", &["HSET", "mqtt:{g}:ret", "t", "RETAINED"]),
+        (
+            "a retained message of another topic",
+            &["HSET", "mqtt:{g}:ret", "t", "RETAINED"],
+        ),
     ];
     for (what, command) in plants {
         server.command::<()>(&["FLUSHDB"]);
@@ -246,13 +251,13 @@ fn garbage_is_damage() {
         changes.commit(&store, 1).expect("commits");
         let (home, keys) = (Home::of_client("c"), Keys::new("mqtt").expect("a prefix"));
         let words = command.iter().map(|word| match *word {
-                "QUEUE" => keys.of(home, "q:1").into_bytes(),
-                "RECORD" => keys.session(home, 1).into_bytes(),
-                "WILL" => keys.will(home, 1).into_bytes(),
-                "SESSIONS" => keys.of(home, "sessions").into_bytes(),
-                "RETAINED" => message_bytes(&publication("other", b"x")),
-                word => word.as_bytes().to_vec(),
-            });
+            "QUEUE" => keys.of(home, "q:1").into_bytes(),
+            "RECORD" => keys.session(home, 1).into_bytes(),
+            "WILL" => keys.will(home, 1).into_bytes(),
+            "SESSIONS" => keys.of(home, "sessions").into_bytes(),
+            "RETAINED" => message_bytes(&publication("other", b"x")),
+            word => word.as_bytes().to_vec(),
+        });
         let mut command = ::redis::Cmd::new();
         words.for_each(|word| {
             command.arg(word);
@@ -272,7 +277,10 @@ fn read_all(store: &dyn Store) -> Result<(), StoreError> {
     store.wills(&mut |_| {})?;
     store.retained(&mut |_| {})?;
     for uid in uids {
-        let most = Page { messages: 100, bytes: 100_000 };
+        let most = Page {
+            messages: 100,
+            bytes: 100_000,
+        };
         store.queue(uid, Lane::Live, 0, most)?;
     }
     Ok(())

@@ -8,7 +8,11 @@ use crate::store::redis::testing::{ALWAYS, Changes, RedisServer};
 /// Microseconds that the server has worked.
 fn cpu(server: &RedisServer) -> f64 {
     let info: String = server.command(&["INFO", "cpu"]);
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map_or(0.0, |v| v.trim().parse().unwrap_or(0.0));
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map_or(0.0, |v| v.trim().parse().unwrap_or(0.0))
+    };
     (field("used_cpu_user:") + field("used_cpu_sys:")) * 1e6
 }
 
@@ -24,7 +28,9 @@ fn sessions(store: &dyn Store, count: u64, number: &mut u64) {
         *number += 1;
         let changes = (first..first + 1000).fold(Changes::default(), |changes, uid| {
             let filter = format!("home/{uid}/light");
-            changes.session(uid, &format!("client-{uid:06}"), Some(1)).subscribe(uid, &filter, false)
+            changes
+                .session(uid, &format!("client-{uid:06}"), Some(1))
+                .subscribe(uid, &filter, false)
         });
         changes.commit(store, *number).expect("commits");
     }
@@ -69,7 +75,10 @@ fn figures() {
         let (cpu_before, begun) = (cpu(&server), Instant::now());
         for place in 0..1000 {
             number += 1;
-            Changes::default().message(&[b'x'; 100], &[(5, BATCHES + place)]).commit(&store, number).expect("commits");
+            Changes::default()
+                .message(&[b'x'; 100], &[(5, BATCHES + place)])
+                .commit(&store, number)
+                .expect("commits");
         }
         println!(
             "{name}: one message to one session a batch: {:.0} us of Redis, {:.0} us in all",
@@ -88,5 +97,8 @@ fn figures() {
     let opened = begun.elapsed();
     let mut count = 0;
     store.sessions(&mut |_| count += 1).expect("sessions");
-    println!("{count} sessions: {bytes:.0} bytes each; opened in {opened:?}, read after {:?}", begun.elapsed());
+    println!(
+        "{count} sessions: {bytes:.0} bytes each; opened in {opened:?}, read after {:?}",
+        begun.elapsed()
+    );
 }

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use crate::store::op::{Op, SessionRecord};
 use crate::store::redis::doctor;
 use crate::store::redis::testing::{Changes, RedisServer, dump, indexes, publication, terms};
 use crate::store::{Batch, Lane, MemoryStore, Store};
-use crate::store::op::{Op, SessionRecord};
 use crate::time::Millis;
 
 /// Any changes of few sessions, so that they meet.
@@ -43,8 +43,14 @@ fn any_change() -> impl Strategy<Value = Vec<u8>> {
             12 => changes.op(&Op::Released { uid, lane, index }),
             13 | 14 => changes.op(&Op::Done { uid, lane, index }),
             15 => changes.op(&Op::Floor { uid, index: index / 2 }),
-            16 => changes.op(&Op::Received { uid, packet_id: index as u16 }),
-            17 => changes.op(&Op::ReceivedEnd { uid, packet_id: index as u16 }),
+            16 => changes.op(&Op::Received {
+                uid,
+                packet_id: index as u16,
+            }),
+            17 => changes.op(&Op::ReceivedEnd {
+                uid,
+                packet_id: index as u16,
+            }),
             18 if flag => changes.op(&Op::Retain {
                 message: publication(topic, &payload),
             }),
@@ -101,7 +107,9 @@ fn places_stay_in_order_however_they_come() {
     begin.commit(&store, 1).expect("commits");
     let mut number = 1;
     // Backwards, each in a batch of its own, and far from both ends.
-    let places = (0..1000_u64).filter(|place| place % 7 != 3).chain((0..1000).filter(|place| place % 7 == 3).rev());
+    let places = (0..1000_u64)
+        .filter(|place| place % 7 != 3)
+        .chain((0..1000).filter(|place| place % 7 == 3).rev());
     for place in places {
         number += 1;
         let change = Changes::default().message(b"m", &[(1, place)]);

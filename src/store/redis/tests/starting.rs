@@ -82,9 +82,15 @@ fn a_wrong_password_is_refused_and_not_told() {
 #[test]
 fn the_documented_rule_is_enough() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).expect("is there");
-    let rule = text.lines().find_map(|line| line.strip_prefix("user broker ")).expect("has a rule");
+    let rule = text
+        .lines()
+        .find_map(|line| line.strip_prefix("user broker "))
+        .expect("has a rule");
     let server = RedisServer::start(&[]);
-    let words: Vec<_> = ["ACL", "SETUSER", "broker"].into_iter().chain(rule.split_whitespace()).collect();
+    let words: Vec<_> = ["ACL", "SETUSER", "broker"]
+        .into_iter()
+        .chain(rule.split_whitespace())
+        .collect();
     server.command::<()>(&words);
     let mut settings = server.settings();
     settings.url = format!("{}?user=broker&pass=secret", server.url());
@@ -106,10 +112,22 @@ fn everything(store: &dyn Store) {
     }
     changes.commit(store, 1).expect("commits");
     for (number, place) in (2..).zip([800, 900, 850, 750]) {
-        Changes::default().message(b"m", &[(1, place)]).commit(store, number).expect("commits");
+        Changes::default()
+            .message(b"m", &[(1, place)])
+            .commit(store, number)
+            .expect("commits");
     }
-    Changes::default().message(b"m", &[(2, 0)]).session(2, "d", None).message(b"m", &[(2, 5)]).commit(store, 6).expect("commits");
-    Changes::default().message(b"m", &[(2, 1)]).done(2, 5).commit(store, 7).expect("commits");
+    Changes::default()
+        .message(b"m", &[(2, 0)])
+        .session(2, "d", None)
+        .message(b"m", &[(2, 5)])
+        .commit(store, 6)
+        .expect("commits");
+    Changes::default()
+        .message(b"m", &[(2, 1)])
+        .done(2, 5)
+        .commit(store, 7)
+        .expect("commits");
     let ops = [
         Op::Replayed {
             uid: 1,
@@ -144,6 +162,9 @@ fn everything(store: &dyn Store) {
     ];
     let all = ops.iter().fold(Changes::default(), Changes::op);
     all.commit(store, 8).expect("commits");
-    Changes::default().op(&Op::WillEnd { uid: 2 }).commit(store, 9).expect("commits");
+    Changes::default()
+        .op(&Op::WillEnd { uid: 2 })
+        .commit(store, 9)
+        .expect("commits");
     assert_eq!(indexes(store, 1).len(), 701);
 }

@@ -76,4 +76,3 @@ fn values(server: &RedisServer) -> Vec<(Vec<u8>, Vec<String>)> {
     values.retain(|(value, _)| !value.is_empty());
     values
 }
-

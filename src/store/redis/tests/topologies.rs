@@ -10,7 +10,11 @@ use crate::store::{MemoryStore, Store, StoreError};
 fn certificates() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/make");
-    let status = Command::new(script).arg(directory.path()).output().expect("certs/make runs").status;
+    let status = Command::new(script)
+        .arg(directory.path())
+        .output()
+        .expect("certs/make runs")
+        .status;
     assert!(status.success(), "certs/make: {status}");
     directory
 }
@@ -24,14 +28,22 @@ fn it_speaks_tls() {
     let mut settings = port.settings();
     settings.url = format!("rediss://localhost:{}", port.tls_port.expect("has one"));
     settings.ca = Some(file("ca.pem"));
-    let error = redis::open(&settings).map(|_| ()).expect_err("the server asks for a certificate");
+    let error = redis::open(&settings)
+        .map(|_| ())
+        .expect_err("the server asks for a certificate");
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     settings.certificate = Some((file("client.pem"), file("client.key")));
     let store = redis::open(&settings).expect("opens");
-    Changes::default().session(1, "c", None).message(b"m", &[(1, 0)]).commit(&store, 1).expect("commits");
+    Changes::default()
+        .session(1, "c", None)
+        .message(b"m", &[(1, 0)])
+        .commit(&store, 1)
+        .expect("commits");
     assert_eq!(indexes(&store, 1), [0]);
     settings.ca = Some(file("other-ca.pem"));
-    let error = redis::open(&settings).map(|_| ()).expect_err("nobody vouches for the server");
+    let error = redis::open(&settings)
+        .map(|_| ())
+        .expect_err("nobody vouches for the server");
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
@@ -65,7 +77,10 @@ fn a_sentinel_tells_where_the_server_is() {
     let mut settings = server.settings();
     settings.url = format!("redis+sentinel://:secret@127.0.0.1:1,127.0.0.1:{port}/main/1");
     let store = redis::open(&settings).expect("opens");
-    Changes::default().session(1, "c", None).commit(&store, 1).expect("commits");
+    Changes::default()
+        .session(1, "c", None)
+        .commit(&store, 1)
+        .expect("commits");
     assert_eq!(dump(&store).len(), 1);
     settings.url = format!("redis+sentinel://:secret@127.0.0.1:{port}/other");
     let error = redis::open(&settings).map(|_| ()).expect_err("is not known");
@@ -113,7 +128,9 @@ fn a_batch_that_was_cut_in_a_cluster_is_finished() {
     let model = MemoryStore::default();
     let all = |payload: &[u8], place| {
         (0..60).fold(Changes::default(), |changes, uid| {
-            changes.session(uid, &format!("client-{uid}"), Some(1)).message(payload, &[(uid, place)])
+            changes
+                .session(uid, &format!("client-{uid}"), Some(1))
+                .message(payload, &[(uid, place)])
         })
     };
     for store in [&store as &dyn Store, &model] {
