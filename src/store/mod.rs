@@ -37,7 +37,9 @@ pub(crate) use meter::BOUNDS;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
-pub(crate) use open::open;
+pub(crate) use open::{open, open_to_read};
+#[cfg(feature = "redis")]
+pub(crate) use redis::doctor;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
