@@ -222,7 +222,7 @@ impl History<'_> {
     /// Something that the client has finished comes again. It may, if the broker may have missed that.
     fn comes_again(&mut self, place: Place, client: &Name, done: Place, what: &str) {
         let faults = self.faults.iter().map(|(at, _)| *at);
-        let breaks = faults.chain(self.clients[client].life.opened);
+        let breaks = faults.chain(self.clients[client].life.ends.iter().copied());
         let first = breaks.filter(|at| *at > done && *at < place).min();
         if first.is_none_or(|at| self.at(at) > self.at(done) + LONG) {
             let before = self.at(place) - self.at(done);

@@ -28,7 +28,9 @@ pub(super) struct Life {
     /// Of the connection: what was asked for.
     asked: Option<Connect>,
     /// Where the connection was opened.
-    pub(super) opened: Option<Place>,
+    opened: Option<Place>,
+    /// Where connections have ended.
+    pub(super) ends: Vec<Place>,
     accepted: bool,
     goodbye: Option<Place>,
     /// The session was ended by a DISCONNECT here.
@@ -115,6 +117,7 @@ impl History<'_> {
     /// The connection of a client has ended.
     pub(super) fn ended(&mut self, place: Place, client: &Name) {
         let life = &mut self.client(client).life;
+        life.ends.push(place);
         let expiry = life.asked.take().map_or(0, |connect| connect.expiry);
         if !life.accepted {
             // Whether the broker has seen the CONNECT is not known.

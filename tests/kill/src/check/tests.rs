@@ -504,3 +504,16 @@ fn the_broker_closes_no_connection() {
     assert_eq!(broken(&[BEGIN, "* store-kill", "p = closed"]), [Rule::Closed]);
     assert_eq!(broken(&["p > CONNECT clean=1", "p < CONNACK code=137"]), [Rule::Closed]);
 }
+
+#[test]
+fn what_was_acknowledged_just_before_the_connection_ended_may_come_again() {
+    let comes_back = "@ 500
+        s > CONNECT clean=0 expiry=99
+        s < CONNACK present=1
+        s < PUBLISH id=1 qos=1 dup=1 topic=t label=m1";
+    assert_eq!(broken(&[BEGIN, SENT, ACKED, CAME, "s = dropped", comes_back, END]), []);
+    assert_eq!(
+        broken(&[BEGIN, SENT, ACKED, CAME, "@ 500", "s = dropped", comes_back, END]),
+        [Rule::Repeat]
+    );
+}
