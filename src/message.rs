@@ -253,6 +253,31 @@ impl NewMessage {
         }
     }
 
+    /// A will that was stored: it expires so many seconds after its publication.
+    pub(crate) fn of_will(message: &Message, expires_in: Option<u32>) -> NewMessage {
+        NewMessage {
+            expiry: expires_in.map(Expiry::In),
+            ..NewMessage::from_publication(&message.as_publication())
+        }
+    }
+
+    /// What [`of_will`](NewMessage::of_will) is made of.
+    pub(crate) fn as_will(&self) -> (Publication<'_>, Option<u32>) {
+        let expires_in = match self.expiry {
+            Some(Expiry::In(seconds)) => Some(seconds),
+            Some(Expiry::At(_)) | None => None,
+        };
+        let publication = Publication {
+            topic: &self.topic,
+            payload: &self.payload,
+            properties: &self.properties,
+            expires_at: None,
+            qos: self.qos,
+            retain: self.retain,
+        };
+        (publication, expires_in)
+    }
+
     pub(crate) fn from_publication(publication: &Publication<'_>) -> NewMessage {
         NewMessage {
             topic: publication.topic.into(),

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use super::op::{Recipient, write_message, write_recipient};
 use super::{Batch, Op, Store, StoreError};
@@ -147,21 +148,21 @@ impl Journal {
     }
 
     fn run(&self) {
-        while self.commit_next() {}
+        let _end = End(self);
+        let mut complaints = Complaints::default();
+        while self.commit_next(&mut complaints) {}
         if let Err(error) = self.store.close() {
             tracing::error!(%error, "the store was not closed well");
         }
-        self.open.lock().has_ended = true;
-        self.written.notify_all();
     }
 
     /// Commits a batch; `false` if there is none and will be none.
-    fn commit_next(&self) -> bool {
+    fn commit_next(&self, complaints: &mut Complaints) -> bool {
         let Some((number, mut bytes, waits)) = self.take_batch() else {
             return false;
         };
         let size = bytes.len();
-        if !self.commit(&Batch { number, bytes: &bytes }) {
+        if !self.commit(&Batch { number, bytes: &bytes }, complaints) {
             return false;
         }
         self.pending.fetch_sub(size, Ordering::Relaxed);
@@ -202,15 +203,11 @@ impl Journal {
     }
 
     /// Commits until it succeeds; `false` if the broker ends before.
-    fn commit(&self, batch: &Batch<'_>) -> bool {
+    fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
-        let mut complained: Option<Instant> = None;
         while let Err(error) = self.store.commit(batch) {
             self.is_failing.store(true, Ordering::Relaxed);
-            if complained.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
-                tracing::error!(%error, "the store does not take changes: what rests on them is not acknowledged until it does");
-                complained = Some(Instant::now());
-            }
+            complaints.failed(&error);
             let mut open = self.open.lock();
             if open.is_closing {
                 tracing::error!(%error, "the broker ends, and what was not acknowledged is not kept");
@@ -220,9 +217,8 @@ impl Journal {
             drop(open);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store takes changes again");
-        }
+        self.is_failing.store(false, Ordering::Relaxed);
+        complaints.succeeded();
         true
     }
 
@@ -247,12 +243,73 @@ impl Journal {
     }
 }
 
+/// The thread that commits ends: nobody waits for it for ever, also if the store has panicked.
+struct End<'a>(&'a Journal);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store has failed for good: nothing that rests on it is acknowledged any more");
+            self.0.is_failing.store(true, Ordering::Relaxed);
+        }
+        self.0.open.lock().has_ended = true;
+        self.0.written.notify_all();
+    }
+}
+
+/// What was said about the store. One that fails every now and then is complained of as seldom as one that fails always.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    /// It was not said yet that the store takes changes again.
+    is_open: bool,
+}
+
+impl Complaints {
+    fn failed(&mut self, error: &StoreError) {
+        if self.last.is_none_or(|at| at.elapsed() >= COMPLAINTS) {
+            tracing::error!(%error, "the store does not take changes: what rests on them is not acknowledged until it does");
+            self.last = Some(Instant::now());
+            self.is_open = true;
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            tracing::info!("the store takes changes again");
+        }
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal")
             .field("store", &self.store)
             .field("durable", &self.durable)
             .finish_non_exhaustive()
+    }
+}
+
+/// Says when a batch is kept.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    journal: Arc<Journal>,
+    batch: u64,
+    told: Arc<Notify>,
+}
+
+impl Receipt {
+    /// Waits until it is. The pen must have left.
+    pub(crate) async fn kept(self) {
+        while self.journal.durable() < self.batch {
+            self.told.notified().await;
+        }
+    }
+}
+
+impl Waits for Notify {
+    fn kept(&self) {
+        self.notify_one();
     }
 }
 
@@ -324,6 +381,14 @@ impl Pen {
         self.waits.push(waits);
     }
 
+    /// What is to be waited for until all that was written is kept; `None` if nothing was.
+    pub(crate) fn receipt(&mut self) -> Option<Receipt> {
+        let (journal, batch) = self.entered.clone()?;
+        let told = Arc::new(Notify::new());
+        self.tell(Arc::clone(&told) as _);
+        Some(Receipt { journal, batch, told })
+    }
+
     /// All has been written. To be called before its connection waits for anything.
     pub(crate) fn leave(&mut self) {
         debug_assert!(self.count == 0, "the message was not ended");
@@ -358,3 +423,7 @@ impl fmt::Debug for Pen {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -51,9 +51,9 @@ impl Store for MemoryStore {
         if batch.number <= state.last_batch {
             return Ok(());
         }
-        for op in batch.ops() {
-            state.apply(op?);
-        }
+        // It is kept as a whole or not at all.
+        let ops = batch.ops().collect::<Result<Vec<_>, _>>()?;
+        ops.into_iter().for_each(|op| state.apply(op));
         state.last_batch = batch.number;
         Ok(())
     }
@@ -142,8 +142,12 @@ impl State {
                 session.floor = session.floor.max(index);
                 session.live = session.live.split_off(&session.floor);
             }),
-            Op::Received { uid, packet_id } => self.of(uid, |session| drop(session.received.insert(packet_id))),
-            Op::ReceivedEnd { uid, packet_id } => self.of(uid, |session| drop(session.received.remove(&packet_id))),
+            Op::Received { uid, packet_id } => self.of(uid, |session| {
+                session.received.insert(packet_id);
+            }),
+            Op::ReceivedEnd { uid, packet_id } => self.of(uid, |session| {
+                session.received.remove(&packet_id);
+            }),
             Op::Retain { message } => {
                 self.retained
                     .insert(message.topic.into(), Arc::new(Message::new(&message)));
@@ -312,4 +316,11 @@ fn extent(lane: &BTreeMap<u64, StoredDelivery>, at_least: u64) -> Extent {
         count: lane.len() as u64,
         bytes: lane.values().map(|delivery| delivery.bytes() as u64).sum(),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::suite::{Memory, store_suite};
+
+    store_suite!(Memory);
 }

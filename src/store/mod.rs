@@ -5,18 +5,31 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+#[cfg(test)]
+mod gated;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
 mod journal;
+mod log_wip;
 mod memory;
 mod op;
+mod open;
+mod settings;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
-pub(crate) use journal::{Journal, Pen, Waits};
+#[cfg(test)]
+pub(crate) use gated::Gated;
+pub(crate) use journal::{Journal, Pen, Receipt, Waits};
 pub(crate) use memory::MemoryStore;
-pub(crate) use op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
+pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
+pub(crate) use open::open;
+#[cfg(feature = "cli")]
+pub(crate) use settings::without_secrets;
+pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
 
 use crate::message::Message;
 use crate::packet::{QoS, SubscriptionOptions};

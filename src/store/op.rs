@@ -84,14 +84,14 @@ pub(crate) enum Op<'a> {
 pub(crate) struct SessionRecord<'a> {
     pub(crate) uid: Uid,
     pub(crate) client_id: &'a str,
-    /// Seconds; above 0.
+    /// Seconds; 0 ends it with its connection.
     pub(crate) expiry_interval: u32,
-    /// Messages that may have been in flight at a time: so many, the first that are not finished, may have been sent.
-    pub(crate) window: u16,
     /// Since when the client is away; `None` while it is connected.
     pub(crate) away_since: Option<Millis>,
-    /// The place in the live lane of the first message that was not sent; known while the client is away.
+    /// All messages of the live lane below this place were sent.
     pub(crate) unsent: u64,
+    /// Of the messages that are not finished, so many, the first ones, may have been sent as well.
+    pub(crate) window: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

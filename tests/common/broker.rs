@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::packet::{Connack, Connect, Packet, Version};
+use super::persistence::{self, Place};
 use super::{Stream, Transport};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ pub struct Broker {
     addr: SocketAddr,
     transport: Transport,
     child: Option<Child>,
+    /// Where its state is, if the tests run over another store.
+    place: Option<Place>,
     announced: Arc<Announced>,
     log: Arc<Mutex<String>>,
     /// How far [`Broker::expect_log`] has read.
@@ -55,12 +58,15 @@ impl Broker {
                 addr,
                 transport,
                 child: None,
+                place: None,
                 announced: Arc::default(),
                 log: Arc::default(),
                 log_read: Mutex::default(),
             };
         }
         add_options(&mut command, args);
+        let place = persistence::place(args);
+        command.args(place.iter().flat_map(|place| &place.options));
         let mut child = command.args(transport.options()).spawn().expect("the broker starts");
         let mut broker = Broker {
             addr: ([127, 0, 0, 1], 0).into(),
@@ -69,6 +75,7 @@ impl Broker {
             log: collect(child.stderr.take().expect("piped")),
             log_read: Mutex::default(),
             child: Some(child),
+            place,
         };
         // Without TCP there is no address to be used unless a test says which.
         if !args.contains(&"--no-tcp") {
@@ -90,6 +97,7 @@ impl Broker {
             log: Arc::clone(&log),
             log_read: Mutex::default(),
             child: Some(child),
+            place: None,
         };
         let code = broker.wait().code();
         // The thread that reads it ends with the pipe, and then nobody else has it.
@@ -290,6 +298,9 @@ impl Drop for Broker {
         if std::thread::panicking() {
             let log = self.log();
             let start = log.len().saturating_sub(4096);
+            if let Some(place) = &self.place {
+                eprintln!("--- the broker's store: {} ---", place.options.join(" "));
+            }
             eprintln!(
                 "--- end of the broker's log ---\n{}",
                 String::from_utf8_lossy(&log.as_bytes()[start..])

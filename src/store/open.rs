@@ -1,0 +1,20 @@
+//! From the settings to the store.
+
+use std::sync::Arc;
+
+use super::{Persistence, Store, StoreError};
+
+/// Opens the store, which no other process can open then. `None` in memory: there is nothing to keep.
+pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
+    match persistence {
+        Persistence::Memory => Ok(None),
+        Persistence::Disk(settings) => Ok(Some(Arc::new(super::log_wip::LogStore::open(settings)?))),
+        Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
+        #[cfg(feature = "faults")]
+        Persistence::Faulty(inner, faults) => {
+            let faults = faults.parse().map_err(StoreError::Refused)?;
+            let store = open(inner)?.unwrap_or_else(|| Arc::<super::MemoryStore>::default());
+            Ok(Some(super::faulty::wrap(store, faults)))
+        }
+    }
+}
