@@ -346,6 +346,6 @@ fn set_off(core: &Arc<Core>, due: Due) {
 
 mod inspect;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod kept_tests;
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,12 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
-#[cfg(test)]
-mod gated;
+mod disk;
 #[cfg(any(test, feature = "faults"))]
 mod faulty;
+#[cfg(test)]
+mod gated;
 mod journal;
-mod log_wip;
 mod memory;
 mod op;
 mod open;
@@ -21,6 +21,7 @@ mod suite;
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+pub(crate) use disk::DiskStore;
 #[cfg(test)]
 pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
