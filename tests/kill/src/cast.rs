@@ -100,16 +100,25 @@ fn load_topics(name: &str) -> Vec<Topic> {
 }
 
 /// Clients with wills: `w-lost` are connected when the broker is killed; `w-bye` have said goodbye; `w-mid` are cut off
-/// during the load; `w-delay` have delays that pass after the restart; `w-back` come back before theirs have passed.
+/// during the load; `w-now` just before the broker is killed; `w-delay` have delays that pass after the restart; `w-back` come back before theirs have passed.
 fn wills(world: &mut World) {
     let mut add = |name: &str, settings: Settings, qos, delay| {
-        let will = Some(WillPlan { qos, delay });
+        let will = Some(WillPlan {
+            qos,
+            retain: name.contains("-r-"),
+            delay,
+        });
         world.add(Client::new(name, Settings { will, ..settings }));
     };
     add("w-lost-1", Settings::volatile(V311), 2, 0);
     add("w-lost-2", Settings::volatile(V5), 1, 0);
     add("w-lost-3", Settings::persistent(V311), 1, 0);
     add("w-lost-4", Settings::persistent(V5), 2, 0);
+    add("w-lost-r-5", Settings::persistent(V5), 2, 0);
+    add("w-now-1", Settings::persistent(V5), 2, 0);
+    add("w-now-r-2", Settings::persistent(V5), 2, 0);
+    add("w-now-r-3", Settings::volatile(V311), 1, 0);
+    add("w-now-4", Settings::volatile(V5), 2, 0);
     add("w-bye-1", Settings::volatile(V311), 2, 0);
     add("w-bye-2", Settings::persistent(V5), 2, 1);
     add("w-with-1", Settings::persistent(V5), 2, 0);

@@ -56,6 +56,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct WillPlan {
     pub qos: u8,
+    pub retain: bool,
     /// Seconds.
     pub delay: u32,
 }
@@ -479,6 +480,9 @@ fn encode_connect(name: &str, settings: &Settings, connect: &Connect) -> Packet 
     }
     if let Some(will) = &connect.will {
         let mut content = packet::Will::new(&will.topic, payload::of(&will.label)).qos(will.qos);
+        if settings.will.as_ref().is_some_and(|plan| plan.retain) {
+            content = content.retain();
+        }
         if will.delay > 0 {
             content = content.delay(will.delay);
         }

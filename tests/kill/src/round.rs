@@ -150,6 +150,11 @@ impl Round {
         self.world.until(|world| world.log.acked >= target);
         let jitter = Duration::from_micros(self.random.between(0, 8000));
         self.world.run_for(jitter);
+        for at in self.world.all(&["w-now"]) {
+            self.world.cut(at);
+        }
+        let moment = Duration::from_micros(self.random.between(0, 3000));
+        self.world.run_for(moment);
     }
 
     /// Some come and go during the load.
