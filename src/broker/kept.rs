@@ -48,8 +48,8 @@ impl Core {
         scratch.pen().receipt()
     }
 
-    /// Whether nothing can be kept at the moment.
-    pub(crate) fn is_store_failing(&self) -> bool {
+    /// Whether nothing can be kept, and will be soon.
+    pub(crate) fn is_store_down(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.is_failing())
     }
 

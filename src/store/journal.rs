@@ -76,6 +76,8 @@ const FULL: usize = 32 * 1024 * 1024;
 const SMALL: usize = 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long attempts fail before the store counts as failing.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two complaints about the same trouble.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -122,7 +124,7 @@ impl Journal {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Whether the last attempt to commit has failed.
+    /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }
@@ -205,8 +207,10 @@ impl Journal {
     /// Commits until it succeeds; `false` if the broker ends before.
     fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
+        let mut failing_since: Option<Instant> = None;
         while let Err(error) = self.store.commit(batch) {
-            self.is_failing.store(true, Ordering::Relaxed);
+            let since = failing_since.get_or_insert_with(Instant::now);
+            self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
             complaints.failed(&error);
             let mut open = self.open.lock();
             if open.is_closing {

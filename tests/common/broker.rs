@@ -34,22 +34,32 @@ impl Broker {
     /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them. It
     /// listens on TCP, and for the transport that was chosen for the tests.
     pub fn start(args: &[&str]) -> Broker {
-        Broker::launch(Command::new(program()), args, Transport::chosen())
+        Broker::launch(
+            Command::new(program()),
+            args,
+            Transport::chosen(),
+            persistence::place(args),
+        )
     }
 
     /// Starts a broker that listens on what these options say, and only there, for tests of transports themselves.
     pub fn start_on(args: &[&str]) -> Broker {
-        Broker::launch(Command::new(program()), args, Transport::Tcp)
+        Broker::launch(Command::new(program()), args, Transport::Tcp, persistence::place(args))
+    }
+
+    /// Starts a broker with these options as [`Broker::start_on`] does, whatever store the tests run over.
+    pub fn start_as_told(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args, Transport::Tcp, None)
     }
 
     /// Starts a broker that may have this many files open.
     pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
-        Broker::launch(command, args, Transport::chosen())
+        Broker::launch(command, args, Transport::chosen(), persistence::place(args))
     }
 
-    fn launch(mut command: Command, args: &[&str], transport: Transport) -> Broker {
+    fn launch(mut command: Command, args: &[&str], transport: Transport, place: Option<Place>) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr
                 .parse()
@@ -65,7 +75,6 @@ impl Broker {
             };
         }
         add_options(&mut command, args);
-        let place = persistence::place(args);
         command.args(place.iter().flat_map(|place| &place.options));
         let mut child = command.args(transport.options()).spawn().expect("the broker starts");
         let mut broker = Broker {
