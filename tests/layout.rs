@@ -75,8 +75,16 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The keys for tokens are PEM.
     (
         "tokio_rustls",
-        &["transport", "cmd", "access/http/pool.rs", "access/jwt/keys.rs"],
+        &[
+            "transport",
+            "cmd",
+            "access/http/pool.rs",
+            "access/jwt/keys.rs",
+            // It chooses the cryptography of connections to Redis.
+            "store/redis/link.rs",
+        ],
     ),
+    ("redis", &["store/redis"]),
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
     ("argon2", &["access"]),

@@ -139,6 +139,7 @@ pub(crate) struct Recipients<'a> {
 }
 
 impl<'a> Recipients<'a> {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }

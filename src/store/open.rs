@@ -9,6 +9,9 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
     match persistence {
         Persistence::Memory => Ok(None),
         Persistence::Disk(settings) => Ok(Some(Arc::new(super::disk::open(settings)?))),
+        #[cfg(feature = "redis")]
+        Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
+        #[cfg(not(feature = "redis"))]
         Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
         #[cfg(feature = "faults")]
         Persistence::Faulty(inner, faults) => {

@@ -49,21 +49,25 @@ pub(super) fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     check_files(&open_directory(dir)?)
 }
 
+/// Whether the directory is that of a store, as far as the names of its files tell.
+pub(crate) fn is_there(dir: &Path) -> bool {
+    dir.join(format::FORMAT).exists() || dir.join(super::database::STATE).exists()
+}
+
 /// Opens the directory of a store, which must be there.
 pub(super) fn open_directory(dir: &Path) -> Result<Arc<dyn Files>, StoreError> {
     let missing = || StoreError::Refused(format!("{} is not the data directory of a broker", dir.display()));
     // Locking would leave a file in a directory of somebody else.
-    if !dir.join(format::FORMAT).exists() && !dir.join(super::database::STATE).exists() {
+    if !is_there(dir) {
         return Err(missing());
     }
-    let files: Arc<dyn Files> = Arc::new(Directory::lock(dir, Durability::Fsync)?);
-    match format::is_store(&*files)? {
-        true => Ok(files),
-        false => Err(missing()),
-    }
+    Ok(Arc::new(Directory::lock(dir, Durability::Fsync)?))
 }
 
 pub(super) fn check_files(files: &Arc<dyn Files>) -> Result<CheckReport, StoreError> {
+    if !format::is_store(&**files)? {
+        return Err(StoreError::Refused("the store was not made to its end".to_owned()));
+    }
     let mut report = CheckReport::default();
     let mut base = Base::open(Arc::clone(files))?;
     if !base.check()? {

@@ -40,7 +40,7 @@ fn refusal(dir: &Path) -> String {
 /// Random changes come to the same as in the store in memory, with checkpoints and new processes in between.
 #[test]
 fn it_has_what_the_model_has() {
-    for seed in 0..30 {
+    for seed in 0..15 {
         let dir = TempDir::new().expect("is made");
         let model = MemoryStore::default();
         let mut store = open_small(dir.path());

@@ -58,6 +58,21 @@ pub(super) fn is_store(files: &dyn Files) -> Result<bool, StoreError> {
     }
 }
 
+/// Has a store taken for one that was not finished.
+#[cfg(feature = "cli")]
+pub(super) fn unfinish(files: &dyn Files) -> Result<(), StoreError> {
+    let marked = write(files, CREATING, "").and_then(|()| files.remove(FORMAT));
+    marked.and_then(|()| files.sync()).map_err(|error| unmade(&error))
+}
+
+/// All is there.
+pub(super) fn finish(files: &dyn Files) -> Result<(), StoreError> {
+    let marked = write(files, FORMAT, &format!("{NAME}{VERSION}\n"));
+    marked
+        .and_then(|()| files.remove(CREATING))
+        .map_err(|error| unmade(&error))
+}
+
 fn create(files: &Arc<dyn Files>, segment_len: usize, remains: &[String]) -> Result<(), StoreError> {
     let io = |result: io::Result<()>| result.map_err(|error| unmade(&error));
     io(write(&**files, CREATING, ""))?;
@@ -68,8 +83,7 @@ fn create(files: &Arc<dyn Files>, segment_len: usize, remains: &[String]) -> Res
     Base::create(&**files)?;
     Log::new(Arc::clone(files), segment_len, 0).begin()?;
     io(files.sync())?;
-    io(write(&**files, FORMAT, &format!("{NAME}{VERSION}\n")))?;
-    io(files.remove(CREATING))
+    finish(&**files)
 }
 
 fn write(files: &dyn Files, name: &str, text: &str) -> io::Result<()> {

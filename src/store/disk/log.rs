@@ -70,7 +70,6 @@ impl Log {
             }
             Ok(())
         })?;
-        segments.sync(&*log.files).map_err(|error| unavailable(&error))?;
         let last = log.last;
         log.older = segments.names().map(|name| Older { name, last }).collect();
         Ok(log)
@@ -90,6 +89,7 @@ impl Log {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn last(&self) -> u64 {
         self.last
     }
@@ -294,14 +294,6 @@ impl Segments {
     fn next_sequence(&self) -> u64 {
         let last = self.names().filter_map(|name| segment::sequence(&name)).max();
         last.unwrap_or(0) + 1
-    }
-
-    /// What a process has read it relies on, whether the one that wrote it could sync it or not.
-    fn sync(&self, files: &dyn Files) -> io::Result<()> {
-        for (name, _) in &self.written {
-            files.open(name)?.sync()?;
-        }
-        files.sync()
     }
 }
 

@@ -25,6 +25,8 @@ mod lane;
 mod log;
 mod overlay;
 mod read;
+#[cfg(feature = "cli")]
+mod remake;
 mod segment;
 mod stats;
 mod sums;
@@ -39,8 +41,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub(crate) use self::check::CheckReport;
+pub(crate) use self::check::{CheckReport, is_there};
 use self::files::{Directory, Files};
+#[cfg(feature = "cli")]
+pub(crate) use self::remake::remake;
 pub(crate) use self::stats::StoreStats;
 use self::worker::Shared;
 use super::{

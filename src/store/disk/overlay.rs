@@ -88,6 +88,7 @@ const DELTA: usize = size_of::<Delta>() + 32;
 const OBJECT: usize = 120;
 
 impl Overlay {
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.wills.is_empty() && self.retained.is_empty()
     }

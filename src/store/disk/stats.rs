@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::files::Files;
 use super::tables::{RETAINED, SESSIONS, SUBSCRIPTIONS, SessionRow, Snapshot, WILLS};
 use super::worker::Shared;
-use super::{StoreError, Tuning, segment};
+use super::{StoreError, Tuning, format, segment};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,13 @@ pub(crate) struct StoreStats {
 /// If it can't be used, or is damaged.
 pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
     let files = open_directory(dir)?;
+    // Opening makes one where there is none.
+    if !format::is_store(&*files)? {
+        return Err(StoreError::Refused(format!(
+            "{} is not the data directory of a broker",
+            dir.display()
+        )));
+    }
     let tuning = Tuning {
         has_thread: false,
         ..Tuning::default()
@@ -48,9 +55,8 @@ pub(super) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
         ..StoreStats::default()
     };
     let shared = Shared::open(Arc::clone(&files), tuning)?;
-    stats.pending_bytes = shared.pending_bytes();
+    stats.pending_bytes = shared.replayed;
     stats.last_batch = shared.last_batch();
-    shared.checkpoint()?;
     shared.base.read(|snapshot| stats.read(&snapshot))?;
     shared.base.close()?;
     stats.database_bytes = size(&*files, |name| [STATE, SUMS].contains(&name))?;

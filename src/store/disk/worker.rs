@@ -21,6 +21,8 @@ use crate::store::{Batch, Lane, Page, StoredDelivery, Uid};
 pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) base: Base,
+    /// Bytes of the journal that the database did not have when it was opened.
+    pub(super) replayed: u64,
     tuning: Tuning,
     /// One checkpoint at a time.
     turn: Mutex<()>,
@@ -64,21 +66,27 @@ impl Shared {
         let mut state = State {
             sessions,
             last,
-            remains: true,
             wants_spare: true,
             ..State::default()
         };
+        let mut replayed = 0;
         let mut log = Log::recover(Arc::clone(&files), tuning.segment, last, |batch| {
+            replayed += frame_len(batch.bytes.len()) as u64;
             state.apply(batch)?;
             if state.active.memory > tuning.memory {
                 base.apply(&std::mem::take(&mut state.active))?;
             }
             Ok(())
         })?;
+        // What another process has written to the journal may be known to the system alone. So nothing rests on it: the
+        // database gets it now, and commits again if there is nothing.
+        let catches_up = std::mem::take(&mut state.active);
+        state.remains = base.apply(&catches_up)?;
         log.begin()?;
         let shared = Shared {
             files,
             base,
+            replayed,
             tuning,
             turn: Mutex::new(()),
             log: Mutex::new(log),
@@ -86,6 +94,7 @@ impl Shared {
             wanted: Condvar::new(),
             ended: Condvar::new(),
         };
+        let last = shared.last_batch();
         shared.remove_covered(last);
         Ok(shared)
     }
@@ -112,12 +121,6 @@ impl Shared {
 
     pub(super) fn last_batch(&self) -> u64 {
         self.state.lock().last
-    }
-
-    /// Bytes of the journal that the database does not have.
-    pub(super) fn pending_bytes(&self) -> u64 {
-        let state = self.state.lock();
-        state.active.journal + state.frozen.as_ref().map_or(0, |frozen| frozen.journal)
     }
 
     #[cfg(test)]
