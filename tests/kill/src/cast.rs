@@ -133,6 +133,14 @@ fn wills(world: &mut World) {
     add("w-ended-1", Settings::persistent(V5), 2, 0);
 }
 
+/// Clients that connect just before the broker is killed.
+pub fn newcomers() -> impl Iterator<Item = Client> {
+    (1..=8).map(|number| {
+        let version = if number % 2 == 0 { V5 } else { V311 };
+        Client::new(&format!("new-{number}"), Settings::persistent(version))
+    })
+}
+
 /// One that looks at the retained messages.
 pub fn probe(number: usize, random: Random) -> Client {
     let name = format!("probe-{number}");

@@ -37,9 +37,9 @@ struct Round {
 }
 
 /// Those who connect before the load, and again after a restart.
-const ALWAYS: [&str; 14] = [
-    "on-", "off-", "late-", "vol-", "lag-", "watch-", "replay-", "g-", "h-", "churn-", "w-back", "w-ended", "w-lost-3",
-    "w-lost-4",
+const ALWAYS: [&str; 15] = [
+    "new-", "on-", "off-", "late-", "vol-", "lag-", "watch-", "replay-", "g-", "h-", "churn-", "w-back", "w-ended",
+    "w-lost-3", "w-lost-4",
 ];
 /// Those of them who come back only at the end.
 const LATE: [&str; 3] = ["late-", "watch-2", "off-1"];
@@ -152,6 +152,10 @@ impl Round {
         self.world.run_for(jitter);
         for at in self.world.all(&["w-now"]) {
             self.world.cut(at);
+        }
+        for newcomer in cast::newcomers() {
+            let at = self.world.add(newcomer);
+            self.world.connect(at);
         }
         let moment = Duration::from_micros(self.random.between(0, 3000));
         self.world.run_for(moment);
