@@ -124,6 +124,7 @@ fn no_document_names_an_option_that_does_not_exist() {
         &["acl", "check"],
         &["config", "import"],
         &["store", "check"],
+        &["store", "doctor"],
         &["store", "stats"],
         &["store", "export"],
         &["store", "import"],

@@ -37,8 +37,10 @@ pub(crate) use meter::BOUNDS;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
-pub(crate) use open::{open, open_to_read};
-#[cfg(feature = "redis")]
+pub(crate) use open::open;
+#[cfg(feature = "cli")]
+pub(crate) use open::open_to_read;
+#[cfg(feature = "cli")]
 pub(crate) use redis::doctor;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
