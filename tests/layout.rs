@@ -81,10 +81,11 @@ const CONFINED: &[(&str, &[&str])] = &[
             "access/http/pool.rs",
             "access/jwt/keys.rs",
             // It chooses the cryptography of connections to Redis.
-            "store/redis/link.rs",
+            "store/redis/connect.rs",
         ],
     ),
-    ("redis", &["store/redis"]),
+    // The other files name the module.
+    ("redis", &["store/redis", "store/mod.rs", "store/open.rs"]),
     ("tokio_tungstenite", &["transport", "cmd"]),
     ("x509_parser", &["transport"]),
     ("argon2", &["access"]),
