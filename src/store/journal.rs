@@ -59,6 +59,9 @@ struct Open {
     has_ended: bool,
 }
 
+/// A batch to be committed: its number, its bytes, and who waits for it.
+type Closed = (u64, Vec<u8>, Vec<Arc<dyn Waits>>);
+
 #[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
@@ -189,7 +192,7 @@ impl Journal {
         true
     }
 
-    fn take_batch(&self) -> Option<(u64, Vec<u8>, Vec<Arc<dyn Waits>>)> {
+    fn take_batch(&self) -> Option<Closed> {
         let mut open = self.open.lock();
         let number = open.number;
         while open.part(number).bytes.is_empty() && open.part(number).waits.is_empty() {

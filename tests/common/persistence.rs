@@ -95,6 +95,8 @@ impl Redis {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .expect("a directory")
             .keep();
+        // It ends with this process, and is waited for by nobody then.
+        #[expect(clippy::zombie_processes, reason = "it outlives every value here")]
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, &addr.port().to_string()])
             .arg(dir)
