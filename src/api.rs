@@ -258,6 +258,12 @@ impl Broker {
         *self.core.stopping.borrow()
     }
 
+    /// Whether the store takes no changes now, so that nothing which rests on one is acknowledged.
+    #[must_use]
+    pub fn is_store_failing(&self) -> bool {
+        self.core.journal.as_ref().is_some_and(|journal| journal.is_failing())
+    }
+
     /// Connected clients.
     #[must_use]
     pub fn connected_clients(&self) -> usize {
@@ -346,6 +352,6 @@ fn set_off(core: &Arc<Core>, due: Due) {
 
 mod inspect;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod kept_tests;
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,10 @@ fn no_document_names_an_option_that_does_not_exist() {
         &["passwd", "import"],
         &["acl", "check"],
         &["config", "import"],
+        &["store", "check"],
+        &["store", "stats"],
+        &["store", "export"],
+        &["store", "import"],
         &["healthcheck"],
         &["man"],
     ] {

@@ -9,7 +9,7 @@ use common::*;
 /// Where a broker keeps what it must not lose.
 struct Place {
     options: Vec<String>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Place {
@@ -19,7 +19,14 @@ impl Place {
         let options = ["--persistence", "disk", "--data-dir", &path, "--durability", durability];
         Place {
             options: options.map(str::to_owned).into(),
-            _dir: dir,
+            _dir: Some(dir),
+        }
+    }
+
+    fn redis() -> Place {
+        Place {
+            options: common::persistence::in_redis().options,
+            _dir: None,
         }
     }
 
@@ -47,7 +54,7 @@ impl Place {
 }
 
 fn everywhere(test: impl Fn(&Place)) {
-    for place in [Place::disk("fsync"), Place::disk("os")] {
+    for place in [Place::disk("fsync"), Place::disk("os"), Place::redis()] {
         test(&place);
     }
 }
@@ -81,6 +88,7 @@ fn queues_outlive_the_broker() {
             assert!(messages.iter().all(|message| message.qos == qos && !message.dup));
             let mut publisher = broker.v5("publisher");
             subscriber.assert_nothing_from(&mut publisher);
+            subscriber.ping();
             let broker = place.restart(broker);
             let mut subscriber = broker.resume(Connect::persistent(version, &name));
             subscriber.assert_nothing_from(&mut broker.v5("publisher"));

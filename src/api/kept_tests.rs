@@ -55,7 +55,8 @@ impl Peer311 {
     async fn expect(&mut self, expected: &[u8]) {
         let mut bytes = vec![0; expected.len()];
         let read = tokio::time::timeout(DEADLINE, self.0.read_exact(&mut bytes)).await;
-        read.unwrap_or_else(|_| panic!("{expected:02x?} does not come")).expect("open");
+        read.unwrap_or_else(|_| panic!("{expected:02x?} does not come"))
+            .expect("open");
         assert_eq!(bytes, expected);
     }
 
@@ -118,7 +119,9 @@ async fn messages_are_kept_before_their_acknowledgement() {
         }
     }
     for (identifier, qos) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
-        subscriber.expect(&[0x30 | qos << 1, 6, 0, 1, b'a', 0, identifier, b'x']).await;
+        subscriber
+            .expect(&[0x30 | qos << 1, 6, 0, 1, b'a', 0, identifier, b'x'])
+            .await;
     }
     subscriber.waits(&store, &[0x50, 2, 0, 2], &[0x62, 2, 0, 2]).await;
 }
@@ -165,7 +168,12 @@ async fn sessions_are_kept_before_connack() {
         drop(seen);
         let mut byte = [0];
         let mut early = pin!(client.0.read(&mut byte));
-        assert!(early.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            early
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         drop(closed);
         assert!(matches!(tokio::time::timeout(DEADLINE, early).await, Ok(Ok(1))));
         client.expect(&[2, 0, 0]).await;
@@ -200,7 +208,11 @@ async fn what_is_not_kept_waits_for_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_broker_goes_on() {
     let store = Arc::new(MemoryStore::default());
-    let start = || Broker::builder().start_with(Some(Arc::clone(&store) as _)).expect("started");
+    let start = || {
+        Broker::builder()
+            .start_with(Some(Arc::clone(&store) as _))
+            .expect("started")
+    };
     let first = start();
     let mut subscriber = Peer311::connect(&first, "subscriber", false).await;
     subscriber.try_send(SUBSCRIBE);

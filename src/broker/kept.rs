@@ -48,8 +48,8 @@ impl Core {
         scratch.pen().receipt()
     }
 
-    /// Whether nothing can be kept at the moment.
-    pub(crate) fn is_store_failing(&self) -> bool {
+    /// Whether nothing can be kept, and will be soon.
+    pub(crate) fn is_store_down(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.is_failing())
     }
 
@@ -337,7 +337,9 @@ async fn read_sent(
         let read = read(journal, uid, Lane::Live, from, PAGE).await?;
         from = read.last().map_or(u64::MAX, |last| last.index + 1);
         for stored in read {
-            if stored.index >= restored.unsent && all.len() >= window {
+            // Above those that were there at the start, places may be missing that are still to come.
+            let is_new = stored.index >= restored.live.next;
+            if is_new || (stored.index >= restored.unsent && all.len() >= window) {
                 return Ok(all);
             }
             all.push((Lane::Live, stored));

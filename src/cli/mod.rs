@@ -17,6 +17,7 @@ mod persistence;
 mod rates;
 mod reload;
 mod running;
+mod store_command;
 mod systemd;
 mod values;
 
@@ -50,6 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // Their exit codes say more.
             Command::Publish(options) => return publish::run(options),
             Command::Subscribe(options) => return subscribe::run(options),
+            Command::Store(command) => return store_command::run(command),
             Command::Healthcheck(options) => healthcheck::run(options),
             Command::Completions(options) => generate::completions(options),
             Command::Manual(options) => generate::manual(options),

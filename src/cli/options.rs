@@ -20,6 +20,7 @@ use super::listening::spec::Spec;
 use super::logging::Filter;
 use super::persistence::PersistenceOptions;
 use super::rates::RateOptions;
+use super::store_command::StoreCommand;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::acl::AclCommand;
 use crate::cmd::bench::Bench;
@@ -41,6 +42,7 @@ pub(super) enum Command {
     Publish(Box<Publish>),
     #[command(name = "sub")]
     Subscribe(Box<Subscribe>),
+    Store(StoreCommand),
     Healthcheck(Healthcheck),
     Completions(Completions),
     #[command(name = "man")]

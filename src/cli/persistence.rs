@@ -1,9 +1,11 @@
 //! Options that say what outlives the process, and where it is kept.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::values::seconds;
 use crate::{DiskSettings, Durability, Persistence, RedisSettings};
 
 const HEADING: &str = "Persistence";
@@ -28,6 +30,13 @@ pub(super) struct PersistenceOptions {
     /// Replicas that must have a change before it is acknowledged [default: 0]
     #[arg(long, env = "BROKER_REDIS_WAIT", value_name = "N", help_heading = HEADING)]
     redis_wait: Option<u32>,
+    /// A change is acknowledged only when Redis has synced it to its append-only file, on the replicas as well that are
+    /// waited for (Redis 7.2)
+    #[arg(long, env = "BROKER_REDIS_FSYNC", help_heading = HEADING)]
+    redis_fsync: bool,
+    /// How long Redis may take to connect, and to answer [default: 10]
+    #[arg(long, env = "BROKER_REDIS_TIMEOUT", value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
+    redis_timeout: Option<Duration>,
     /// Has the store fail now and then, for tests: one of RATE calls
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "SEED[:RATE]", hide = true)]
@@ -43,6 +52,12 @@ pub(super) struct RedisAccess {
     /// Roots that the certificate of a rediss:// server leads to, in PEM [default: those of the system]
     #[arg(long, env = "BROKER_REDIS_CA", value_name = "FILE", help_heading = HEADING)]
     redis_ca: Option<PathBuf>,
+    /// Certificate for a rediss:// server that asks its clients for one, in PEM
+    #[arg(long, env = "BROKER_REDIS_CERT", value_name = "FILE", requires = "redis_key", help_heading = HEADING)]
+    redis_cert: Option<PathBuf>,
+    /// Private key of --redis-cert, in PEM
+    #[arg(long, env = "BROKER_REDIS_KEY", value_name = "FILE", requires = "redis_cert", help_heading = HEADING)]
+    redis_key: Option<PathBuf>,
     /// What the names of all keys in Redis begin with [default: mqtt]
     #[arg(long, env = "BROKER_REDIS_PREFIX", value_name = "PREFIX", value_parser = prefix, help_heading = HEADING)]
     redis_prefix: Option<String>,
@@ -96,6 +111,8 @@ impl PersistenceOptions {
             (Where::Redis, _, Some(url)) => {
                 let mut settings = self.access.settings(url)?;
                 settings.wait = self.redis_wait.unwrap_or_default();
+                settings.fsync = self.redis_fsync;
+                settings.timeout = self.redis_timeout.unwrap_or(RedisSettings::TIMEOUT);
                 Ok(Persistence::Redis(settings))
             }
             (Where::Redis, _, None) => Err("--persistence redis needs a server: --redis URL".to_owned()),
@@ -134,7 +151,10 @@ impl PersistenceOptions {
             ("--redis-password-file", access.redis_password_file.is_some()),
             ("--redis-ca", access.redis_ca.is_some()),
             ("--redis-prefix", access.redis_prefix.is_some()),
+            ("--redis-cert", access.redis_cert.is_some()),
             ("--redis-wait", self.redis_wait.is_some()),
+            ("--redis-fsync", self.redis_fsync),
+            ("--redis-timeout", self.redis_timeout.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
@@ -146,7 +166,7 @@ impl PersistenceOptions {
     }
 
     /// By name, and in words that tell whether they have changed.
-    pub(super) fn fixed(&self) -> [(&'static str, String); 8] {
+    pub(super) fn fixed(&self) -> [(&'static str, String); 12] {
         let access = &self.access;
         [
             ("persistence", format!("{:?}", self.persistence)),
@@ -156,7 +176,11 @@ impl PersistenceOptions {
             ("redis-password-file", format!("{:?}", access.redis_password_file)),
             ("redis-ca", format!("{:?}", access.redis_ca)),
             ("redis-prefix", format!("{:?}", access.redis_prefix)),
+            ("redis-cert", format!("{:?}", access.redis_cert)),
+            ("redis-key", format!("{:?}", access.redis_key)),
             ("redis-wait", format!("{:?}", self.redis_wait)),
+            ("redis-fsync", format!("{:?}", self.redis_fsync)),
+            ("redis-timeout", format!("{:?}", self.redis_timeout)),
         ]
     }
 }
@@ -171,6 +195,7 @@ impl RedisAccess {
         let mut settings = RedisSettings::new(url);
         settings.password_file.clone_from(&self.redis_password_file);
         settings.ca.clone_from(&self.redis_ca);
+        settings.certificate = self.redis_cert.clone().zip(self.redis_key.clone());
         if let Some(prefix) = &self.redis_prefix {
             settings.prefix.clone_from(prefix);
         }
@@ -220,12 +245,15 @@ mod tests {
         );
         let redis = Persistence::Redis(RedisSettings::new("redis://h"));
         assert_eq!(settings("--redis redis://h"), Ok(redis));
-        let Ok(Persistence::Redis(settings)) =
-            settings("--redis redis://h --redis-prefix p --redis-wait 2 --redis-ca c --redis-password-file f")
-        else {
+        let Ok(Persistence::Redis(settings)) = settings(
+            "--redis redis://h --redis-prefix p --redis-wait 2 --redis-ca c --redis-password-file f \
+                      --redis-cert cert --redis-key key --redis-fsync --redis-timeout 0.5",
+        ) else {
             panic!("no settings of Redis");
         };
-        assert_eq!((&*settings.prefix, settings.wait), ("p", 2));
+        assert_eq!((&*settings.prefix, settings.wait, settings.fsync), ("p", 2, true));
+        assert_eq!(settings.timeout, Duration::from_millis(500));
+        assert_eq!(settings.certificate, Some(("cert".into(), "key".into())));
         assert_eq!(
             (settings.ca, settings.password_file),
             (Some("c".into()), Some("f".into()))
@@ -253,6 +281,8 @@ mod tests {
             ("--redis redis://h --durability os", "--data-dir DIR turns on"),
             ("--redis-prefix p", "--redis URL turns on"),
             ("--data-dir d --redis-wait 1", "--redis URL turns on"),
+            ("--redis-fsync", "--redis URL turns on"),
+            ("--redis redis://h --redis-cert c", "--redis-key"),
             ("--redis host:6379", "no URL"),
             ("--redis redis://h --redis-prefix a{b}", "letters, digits"),
             ("--persistence file", "invalid value"),

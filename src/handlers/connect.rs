@@ -126,8 +126,8 @@ pub(crate) async fn accept(
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
     }
-    if core.is_store_failing() && (expiry > 0 || connect.will.is_some() || core.registry.has(&info.client_id)) {
-        return Err(refuse(ReasonCode::ServerUnavailable, "the store takes no changes"));
+    if core.is_store_down() && (expiry > 0 || connect.will.is_some() || core.registry.has(&info.client_id)) {
+        return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
     }
     let (access, generation) = (policy.access.clone(), policy.access.generation());
     let authentication = auth::authenticate(core, &access, connect, &mut info, dialogue).await?;
@@ -180,14 +180,20 @@ pub(crate) async fn accept(
             .outbox
             .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
     }
-    if let Some(receipt) = receipt {
-        // The session that was there is no more, and the new one is, also for the next process.
-        receipt.kept().await;
+    if let Some(receipt) = receipt
+        && tokio::time::timeout(STORE_TIME, receipt.kept()).await.is_err()
+    {
+        client.drop_will(&mut RouteScratch::default());
+        return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
     }
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
     core.tell_aedes(AedesEvent::Connected(&client.info), &mut RouteScratch::default());
     Ok(client)
 }
+
+const STORE_DOWN: &str = "the store takes no changes";
+/// For which a CONNACK waits for the store.
+const STORE_TIME: Duration = Duration::from_secs(10);
 
 fn new_client(
     core: &Arc<Core>,

@@ -153,7 +153,11 @@ impl<B: Copy> Ring<B> {
     fn push(&mut self, slot: Slot, besides: B, is_sent: bool) -> u16 {
         let identifier = self.next_identifier();
         self.next += 1;
-        self.next_offset = if self.next_offset + 1 == self.identifiers.count { 0 } else { self.next_offset + 1 };
+        self.next_offset = if self.next_offset + 1 == self.identifiers.count {
+            0
+        } else {
+            self.next_offset + 1
+        };
         let is_done = matches!(slot, Slot::Done);
         self.slots.push_back((slot, besides));
         if is_sent {
@@ -182,7 +186,11 @@ impl<B: Copy> Ring<B> {
         let (count, next) = (u32::from(self.identifiers.count), u32::from(self.next_offset));
         let len = self.slots.len();
         // How far it is behind the next one; all that are as many as there are identifiers is the same one again.
-        let back = if offset < next { next - offset } else { next + count - offset } as usize;
+        let back = if offset < next {
+            next - offset
+        } else {
+            next + count - offset
+        } as usize;
         (offset < count && back <= len).then(|| len - back)
     }
 
@@ -375,7 +383,10 @@ impl Inflight {
 
     /// The place and the Packet Identifier of the retained message that is [pushed](Inflight::push_replayed) next.
     pub(crate) fn next_replayed(&self) -> (u64, u16) {
-        let next = self.replayed.as_ref().map(|replayed| (replayed.next, replayed.next_identifier()));
+        let next = self
+            .replayed
+            .as_ref()
+            .map(|replayed| (replayed.next, replayed.next_identifier()));
         next.unwrap_or((0, REPLAYED.first))
     }
 

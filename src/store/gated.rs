@@ -2,9 +2,7 @@
 
 use parking_lot::Mutex;
 
-use super::{
-    Batch, Lane, MemoryStore, Page, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid,
-};
+use super::{Batch, Lane, MemoryStore, Page, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid};
 use crate::message::Message;
 
 /// A store that takes nothing until it is let.
@@ -45,4 +43,3 @@ impl Store for Gated {
         Ok(())
     }
 }
-

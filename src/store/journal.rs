@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use super::meter::{Commits, Meter};
 use super::op::{Recipient, write_message, write_recipient};
 use super::{Batch, Op, Store, StoreError};
 use crate::message::Publication;
@@ -43,6 +44,7 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
+    meter: Meter,
 }
 
 #[derive(Default)]
@@ -105,6 +107,7 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
+            meter: Meter::default(),
         });
         let own = Arc::clone(&journal);
         std::thread::Builder::new()
@@ -134,6 +137,11 @@ impl Journal {
     /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit.
     pub(crate) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// The commits until now.
+    pub(crate) fn commits(&self) -> Commits {
+        self.meter.read()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -220,7 +228,7 @@ impl Journal {
     fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
         let mut failing_since: Option<Instant> = None;
-        while let Err(error) = self.store.commit(batch) {
+        while let Err(error) = self.try_commit(batch) {
             let since = failing_since.get_or_insert_with(Instant::now);
             self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
             complaints.failed(&error);
@@ -236,6 +244,16 @@ impl Journal {
         self.is_failing.store(false, Ordering::Relaxed);
         complaints.succeeded();
         true
+    }
+
+    fn try_commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = self.store.commit(batch);
+        match &result {
+            Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),
+            Err(_) => self.meter.failed(),
+        }
+        result
     }
 
     fn enter(&self) -> u64 {

@@ -286,28 +286,6 @@ impl Session {
     }
 }
 
-impl StoredDelivery {
-    /// Bytes of topic, properties and payload.
-    pub(crate) fn bytes(&self) -> usize {
-        let message = self.message.as_ref().map(|stored| stored.message.as_publication());
-        message.map_or(0, |message| {
-            message.topic.len() + message.properties.len() + message.payload.len()
-        })
-    }
-}
-
-impl StoredMessage {
-    pub(crate) fn new(message: Arc<Message>, terms: &TermsRecord<'_>) -> StoredMessage {
-        StoredMessage {
-            message,
-            qos: terms.qos,
-            retain: terms.retain,
-            subscription_ids: terms.subscription_ids().collect(),
-            share: terms.share.map(Box::from),
-        }
-    }
-}
-
 fn extent(lane: &BTreeMap<u64, StoredDelivery>, at_least: u64) -> Extent {
     let next = lane.last_key_value().map_or(0, |(last, _)| last + 1).max(at_least);
     Extent {

@@ -5,35 +5,45 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
-#[cfg(test)]
-mod gated;
+mod disk;
 #[cfg(any(test, feature = "faults"))]
 mod faulty;
+#[cfg(test)]
+mod gated;
 mod journal;
-mod log_wip;
+#[cfg(any(test, feature = "faults"))]
 mod memory;
+mod meter;
 mod op;
 mod open;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
+mod stored;
 #[cfg(test)]
 mod suite;
 
 use std::fmt;
 
 pub(crate) use client::{read_client, write_client};
+#[cfg(feature = "cli")]
+pub(crate) use disk::{DiskStore, StoreStats, is_there, remake};
 #[cfg(test)]
 pub(crate) use gated::Gated;
 pub(crate) use journal::{Journal, Pen, Receipt, Waits};
+#[cfg(any(test, feature = "faults"))]
 pub(crate) use memory::MemoryStore;
+pub(crate) use meter::BOUNDS;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
+#[cfg(any(feature = "cli", test))]
+pub(crate) use op::{write_message, write_recipient};
 pub(crate) use open::open;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
+pub(crate) use stored::{Extent, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill};
 
 use crate::message::Message;
-use crate::packet::{QoS, SubscriptionOptions};
-use crate::time::Millis;
 use crate::wire::Reader;
 
 /// Keeps batches of changes, and gives back what they come to.
@@ -110,77 +120,6 @@ impl<'a> Batch<'a> {
 pub(crate) struct Page {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
-}
-
-/// A session, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredSession {
-    pub(crate) uid: Uid,
-    pub(crate) client_id: Box<str>,
-    pub(crate) expiry_interval: u32,
-    /// See [`SessionRecord`].
-    pub(crate) window: u16,
-    pub(crate) away_since: Option<Millis>,
-    pub(crate) unsent: u64,
-    pub(crate) subscriptions: Vec<StoredSubscription>,
-    /// Packet Identifiers of QoS 2 messages that were accepted and not released.
-    pub(crate) received: Vec<u16>,
-    pub(crate) live: Extent,
-    pub(crate) replayed: Extent,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredSubscription {
-    pub(crate) filter: Box<str>,
-    pub(crate) options: SubscriptionOptions,
-    /// 0 is none.
-    pub(crate) identifier: u32,
-    /// The replay of its retained messages, if it has not ended: it has come to this topic, or to none if that is empty.
-    pub(crate) replay: Option<Box<str>>,
-}
-
-/// How much there is in a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// The first place that is there; `next` if there is none.
-    pub(crate) first: u64,
-    /// A place above all that there have been, of those that may matter still: above those that are there, at or above
-    /// the floor and the first that was not sent.
-    pub(crate) next: u64,
-    /// Places that are there, released ones included.
-    pub(crate) count: u64,
-    /// Bytes of topics, properties and payloads.
-    pub(crate) bytes: u64,
-}
-
-/// A place in a queue.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredDelivery {
-    pub(crate) index: u64,
-    /// Of a replayed message: the place in the live lane before which it was sent.
-    pub(crate) before: u64,
-    /// `None` once it has been released.
-    pub(crate) message: Option<StoredMessage>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct StoredMessage {
-    pub(crate) message: std::sync::Arc<Message>,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) subscription_ids: Box<[u32]>,
-    pub(crate) share: Option<Box<str>>,
-}
-
-/// A will, as it is kept.
-#[derive(Debug)]
-pub(crate) struct StoredWill {
-    pub(crate) uid: Uid,
-    pub(crate) delay_interval: u32,
-    pub(crate) expires_in: Option<u32>,
-    pub(crate) message: Message,
-    /// See [`read_client`].
-    pub(crate) client: Box<[u8]>,
 }
 
 /// Why a store can't do what it should.

@@ -139,6 +139,7 @@ pub(crate) struct Recipients<'a> {
 }
 
 impl<'a> Recipients<'a> {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }
@@ -490,19 +491,8 @@ fn session<'a>(uid: Uid, from: &mut Reader<'a>) -> Result<SessionRecord<'a>, Mal
 }
 
 fn subscription<'a>(from: &mut Reader<'a>) -> Result<SubscriptionRecord<'a>, Malformed> {
-    let options = from.u8()?;
     Ok(SubscriptionRecord {
-        options: SubscriptionOptions {
-            qos: qos(options & QOS)?,
-            no_local: options & 1 << 2 != 0,
-            retain_as_published: options & 1 << 3 != 0,
-            retain_handling: match options >> 4 {
-                0 => RetainHandling::SendAlways,
-                1 => RetainHandling::SendIfNew,
-                2 => RetainHandling::SendNever,
-                _ => return Err(Malformed("unknown Retain Handling")),
-            },
-        },
+        options: read_options(from.u8()?)?,
         replays: from.u8()? != 0,
         identifier: from.u32()?,
         filter: from.string()?,
@@ -515,6 +505,21 @@ pub(crate) fn options_byte(options: SubscriptionOptions) -> u8 {
         | u8::from(options.no_local) << 2
         | u8::from(options.retain_as_published) << 3
         | (options.retain_handling as u8) << 4
+}
+
+/// What [`options_byte`] has made.
+pub(crate) fn read_options(byte: u8) -> Result<SubscriptionOptions, Malformed> {
+    Ok(SubscriptionOptions {
+        qos: qos(byte & QOS)?,
+        no_local: byte & 1 << 2 != 0,
+        retain_as_published: byte & 1 << 3 != 0,
+        retain_handling: match byte >> 4 {
+            0 => RetainHandling::SendAlways,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::SendNever,
+            _ => return Err(Malformed("unknown Retain Handling")),
+        },
+    })
 }
 
 fn message<'a>(count: u64, from: &mut Reader<'a>) -> Result<Op<'a>, Malformed> {

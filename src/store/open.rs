@@ -8,7 +8,10 @@ use super::{Persistence, Store, StoreError};
 pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
     match persistence {
         Persistence::Memory => Ok(None),
-        Persistence::Disk(settings) => Ok(Some(Arc::new(super::log_wip::LogStore::open(settings)?))),
+        Persistence::Disk(settings) => Ok(Some(Arc::new(super::disk::open(settings)?))),
+        #[cfg(feature = "redis")]
+        Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
+        #[cfg(not(feature = "redis"))]
         Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
         #[cfg(feature = "faults")]
         Persistence::Faulty(inner, faults) => {

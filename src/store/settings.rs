@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -52,10 +53,16 @@ pub struct RedisSettings {
     pub password_file: Option<PathBuf>,
     /// Roots that the certificate of a `rediss` server leads to, in PEM, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// The client's certificate and its key, in PEM, for a `rediss` server that asks for them.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// What the names of all keys begin with.
     pub prefix: String,
     /// Replicas that must have a change before it is acknowledged.
     pub wait: u32,
+    /// Whether the server, and the replicas that are waited for, must have synced a change to its append-only file.
+    pub fsync: bool,
+    /// How long the server may take to connect, and to answer.
+    pub timeout: Duration,
 }
 
 impl DiskSettings {
@@ -72,6 +79,8 @@ impl DiskSettings {
 impl RedisSettings {
     /// What the names of keys begin with, unless something else is set.
     pub const PREFIX: &str = "mqtt";
+    /// How long the server may take, unless something else is set.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A store in the server at this URL, with keys that begin with [`PREFIX`](RedisSettings::PREFIX), and without
     /// waiting for replicas.
@@ -81,8 +90,11 @@ impl RedisSettings {
             url: url.into(),
             password_file: None,
             ca: None,
+            certificate: None,
             prefix: RedisSettings::PREFIX.to_owned(),
             wait: 0,
+            fsync: false,
+            timeout: RedisSettings::TIMEOUT,
         }
     }
 
@@ -118,8 +130,11 @@ impl fmt::Debug for RedisSettings {
             .field("url", &self.shown_url())
             .field("password_file", &self.password_file)
             .field("ca", &self.ca)
+            .field("certificate", &self.certificate)
             .field("prefix", &self.prefix)
             .field("wait", &self.wait)
+            .field("fsync", &self.fsync)
+            .field("timeout", &self.timeout)
             .finish()
     }
 }

@@ -59,6 +59,22 @@ impl Broker {
         Broker::launch(command, args, Transport::chosen(), persistence::place(args))
     }
 
+    /// Starts a broker whose writes to files can be made fail, see [`Broker::limit_files`].
+    pub fn start_to_be_limited(args: &[&str]) -> Broker {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", &program()]);
+        Broker::launch(command, args, Transport::chosen(), persistence::place(args))
+    }
+
+    /// From now on files may be so long; what is written behind that fails, as on a full disk. `None` lifts the bound.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let child = self.child.as_ref().expect("the broker is ours");
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut command = Command::new("prlimit");
+        command.args([format!("--pid={}", child.id()), format!("--fsize={limit}:")]);
+        assert!(command.status().expect("prlimit of util-linux runs").success());
+    }
+
     fn launch(mut command: Command, args: &[&str], transport: Transport, place: Option<Place>) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr

@@ -41,7 +41,8 @@ fn on_disk(options: &[&str]) -> Place {
     }
 }
 
-fn in_redis() -> Place {
+/// A place of its own in the Redis server of this process.
+pub fn in_redis() -> Place {
     let prefix = format!("t{}-{}", std::process::id(), next());
     let url = format!("redis://{}", redis());
     let options = ["--redis", &url, "--redis-prefix", &prefix];

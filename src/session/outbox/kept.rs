@@ -289,7 +289,8 @@ impl Outbox {
         let begin = tail.from;
         let (mut added, mut bytes) = (0, 0);
         for (place, delivery) in deliveries {
-            if place >= begin {
+            // Above what is durable, places may be missing that are still to come.
+            if place >= begin && place < page.durable_to {
                 tail.from = place + 1;
                 added += 1;
                 bytes += delivery.charge as usize;

@@ -73,7 +73,9 @@ impl Scene {
         };
         let (clock, mut frames) = (Clock::start(), FrameScratch::default());
         let mut outgoing = Outgoing::new(&publication, &mut frames, &clock);
-        let taken = self.outbox.offer(&mut outgoing, terms, Placement::Here, &mut self.wake_ups);
+        let taken = self
+            .outbox
+            .offer(&mut outgoing, terms, Placement::Here, &mut self.wake_ups);
         self.wake_ups.pen.end_message(&publication);
         taken
     }
@@ -91,7 +93,11 @@ impl Scene {
         let mut taken = Taken::default();
         self.outbox.take(appetite, &mut taken);
         let text = |delivery: &Delivery| String::from_utf8_lossy(delivery.message.payload()).into_owned();
-        taken.deliveries.iter().map(|delivery| (delivery.identifier, text(delivery))).collect()
+        taken
+            .deliveries
+            .iter()
+            .map(|delivery| (delivery.identifier, text(delivery)))
+            .collect()
     }
 
     fn load(&self) -> usize {
@@ -203,10 +209,7 @@ fn the_oldest_are_dropped_from_memory_and_from_the_store() {
         all.extend(scene.take(ALL));
     }
     assert_eq!(all, numbered(2500..4000));
-    let most = Page {
-        messages: 1,
-        bytes: 1,
-    };
+    let most = Page { messages: 1, bytes: 1 };
     let first = scene.store.queue(7, Lane::Live, 0, most).expect("read");
     assert_eq!(first.first().map(|stored| stored.index), Some(2500));
 }
