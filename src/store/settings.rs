@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
 use super::StoreError;
 
 /// Where sessions, their messages, wills and retained messages are kept.

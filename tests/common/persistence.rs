@@ -95,8 +95,6 @@ impl Redis {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .expect("a directory")
             .keep();
-        // It ends with this process, and is waited for by nobody then.
-        #[expect(clippy::zombie_processes, reason = "it outlives every value here")]
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, &addr.port().to_string()])
             .arg(dir)
@@ -111,7 +109,10 @@ impl Redis {
         };
         let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections")));
         // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            let _ = guard.wait();
+        });
         is_ready.then_some(redis)
     }
 }
