@@ -39,6 +39,10 @@ pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, Term
 pub(crate) use op::{write_message, write_recipient};
 pub(crate) use open::open;
 #[cfg(feature = "cli")]
+pub(crate) use open::open_to_read;
+#[cfg(feature = "cli")]
+pub(crate) use redis::doctor;
+#[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
 pub(crate) use stored::{Extent, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill};

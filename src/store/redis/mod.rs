@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use doctor::{Report, doctor};
+pub(crate) use doctor::doctor;
 pub(crate) use open::{open, open_to_read};
 
 use self::keys::{Home, Keys};
