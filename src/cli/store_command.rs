@@ -29,6 +29,11 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
+    /// Looks whether all that is in Redis belongs together, also while a broker is at work; exit codes as of check
+    Doctor {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Tells how much there is
     Stats {
         #[command(flatten)]
@@ -73,7 +78,8 @@ struct Place {
 /// Does what the command says.
 pub(super) fn run(command: &StoreCommand) -> ExitCode {
     let done = match &command.action {
-        Action::Check { place } => return check(place),
+        Action::Check { place } => return checked(place.find().and_then(|at| store::check(&at)), "clean: "),
+        Action::Doctor { place } => return checked(place.find().and_then(|at| store::doctor(&at)), ""),
         Action::Stats { place, json } => place.find().and_then(|at| store::stats(&at, *json)),
         Action::Export { place, output } => place.find().and_then(|at| store::export(&at, output.as_deref())),
         Action::Import { file, place, replace } => place.find().and_then(|at| store::import(file, &at, *replace)),
@@ -81,9 +87,9 @@ pub(super) fn run(command: &StoreCommand) -> ExitCode {
     done.map_or_else(|error| super::fail(&error), |()| ExitCode::SUCCESS)
 }
 
-fn check(place: &Place) -> ExitCode {
-    match place.find().and_then(|at| store::check(&at)) {
-        Ok(Checked::Clean(totals)) => say(&format!("clean: {totals}")),
+fn checked(result: Result<Checked, String>, clean: &str) -> ExitCode {
+    match result {
+        Ok(Checked::Clean(totals)) => say(&format!("{clean}{totals}")),
         Ok(Checked::Damaged(faults)) => {
             let _ = say(&faults.join("\n"));
             super::fail("the store is damaged")

@@ -43,6 +43,21 @@ pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
     }
 }
 
+/// Looks whether all that is in Redis belongs together, while a broker is at work or not.
+pub(crate) fn doctor(at: &Persistence) -> Result<Checked, String> {
+    let Persistence::Redis(settings) = at else {
+        return Err(
+            "the doctor is for a store in Redis: name it with --redis URL; for others there is `check`".to_owned(),
+        );
+    };
+    let report = store::doctor(settings).map_err(text)?;
+    let told = report.to_string();
+    Ok(match report.faults.is_empty() {
+        true => Checked::Clean(told),
+        false => Checked::Damaged(told.lines().map(str::to_owned).collect()),
+    })
+}
+
 /// Says how much there is in the store.
 pub(crate) fn stats(at: &Persistence, json: bool) -> Result<(), String> {
     // It takes the store for itself.
@@ -105,7 +120,7 @@ fn refuse_to_mix(at: &Persistence) -> Result<(), String> {
     {
         return Ok(());
     }
-    let store = open_or_make(at).map_err(text)?;
+    let store = open(at).map_err(text)?;
     let totals = Totals::of(&*store).map_err(text);
     close(&*store)?;
     match totals? {
@@ -150,12 +165,15 @@ fn open(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
             "{dir} is not the data directory of a broker"
         )));
     }
-    open_or_make(at)
+    store::open_to_read(at)?.ok_or_else(in_memory)
 }
 
 fn open_or_make(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
-    let none = || StoreError::Refused("the store is in memory: name a directory, or --redis URL".to_owned());
-    store::open(at)?.ok_or_else(none)
+    store::open(at)?.ok_or_else(in_memory)
+}
+
+fn in_memory() -> StoreError {
+    StoreError::Refused("the store is in memory: name a directory, or --redis URL".to_owned())
 }
 
 fn close(store: &dyn Store) -> Result<(), String> {
