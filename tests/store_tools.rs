@@ -296,3 +296,22 @@ fn damage_is_reported() {
     }
     assert!(noticed > 0);
 }
+
+/// A broker in Redis goes on while it is looked at.
+#[test]
+fn a_store_in_redis_is_looked_at_while_a_broker_has_it() {
+    let files = Files::new();
+    let place = common::persistence::in_redis();
+    let options: Vec<_> = place.options.iter().map(String::as_str).collect();
+    let look = |action: &str| files.run(&[&[action], &options[..]].concat());
+    says(&look("doctor"), 2, "nothing of a broker");
+    let broker = Broker::start(&options);
+    fill(&broker);
+    says(&look("doctor"), 0, "no faults");
+    says(&look("check"), 0, "clean");
+    says(&look("stats"), 0, "");
+    let mut publisher = broker.connect(Connect::v5("another"));
+    publisher.publish_packet(Publish::new("a/b", "still").qos(1, 1));
+    says(&look("doctor"), 0, "retained messages: 1");
+    says(&files.run(&["doctor", "@none"]), 2, "--redis URL");
+}

@@ -75,29 +75,50 @@ pub(super) fn sessions(
     for part in places.chunks(AT_A_TIME) {
         let commands: Vec<_> = part
             .iter()
-            .flat_map(|(uid, home)| session_commands(keys, *home, *uid))
+            .map(|(uid, home)| one("HGETALL", keys.session(*home, *uid)))
+            .collect();
+        let mut records = Vec::with_capacity(part.len());
+        for reply in link.run(&commands)? {
+            records.push(pairs(link.checked(reply)?)?);
+        }
+        let commands: Vec<_> = part
+            .iter()
+            .zip(&records)
+            .flat_map(|((uid, home), record)| more_commands(keys, *home, *uid, record))
             .collect();
         let mut replies = link.run(&commands)?.into_iter();
-        for (uid, _) in part {
+        for ((uid, _), record) in part.iter().zip(records) {
             let mut next = || link.checked(replies.next().unwrap_or(Value::Nil));
-            let fields = pairs(next()?)?;
-            let is_there = number(next()?)? > 0;
-            let ends = [(next()?, next()?, next()?), (next()?, next()?, next()?)];
-            match fields.is_empty() {
-                // It has ended since its place was looked up.
-                true if !is_there => {}
-                true => return Err(StoreError::Damaged(format!("session {uid} in Redis has no record"))),
-                false => each(session(*uid, fields, ends)?),
+            if record.is_empty() {
+                match number(next()?)? {
+                    // It has ended since its place was looked up.
+                    0 => continue,
+                    _ => return Err(StoreError::Damaged(format!("session {uid} in Redis has no record"))),
+                }
             }
+            let mut ends = [const { None }; 2];
+            for (lane, ends) in LANES.into_iter().zip(&mut ends) {
+                if has_had(&record, lane) {
+                    *ends = Some((next()?, next()?, next()?));
+                }
+            }
+            each(session(*uid, record, ends)?);
         }
     }
     Ok(())
 }
 
-fn session_commands(keys: &Keys, home: Home, uid: Uid) -> impl Iterator<Item = Cmd> {
-    let mut member = one("SISMEMBER", keys.of(home, "sessions"));
-    member.arg(uid);
-    let lanes = [Lane::Live, Lane::Replayed].into_iter().flat_map(move |lane| {
+const LANES: [Lane; 2] = [Lane::Live, Lane::Replayed];
+
+/// What has to be asked about a session beside its record: of most nothing.
+fn more_commands(keys: &Keys, home: Home, uid: Uid, record: &Record) -> Vec<Cmd> {
+    if record.is_empty() {
+        let mut member = one("SISMEMBER", keys.of(home, "sessions"));
+        member.arg(uid);
+        return vec![member];
+    }
+    let lanes = LANES.into_iter().filter(|lane| has_had(record, *lane));
+    let commands = lanes.flat_map(|lane| {
         let key = lane_key(keys, home, lane, uid);
         let mut first = one("LINDEX", key.clone());
         first.arg(0);
@@ -105,10 +126,19 @@ fn session_commands(keys: &Keys, home: Home, uid: Uid) -> impl Iterator<Item = C
         last.arg(-(ELEMENTS as isize));
         [one("LLEN", key), first, last]
     });
-    // Behind the record: a session that has ended between the two is in neither.
-    [one("HGETALL", keys.session(home, uid)), member]
-        .into_iter()
-        .chain(lanes)
+    commands.collect()
+}
+
+/// Names and values.
+type Record = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Whether there has ever been a message in the lane.
+fn has_had(record: &Record, lane: Lane) -> bool {
+    let last: &[u8] = match lane {
+        Lane::Live => b"last",
+        Lane::Replayed => b"rlast",
+    };
+    record.iter().any(|(name, _)| name == last)
 }
 
 fn lane_key(keys: &Keys, home: Home, lane: Lane, uid: Uid) -> String {
@@ -124,9 +154,7 @@ fn one(name: &str, key: String) -> Cmd {
     command
 }
 
-type Pair = (Vec<u8>, Vec<u8>);
-
-fn pairs(value: Value) -> Result<Vec<Pair>, StoreError> {
+fn pairs(value: Value) -> Result<Record, StoreError> {
     let mut items = list(value)?.into_iter();
     let mut pairs = Vec::new();
     while let (Some(name), Some(value)) = (items.next(), items.next()) {
@@ -135,13 +163,10 @@ fn pairs(value: Value) -> Result<Vec<Pair>, StoreError> {
     Ok(pairs)
 }
 
+/// Length of a list, the first and the last place in it.
 type Ends = (Value, Value, Value);
 
-fn session(
-    uid: Uid,
-    fields: Vec<(Vec<u8>, Vec<u8>)>,
-    [live, replayed]: [Ends; 2],
-) -> Result<StoredSession, StoreError> {
+fn session(uid: Uid, fields: Record, [live, replayed]: [Option<Ends>; 2]) -> Result<StoredSession, StoreError> {
     let what = || format!("session {uid}");
     let mut subscriptions = Vec::new();
     let mut received = Vec::new();
@@ -189,7 +214,8 @@ fn session(
     })
 }
 
-fn extent((length, first, last): Ends, bytes: u64, at_least: u64) -> Result<Extent, StoreError> {
+fn extent(ends: Option<Ends>, bytes: u64, at_least: u64) -> Result<Extent, StoreError> {
+    let (length, first, last) = ends.unwrap_or((Value::Int(0), Value::Nil, Value::Nil));
     let length = number(length)?;
     if length % ELEMENTS as u64 != 0 {
         return Err(StoreError::Damaged("a queue in Redis has half a message".to_owned()));
@@ -271,7 +297,7 @@ pub(super) fn queue(
     most: Page,
 ) -> Result<Vec<StoredDelivery>, StoreError> {
     let (keys, home, uid, lane) = key;
-    let ask = |link: &mut Link| {
+    let ask = |link: &mut Link| -> Result<Value, StoreError> {
         let mut command = script::call(&scripts.page, &lane_key(keys, home, lane, uid));
         command.arg(from).arg(most.messages).arg(most.bytes);
         Ok::<_, StoreError>(link.run(&[command])?.pop().unwrap_or(Value::Nil))
