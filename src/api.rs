@@ -22,6 +22,7 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
+use crate::store::{self, Journal, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
 ///
@@ -44,13 +45,19 @@ pub struct Broker {
     _background: Arc<Background>,
 }
 
-/// Tasks that end with the last handle.
+/// What ends with the last handle.
 #[derive(Debug)]
-struct Background(Vec<AbortHandle>);
+struct Background {
+    tasks: Vec<AbortHandle>,
+    journal: Option<Arc<Journal>>,
+}
 
 impl Drop for Background {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
+        if let Some(journal) = &self.journal {
+            journal.let_go();
+        }
     }
 }
 
@@ -60,6 +67,7 @@ pub struct Builder {
     config: Config,
     hooks: Option<Arc<dyn Hooks>>,
     access: Access,
+    persistence: Persistence,
 }
 
 impl Builder {
@@ -84,28 +92,58 @@ impl Builder {
         self
     }
 
-    /// Starts the broker in the current tokio runtime.
+    /// Sets where sessions, their messages, wills and retained messages are kept.
+    #[must_use]
+    pub fn persistence(mut self, persistence: Persistence) -> Builder {
+        self.persistence = persistence;
+        self
+    }
+
+    /// Starts the broker in the current tokio runtime, with a store that can always be opened: in memory.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or if [another store](Builder::persistence) can't be opened; see
+    /// [`Builder::try_start`].
+    #[must_use]
+    pub fn start(self) -> Broker {
+        match self.try_start() {
+            Ok(broker) => broker,
+            Err(error) => panic!("the store can't be opened: {error}"),
+        }
+    }
+
+    /// Opens the store and starts the broker with what is in it, in the current tokio runtime. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// If the store can't be opened, or what it holds can't be read.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    #[must_use]
-    pub fn start(self) -> Broker {
+    pub fn try_start(mut self) -> Result<Broker, StoreError> {
+        let store = store::open(&std::mem::take(&mut self.persistence))?;
+        self.start_with(store)
+    }
+
+    pub(crate) fn start_with(self, store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
+        let journal = store.map(Journal::start).transpose()?;
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
             access: self.access,
         };
-        let core = Arc::new(Core::new(policy, self.hooks));
+        let core = Arc::new(Core::new(policy, self.hooks, journal.clone()));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }
-        Broker {
+        let broker = Broker {
             core,
             subscriptions: Arc::default(),
-            _background: Arc::new(Background(tasks)),
-        }
+            _background: Arc::new(Background { tasks, journal }),
+        };
+        broker.core.restore()?;
+        Ok(broker)
     }
 }
 
@@ -220,6 +258,12 @@ impl Broker {
         *self.core.stopping.borrow()
     }
 
+    /// Whether the store takes no changes now, so that nothing which rests on one is acknowledged.
+    #[must_use]
+    pub fn is_store_failing(&self) -> bool {
+        self.core.journal.as_ref().is_some_and(|journal| journal.is_failing())
+    }
+
     /// Connected clients.
     #[must_use]
     pub fn connected_clients(&self) -> usize {
@@ -228,7 +272,7 @@ impl Broker {
 
     /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
     /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
-    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end.
+    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end, and the store is closed.
     pub async fn shutdown(&self) {
         let core = &self.core;
         let limit = core.config().drain_timeout;
@@ -240,6 +284,10 @@ impl Broker {
         let _ = tokio::time::timeout(limit, all_closed(core)).await;
         if self.subscriptions.end() {
             core.events.emit(|| Event::Closed);
+        }
+        if let Some(journal) = core.journal.clone() {
+            // It fails only if the runtime ends, and the journal's thread goes on by itself then.
+            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
         }
     }
 }
@@ -303,5 +351,7 @@ fn set_off(core: &Arc<Core>, due: Due) {
 }
 
 mod inspect;
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod tests;

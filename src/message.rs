@@ -6,7 +6,7 @@ use crate::time::{Clock, Millis};
 use crate::topic::{self, TopicError};
 
 /// An Application Message on its way through the broker, borrowed from wherever it came from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Publication<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],
@@ -251,6 +251,31 @@ impl NewMessage {
             expiry: will.message_expiry_interval.map(Expiry::In),
             properties: will.properties.forwardable().into_owned(),
         }
+    }
+
+    /// A will that was stored: it expires so many seconds after its publication.
+    pub(crate) fn of_will(message: &Message, expires_in: Option<u32>) -> NewMessage {
+        NewMessage {
+            expiry: expires_in.map(Expiry::In),
+            ..NewMessage::from_publication(&message.as_publication())
+        }
+    }
+
+    /// What [`of_will`](NewMessage::of_will) is made of.
+    pub(crate) fn as_will(&self) -> (Publication<'_>, Option<u32>) {
+        let expires_in = match self.expiry {
+            Some(Expiry::In(seconds)) => Some(seconds),
+            Some(Expiry::At(_)) | None => None,
+        };
+        let publication = Publication {
+            topic: &self.topic,
+            payload: &self.payload,
+            properties: &self.properties,
+            expires_at: None,
+            qos: self.qos,
+            retain: self.retain,
+        };
+        (publication, expires_in)
     }
 
     pub(crate) fn from_publication(publication: &Publication<'_>) -> NewMessage {

@@ -46,6 +46,11 @@ fn faults_are_found() {
         ("port = 1883\nmax-qos = 3\n", "line 2: invalid value"),
         ("port = \n", "line 1: "),
         ("tls-cert = \"a\"\n", "--tls-key"),
+        (
+            "port = 1883\nredis = \"redis://h\"\ndata-dir = \"d\"\n",
+            "line 3: --data-dir is for a store on disk, --redis for one in Redis: give one of them",
+        ),
+        ("durability = \"os\"\n", "line 1: --durability is for a store on disk"),
     ] {
         let (_directory, path) = directory(text);
         for (arguments, code) in [(vec!["--config", &path], 2), (vec!["config", "check", &path], 1)] {
@@ -107,4 +112,36 @@ fn it_can_be_looked_at() {
         shown.contains("http://127.0.0.1:1/who ") && !shown.contains("secret"),
         "{shown}"
     );
+}
+
+/// Passwords are in no output, wherever the URL comes from.
+#[test]
+fn the_password_of_redis_is_not_shown() {
+    let url = "redis://ann:hunter2@127.0.0.1:1/0";
+    let (_directory, path) = directory(&format!("redis = \"{url}\"\nredis-prefix = \"p\"\n"));
+    let shown = String::from_utf8(run(&["config", "show", &path]).stdout).expect("UTF-8");
+    assert!(shown.contains("redis://ann:***@127.0.0.1:1/0 "), "{shown}");
+    let faults = [
+        run(&["--config", &path, "--durability", "os"]),
+        run(&["--redis", url, "--data-dir", "d"]),
+        run(&["--redis", &format!("{url} x")]),
+        run(&["--redis", url, "--host", "127.0.0.1", "--port", "0"]),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+    let help = command
+        .arg("--help")
+        .env("BROKER_REDIS", url)
+        .output()
+        .expect("it runs");
+    assert!(help.status.success());
+    for output in faults.iter().chain([&help]) {
+        let text = [&output.stdout[..], &output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    for fault in &faults {
+        assert!(!fault.status.success());
+    }
+    let warned = String::from_utf8_lossy(&faults[3].stderr);
+    assert!(warned.contains("--redis-password-file"), "{warned}");
 }

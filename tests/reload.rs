@@ -277,9 +277,12 @@ fn a_configuration_is_a_file() {
 #[test]
 fn a_restart_is_asked_for() {
     let files = Files::new("threads = 1\n");
-    let broker = files.broker();
+    let config = files.path("broker.toml");
+    let broker = Broker::start_as_told(&["--config", config.to_str().expect("UTF-8")]);
     files.write("broker.toml", "threads = 2\n");
     hang_up(&broker, "needs a restart for that setting=\"threads\"");
+    files.write("broker.toml", "threads = 2\ndata-dir = \"data\"\n");
+    hang_up(&broker, "needs a restart for that setting=\"data-dir\"");
 }
 
 /// Clients with messages on their way notice nothing of reloads, right ones, wrong ones and half-written ones; the one

@@ -6,12 +6,13 @@ use super::*;
 use crate::broker::RouteScratch;
 use crate::message::Publication;
 use crate::router::LastMatch;
+use crate::store::Pen;
 use crate::time::Millis;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn core() -> Arc<Core> {
-    Arc::new(Core::new(Policy::default(), None))
+    Arc::new(Core::new(Policy::default(), None, None))
 }
 
 fn retain(core: &Core, topic: &str, expires_at: Option<Millis>) {
@@ -120,7 +121,7 @@ async fn there_is_one_timer_for_the_first_retained_message_that_expires() {
     // The timer that is set has an end when there is nothing that it could be for.
     ["a", "b", "c", "d"]
         .iter()
-        .for_each(|topic| core.router.retained.clear(topic));
+        .for_each(|topic| core.router.retained.clear(topic, &mut Pen::default()));
     core.sweep_retained();
     assert_eq!(core.timers.len(), 0);
 }

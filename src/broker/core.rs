@@ -21,6 +21,7 @@ use crate::message::Publication;
 use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WakeUps, WillMessage};
 use crate::stats::{Discard, Stats};
+use crate::store::{Journal, Op, Pen};
 use crate::time::Clock;
 
 /// See the module.
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     complaints: AtomicU32,
     /// The one timer for the retained messages that expire.
     retained_sweep: Mutex<Option<TimerKey>>,
+    /// What must outlive the process goes there; `None` if nothing must.
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 /// An expired retained message, which nobody gets any more, takes memory for this long: those of a while go together.
@@ -76,8 +79,15 @@ pub(crate) struct RouteScratch {
 
 impl RouteScratch {
     /// Wakes the subscribers of everything that was routed. To be called before the connection waits for anything.
+    ///
+    /// What was written to the journal goes to the store from here.
     pub(crate) fn wake_subscribers(&mut self) {
         self.wake_ups.carry_out(&mut self.frames);
+    }
+
+    /// What writes to the journal, until the connection waits for anything.
+    pub(crate) fn pen(&mut self) -> &mut Pen {
+        &mut self.wake_ups.pen
     }
 
     /// Takes the buffers of frames that have been written.
@@ -117,7 +127,7 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(policy: Policy, hooks: Option<Arc<dyn Hooks>>) -> Core {
+    pub(crate) fn new(policy: Policy, hooks: Option<Arc<dyn Hooks>>, journal: Option<Arc<Journal>>) -> Core {
         let stats = Arc::new(Stats::default());
         let identifiers = IdentifierSource::default();
         let config = Arc::clone(&policy.config);
@@ -132,7 +142,9 @@ impl Core {
             router: Router::new(RetainedStore::new(
                 config.max_retained_messages,
                 config.max_retained_bytes,
+                journal.clone(),
             )),
+            journal,
             registry: Registry::default(),
             timers: Timers::default(),
             stats,
@@ -163,6 +175,16 @@ impl Core {
         Arc::new(Outbox::new(key, client_id, Arc::clone(&self.outbox_limits)))
     }
 
+    /// The outbox of a session that was stored.
+    pub(super) fn outbox_of(&self, key: u64, client_id: Arc<str>) -> Arc<Outbox> {
+        Arc::new(Outbox::new(key, client_id, Arc::clone(&self.outbox_limits)))
+    }
+
+    /// New sessions are to have other keys than those below this one.
+    pub(super) fn keys_from(&self, key: u64) {
+        self.next_key.fetch_max(key, Ordering::Relaxed);
+    }
+
     /// Sends a publication to all sessions that subscribe to it [MQTT-4.5.0-1] and retains it if it says so; whether
     /// there was a subscriber. `origin` is the session of its publisher, `last` what it remembers.
     pub(crate) fn route(
@@ -182,7 +204,7 @@ impl Core {
         if publication.retain {
             // What the broker tells of itself is little, and most wanted then.
             let is_own = origin.is_none() && publication.topic.starts_with("$SYS/");
-            self.retain(&mut outgoing, is_own);
+            self.retain(&mut outgoing, is_own, &mut wake_ups.pen);
         }
         let matches = self.router.recall(publication.topic, last, matches);
         let found = !matches.is_empty();
@@ -195,6 +217,7 @@ impl Core {
                 self.no_member(publication.topic);
             }
         }
+        wake_ups.pen.end_message(publication);
         self.events.emit(|| Event::Published {
             client: origin.map(|origin| Arc::clone(origin.client)),
             message: Arc::clone(outgoing.message()),
@@ -216,6 +239,7 @@ impl Core {
             Some(group) => group.deliver(&mut outgoing, &mut scratch.wake_ups),
             None => false,
         };
+        scratch.wake_ups.pen.end_message(&publication);
         if !taken {
             self.no_member(publication.topic);
         }
@@ -243,7 +267,16 @@ impl Core {
         }
     }
 
+    /// The will of this session has been published, or is not to be.
+    pub(crate) fn note_will_end(&self, key: u64, scratch: &mut RouteScratch) {
+        if let Some(journal) = &self.journal {
+            scratch.pen().write(journal, &Op::WillEnd { uid: key });
+        }
+    }
+
     fn route_will(&self, will: &WillMessage, key: u64, scratch: &mut RouteScratch) {
+        // In one step with what becomes of it, so that it is published once.
+        self.note_will_end(key, scratch);
         let origin = Origin {
             key,
             client: &will.client,
@@ -273,6 +306,7 @@ impl Core {
                 PublishVerdict::Rewrite(message) => will.message = message,
                 PublishVerdict::Refuse(reason) => {
                     tracing::info!(client = &*client.client_id, %reason, "the will was refused");
+                    self.note_will_end(key, &mut RouteScratch::default());
                     return;
                 }
             }
@@ -309,16 +343,16 @@ impl Core {
         }
     }
 
-    fn retain(&self, outgoing: &mut Outgoing<'_>, is_own: bool) {
+    fn retain(&self, outgoing: &mut Outgoing<'_>, is_own: bool, pen: &mut Pen) {
         let publication = outgoing.publication();
         if publication.payload.is_empty() {
-            return self.router.retained.clear(publication.topic);
+            return self.router.retained.clear(publication.topic, pen);
         }
         let is_full = self.memory.is_full() && !is_own;
         let message = Arc::clone(outgoing.message());
         let retained = match is_full {
-            true => self.router.retained.replace(message),
-            false => self.router.retained.set(message),
+            true => self.router.retained.replace(message, pen),
+            false => self.router.retained.set(message, pen),
         };
         match retained {
             Ok(true) => self.arm_retained_sweep(),
@@ -347,7 +381,7 @@ impl Core {
 
     /// Sets the timer to the first retained message that expires, if it is not set to an earlier time. Without such a
     /// message, there is no timer but perhaps a last one that was set for a message that has gone.
-    fn arm_retained_sweep(&self) {
+    pub(super) fn arm_retained_sweep(&self) {
         let mut armed = self.retained_sweep.lock();
         let Some(first) = self.router.retained.first_expiry() else {
             return;
@@ -368,7 +402,7 @@ impl Core {
         if let Some(key) = self.retained_sweep.lock().take() {
             self.timers.cancel(key);
         }
-        self.router.retained.sweep(self.clock.now());
+        self.router.retained.sweep(self.clock.now(), &mut Pen::default());
         self.arm_retained_sweep();
     }
 
@@ -408,7 +442,7 @@ mod tests {
 
     #[test]
     fn full_memory_takes_no_more_retained_messages() {
-        let core = Core::new(Policy::default(), None);
+        let core = Core::new(Policy::default(), None, None);
         let retain = |topic, payload: &[u8]| {
             let publication = Publication {
                 topic,

@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_look_in_vain_is_not_the_last() {
-        let core = Arc::new(Core::new(Policy::default(), None));
+        let core = Arc::new(Core::new(Policy::default(), None, None));
         bound(&core, Some(1000));
         let mut looks = [None, None, Some(1000)].into_iter();
         let watch = tokio::spawn(watch_by(Arc::clone(&core), move || looks.next().unwrap_or(Some(1000))));
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_bound_nothing_is_held_short() {
-        let core = Arc::new(Core::new(Policy::default(), None));
+        let core = Arc::new(Core::new(Policy::default(), None, None));
         bound(&core, Some(1000));
         let watch = tokio::spawn(watch_by(Arc::clone(&core), || Some(1000)));
         until(|| core.outbox_limits.is_short() && core.memory.is_full()).await;

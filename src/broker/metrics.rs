@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Core, memory};
 use crate::stats::{Discard, Stats};
+use crate::store::{BOUNDS, Journal};
 
 /// All metrics. Costs some microseconds, and a walk over the sessions for what waits in them.
 pub(crate) fn render(core: &Core) -> String {
     let mut text = Text::default();
     text.counters(core);
     text.gauges(core);
+    if let Some(journal) = &core.journal {
+        text.store(journal);
+    }
     text.0
 }
 
@@ -113,6 +117,55 @@ impl Text {
         self.head("build_info", "The version of the broker", "gauge");
         let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
         self.line("build_info", version, 1);
+    }
+
+    fn store(&mut self, journal: &Journal) {
+        let commits = journal.commits();
+        for (name, help, value) in [
+            (
+                "store_failing",
+                "Whether the store takes no changes now",
+                usize::from(journal.is_failing()),
+            ),
+            (
+                "store_pending_bytes",
+                "Bytes of changes that are not kept yet",
+                journal.pending(),
+            ),
+        ] {
+            self.head(name, help, "gauge");
+            self.line(name, "", value);
+        }
+        let name = "store_last_commit_seconds";
+        self.head(name, "Time that the last commit took", "gauge");
+        self.line(name, "", commits.last_seconds);
+        for (name, help, value) in [
+            (
+                "store_committed_bytes_total",
+                "Bytes of changes that are kept",
+                commits.bytes,
+            ),
+            (
+                "store_failed_commits_total",
+                "Attempts to keep a batch of changes that failed",
+                commits.failed,
+            ),
+        ] {
+            self.head(name, help, "counter");
+            self.line(name, "", value);
+        }
+        let name = "store_commit_seconds";
+        self.head(
+            name,
+            "Batches of changes that are kept, by the time that it took",
+            "histogram",
+        );
+        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(commits.within) {
+            self.line(&format!("{name}_bucket"), &format!("{{le=\"{bound}\"}}"), count);
+        }
+        self.line(&format!("{name}_sum"), "", commits.seconds);
+        self.line(&format!("{name}_count"), "", commits.within[BOUNDS.len()]);
     }
 
     fn head(&mut self, name: &str, help: &str, kind: &str) {

@@ -6,6 +6,7 @@ mod core;
 mod gauge;
 mod glob;
 pub(crate) mod inspect;
+mod kept;
 pub(crate) mod memory;
 pub(crate) mod metrics;
 mod ownership;

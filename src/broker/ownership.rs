@@ -22,6 +22,7 @@ use super::registry::{Entry, Offline};
 use super::timers::Due;
 use crate::session::{Outbox, Session};
 use crate::stats::Discard;
+use crate::store::Op;
 
 /// A session in the hand of its connection.
 pub(crate) struct Owned {
@@ -36,6 +37,8 @@ pub(crate) struct Claimed {
     pub(crate) session: Owned,
     /// Session Present.
     pub(crate) present: bool,
+    /// Another session has ended for it.
+    pub(crate) replaced: bool,
 }
 
 enum Claim {
@@ -55,6 +58,7 @@ impl Core {
                 return Some(Claimed {
                     session,
                     present: false,
+                    replaced: false,
                 });
             }
             Claim::Stored(session) => session,
@@ -110,6 +114,7 @@ impl Core {
         if session.outbox.is_condemned() {
             session.expiry_interval = 0;
         }
+        self.note_away(&session);
         let immediate = session.will.as_ref().is_some_and(|will| will.delay_interval == 0);
         if immediate || !session.is_persistent() {
             self.take_will(&mut session);
@@ -164,7 +169,7 @@ impl Core {
         offline
     }
 
-    fn arm(&self, offline: &mut Offline) {
+    pub(super) fn arm(&self, offline: &mut Offline) {
         if let Some(timer) = offline.timer.take() {
             self.timers.cancel(timer);
         }
@@ -206,20 +211,34 @@ impl Core {
 
     /// Ends a session: its subscriptions go, its will is due [MQTT-3.1.2-8], and QoS 1 messages of Shared
     /// Subscriptions move to other members.
-    fn end(self: &Arc<Core>, mut session: Box<Session>) {
+    pub(super) fn end(self: &Arc<Core>, mut session: Box<Session>) {
         for filter in session.subscriptions.keys() {
             self.router.unsubscribe(filter, session.outbox.key);
         }
         self.take_will(&mut session);
+        if session.kept && session.outbox.stored_from().is_some() && session.has_shared_subscriptions() {
+            session.expiry_interval = 0;
+            self.note_away(&session);
+            return self.end_from_store(session);
+        }
+        self.finish(*session);
+    }
+
+    /// Gives up what an ended session has.
+    pub(super) fn finish(&self, session: Session) {
+        let mut scratch = RouteScratch::default();
+        if let Some(journal) = self.journal.as_ref().filter(|_| session.kept) {
+            let uid = session.outbox.key;
+            scratch.pen().write(journal, &Op::SessionEnd { uid });
+        }
         let Session {
             outbox,
             inflight,
             forwarding,
             ..
-        } = *session;
+        } = session;
+        let mut lost = outbox.stored_messages() as u64;
         let queued = outbox.close();
-        let mut scratch = RouteScratch::default();
-        let mut lost = 0;
         for delivery in inflight
             .into_unacknowledged()
             .chain(forwarding.into_iter())
@@ -295,6 +314,7 @@ impl Owned {
         Claimed {
             session: self,
             present: true,
+            replaced: false,
         }
     }
 
@@ -310,6 +330,7 @@ impl Owned {
         Claimed {
             session: self,
             present: false,
+            replaced: true,
         }
     }
 }

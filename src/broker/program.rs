@@ -78,11 +78,15 @@ pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(),
     if !fits_a_packet(&publication) {
         return Err(PublishError::TooLarge);
     }
-    let congested = {
+    let (congested, receipt) = {
         let mut scratch = RouteScratch::default();
         core.route(&publication, None, &mut scratch, &mut LastMatch::default());
-        core.congested(publication.topic, &mut scratch)
+        let receipt = scratch.pen().receipt();
+        (core.congested(publication.topic, &mut scratch), receipt)
     };
+    if let Some(receipt) = receipt.filter(|_| publication.qos > QoS::AtMostOnce) {
+        receipt.kept().await;
+    }
     core.tell_published(None, &publication, false).await;
     // One deadline for all of them, so that several slow subscribers hold up the program no longer than one.
     let relieved = async {
@@ -167,6 +171,7 @@ pub struct Subscription {
 
 /// Messages taken out of the queue at a time.
 const BATCH: Appetite = Appetite {
+    below: u64::MAX,
     bytes: 64 * 1024,
     window: 256,
 };

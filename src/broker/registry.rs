@@ -184,7 +184,7 @@ impl Registry {
         }
     }
 
-    /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits.
+    /// QoS 1 and 2 messages that wait in all sessions, and the bytes of all that waits in memory.
     pub(crate) fn queued_messages(&self) -> (usize, usize) {
         let each = (0..SHARDS).map(|shard| self.queued_in_shard(shard));
         each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
@@ -197,7 +197,9 @@ impl Registry {
             let shard = self.shards[shard].lock();
             shard.values().map(|entry| Arc::clone(entry.outbox())).collect()
         };
-        let each = outboxes.iter().map(|outbox| (outbox.queue_len(), outbox.backlog()));
+        let each = outboxes
+            .iter()
+            .map(|outbox| (outbox.queue_len(), outbox.bytes_in_memory()));
         each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, Args, Command, CommandFactory, Subcommand};
 use super::options::{Fault, Options, Parsed};
 use super::running::Plan;
 use crate::cmd::mosquitto;
+use crate::store::without_secrets;
 
 /// Looks at configurations without starting a broker.
 #[derive(Clone, Debug, Args)]
@@ -95,7 +96,7 @@ fn show(parsed: &Parsed) -> String {
         let value = if value.is_empty() {
             "(none)"
         } else {
-            hide_secrets(&value)
+            &without_secrets(&value)
         };
         text += &format!("{name:<24} {value:<24} {origin}\n");
     }
@@ -106,18 +107,11 @@ fn show(parsed: &Parsed) -> String {
         }
         for option in &listener.own {
             let (name, value) = option.split_once('=').unwrap_or((option, "true"));
-            let value = hide_secrets(value);
+            let value = without_secrets(value);
             text += &format!("  {:<22} {value:<24} file\n", name.trim_start_matches('-'));
         }
     }
     text
-}
-
-/// Passwords, tokens and keys are in files, but a URL may have one in its query.
-fn hide_secrets(value: &str) -> &str {
-    let is_url = value.contains("://");
-    let query = value.find('?').filter(|_| is_url);
-    query.map_or(value, |query| &value[..query])
 }
 
 fn default_file() -> String {

@@ -13,9 +13,11 @@ mod listening;
 mod logging;
 mod memory;
 mod options;
+mod persistence;
 mod rates;
 mod reload;
 mod running;
+mod store_command;
 mod systemd;
 mod values;
 
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::Broker;
 use crate::cmd::{acl, bench, ctl, passwd, publish, subscribe};
 use logging::Log;
 use options::{Command, Options};
@@ -48,6 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             // Their exit codes say more.
             Command::Publish(options) => return publish::run(options),
             Command::Subscribe(options) => return subscribe::run(options),
+            Command::Store(command) => return store_command::run(command),
             Command::Healthcheck(options) => healthcheck::run(options),
             Command::Completions(options) => generate::completions(options),
             Command::Manual(options) => generate::manual(options),
@@ -87,8 +91,11 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
     let mut signals = Signals::listen().map_err(no_signals)?;
     // Before anybody is told that the broker is there: until now SIGHUP would end it.
     let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let Some((plan, broker)) = start_broker(plan, options, &mut signals).await? else {
+        return Ok(());
+    };
     plan.announce()?;
-    let mut running = Running::start(plan, log);
+    let mut running = Running::start(broker, plan, log);
     let mut reload = Reload::new(arguments, options);
     tokio::spawn(systemd::watchdog());
     systemd::ready();
@@ -120,6 +127,25 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
         name = signals.next() => tracing::warn!("{name} again: ending at once"),
     }
     Ok(())
+}
+
+/// Opens the store, which may take its time, and starts the broker; `None` if a signal comes before that is done.
+async fn start_broker(plan: Plan, options: &Options, signals: &mut Signals) -> Result<Option<(Plan, Broker)>, String> {
+    let persistence = options.persistence.settings()?;
+    let starting = tokio::task::spawn_blocking(move || {
+        let broker = plan.start_broker(persistence)?;
+        Ok((plan, broker))
+    });
+    tokio::select! {
+        started = starting => match started {
+            Ok(started) => started.map(Some),
+            Err(_) => Err("it can't start, by a fault of the broker".to_owned()),
+        },
+        name = signals.next() => {
+            tracing::info!("{name}: ending before the start");
+            Ok(None)
+        }
+    }
 }
 
 /// SIGINT and SIGTERM.

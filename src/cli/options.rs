@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command as Clap, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tracing::Level;
@@ -17,7 +18,9 @@ use super::listener_table::ListenerOptions;
 use super::listening::Listening;
 use super::listening::spec::Spec;
 use super::logging::Filter;
+use super::persistence::PersistenceOptions;
 use super::rates::RateOptions;
+use super::store_command::StoreCommand;
 use super::values::{bytes, qos, seconds, seconds_or_never, switch};
 use crate::cmd::acl::AclCommand;
 use crate::cmd::bench::Bench;
@@ -39,6 +42,7 @@ pub(super) enum Command {
     Publish(Box<Publish>),
     #[command(name = "sub")]
     Subscribe(Box<Subscribe>),
+    Store(StoreCommand),
     Healthcheck(Healthcheck),
     Completions(Completions),
     #[command(name = "man")]
@@ -72,6 +76,9 @@ pub(super) struct Options {
     /// Worker threads [default: one for each core]
     #[arg(long, env = "BROKER_THREADS", value_name = "N", value_parser = at_least_one, help_heading = "Listening")]
     pub(super) threads: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) persistence: PersistenceOptions,
 
     #[command(flatten)]
     pub(super) access: AccessOptions,
@@ -254,6 +261,9 @@ pub(super) struct Options {
     /// Set if the environment's port was not ours.
     #[arg(skip)]
     foreign_port: bool,
+    /// Set if a password is on the command line.
+    #[arg(skip)]
+    shows_password: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -313,6 +323,11 @@ impl Options {
                 "BROKER_PORT is ignored: it looks like the one that Kubernetes sets for a Service named broker"
             );
         }
+        if self.shows_password {
+            tracing::warn!(
+                "every user of this machine can see the password in --redis: give it with --redis-password-file, or in BROKER_REDIS"
+            );
+        }
     }
 
     /// Where there are tables of listeners, the ports that are open by default are not.
@@ -331,12 +346,14 @@ impl Options {
 
     /// What takes effect at the start alone.
     pub(super) fn fixed(&self) -> Fixed {
-        [
+        let mut fixed = vec![
             ("threads", format!("{:?}", self.threads)),
             ("sys-interval", format!("{:?}", self.sys_interval)),
             ("aedes-sys-topics", self.aedes_sys_topics.to_string()),
             ("log-format", format!("{:?}", self.log_format)),
-        ]
+        ];
+        fixed.extend(self.persistence.fixed());
+        fixed
     }
 
     /// All that is to be listened on.
@@ -404,7 +421,7 @@ impl Options {
 }
 
 /// Settings by name, and their values in words.
-pub(super) type Fixed = [(&'static str, String); 4];
+pub(super) type Fixed = Vec<(&'static str, String)>;
 
 /// The options, and where they come from.
 #[derive(Debug)]
@@ -443,13 +460,20 @@ impl Parsed {
             None => arguments,
         };
         let file = file.map(|(file, _)| file);
-        let parsed = command.clone().try_get_matches_from(&merged);
-        let matches = parsed.map_err(|error| match &file {
+        let fault = |error: clap::Error| match &file {
             Some(file) if error.use_stderr() => Fault::File(file.explain(&error)),
             _ => Fault::Parser(error),
-        })?;
+        };
+        let matches = command.clone().try_get_matches_from(&merged).map_err(fault)?;
         let mut options = Options::from_arg_matches(&matches)?;
         options.foreign_port = foreign_port;
+        if options.command.is_none() {
+            let contradiction = |reason| fault(command.error(ErrorKind::ArgumentConflict, reason));
+            options.persistence.settings().map_err(contradiction)?;
+            let is_typed = matches.value_source("redis") == Some(ValueSource::CommandLine)
+                && !file.as_ref().is_some_and(|file| file.has("redis"));
+            options.shows_password = is_typed && options.persistence.has_password_in_url();
+        }
         if let Some(file) = &file {
             options.listeners = file.listeners(&merged, &command).map_err(Fault::File)?;
         }

@@ -19,7 +19,7 @@ use super::logging::{Filter, Log};
 use super::options::Options;
 use crate::broker::policy::Policy;
 use crate::server::{Front, FrontHandle};
-use crate::{Access, AccessSettings, Broker, Config, Tls, TlsSettings};
+use crate::{Access, AccessSettings, Broker, Config, Persistence, Tls, TlsSettings};
 
 /// See the module.
 pub(super) struct Running {
@@ -167,6 +167,15 @@ impl Plan {
         Ok(tls)
     }
 
+    /// Starts the broker, without listeners. Blocks while it reads its store; needs the context of a runtime.
+    pub(super) fn start_broker(&self, persistence: Persistence) -> Result<Broker, String> {
+        let builder = Broker::builder()
+            .config(self.config.clone())
+            .access(self.access.clone())
+            .persistence(persistence);
+        builder.try_start().map_err(|error| error.to_string())
+    }
+
     /// Prints where clients may connect that could not before; warns if that is everybody.
     pub(super) fn announce(&self) -> Result<(), String> {
         let http = self
@@ -208,12 +217,8 @@ fn plan_http(options: &Options, held: &Held) -> Result<Option<(SocketAddr, Optio
 }
 
 impl Running {
-    /// Starts the broker by its first plan.
-    pub(super) fn start(plan: Plan, log: Log) -> Running {
-        let broker = Broker::builder()
-            .config(plan.config.clone())
-            .access(plan.access.clone())
-            .start();
+    /// Puts the first plan, that the broker was started with, into force.
+    pub(super) fn start(broker: Broker, plan: Plan, log: Log) -> Running {
         let mut running = Running {
             service: http::Service::new(broker.clone(), log.clone()),
             log,

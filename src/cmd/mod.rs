@@ -9,4 +9,5 @@ pub(crate) mod mosquitto;
 pub(crate) mod mqtt;
 pub(crate) mod passwd;
 pub(crate) mod publish;
+pub(crate) mod store;
 pub(crate) mod subscribe;

@@ -91,7 +91,7 @@ mod tests {
     /// future is smaller by some bytes than with this pipe.
     #[test]
     fn an_idle_connection_is_small() {
-        let core = Arc::new(Core::new(Policy::default(), None));
+        let core = Arc::new(Core::new(Policy::default(), None, None));
         let (io, _other_end) = tokio::io::duplex(64);
         let size = size_of_val(&serve(io, None, Peer::default(), Place::enter(&core)));
         println!("future of a connection: {size} bytes");

@@ -31,6 +31,8 @@ struct Task<'a, S> {
     stalled: Option<Millis>,
     alarm: Option<TimerKey>,
     throttle: Option<Box<Throttle>>,
+    /// Nothing is read from the client until more is kept.
+    held_back: bool,
 }
 
 /// Why the task has woken up.
@@ -93,6 +95,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, c
         heard,
         stalled: None,
         alarm: None,
+        held_back: false,
     };
     task.arm();
     let closing = task.serve().await;
@@ -137,7 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         self.heed_signals()?;
         for _ in 0..WRITES_IN_A_TURN {
             self.client.end_batch();
-            self.client.deliver(&mut batch.taken).await;
+            self.client.release_answers();
+            self.client.deliver(&mut batch.taken, &mut batch.route).await;
             batch.route.reuse(&mut batch.taken.emptied);
             let done = self.write().await?;
             // Written completely: there may be more for the client.
@@ -234,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             if let Poll::Ready(closing) = self.poll_held_back(cx) {
                 return Poll::Ready(Err(closing));
             }
-        } else if self.client.output.len() < OUTPUT_LIMIT {
+        } else if self.is_read() {
             let mut batch = buffers::lend();
             match self.link.poll_read(cx, &mut batch.input) {
                 Poll::Ready(Ok(0)) => {
@@ -250,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             }
         }
         let is_writing = self.link.is_writing(&self.client.output);
-        if written || (!is_writing && self.client.can_deliver()) {
+        if written || (!is_writing && (self.client.can_deliver() || self.client.can_release_answers())) {
             return Poll::Ready(Ok(Wake::Work));
         }
         let appetite = if is_writing {
@@ -405,10 +409,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         is_over
     }
 
+    /// Whether something is read from the client.
+    fn is_read(&mut self) -> bool {
+        let held_back = self.client.is_held_back();
+        if std::mem::replace(&mut self.held_back, held_back) && !held_back {
+            self.heard = self.client.core.clock.now();
+        }
+        !held_back && self.client.output.len() < OUTPUT_LIMIT
+    }
+
     /// When the client will have been silent for too long. Never while the broker does not read from it.
     fn silence_deadline(&self) -> Option<Millis> {
         let allowed = self.client.agreed.silence_allowed?;
-        let is_read = self.client.output.len() < OUTPUT_LIMIT && self.throttled_until().is_none();
+        let is_read = self.client.output.len() < OUTPUT_LIMIT && self.throttled_until().is_none() && !self.held_back;
         is_read.then(|| self.heard.plus(allowed))
     }
 
@@ -445,7 +458,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if closing == Closing::Disconnected {
             // Answers to what came before the DISCONNECT in the same batch.
             let mut batch = buffers::lend();
-            self.client.deliver(&mut batch.taken).await;
+            self.client.release_answers();
+            self.client.deliver(&mut batch.taken, &mut batch.route).await;
             buffers::give_back(batch);
             self.link.finish(&mut self.client.output, FAREWELL_TIME).await;
         }
@@ -479,7 +493,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         let deadline = self.client.core.clock.now().plus(limit);
         let mut flushed = true;
         while flushed && self.client.can_deliver() && self.client.core.clock.now() < deadline {
-            self.client.deliver(&mut batch.taken).await;
+            self.client.deliver(&mut batch.taken, &mut batch.route).await;
             flushed = self.link.finish(&mut self.client.output, limit).await;
         }
         buffers::give_back(batch);

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use super::{Client, Closing};
+use crate::broker::RouteScratch;
 use crate::codec::encode::AckKind;
 use crate::events::Event;
 use crate::packet::Ack;
 use crate::reason::ReasonCode;
 use crate::session::{Acked, Delivery};
+use crate::store::Op;
 
 /// A QoS 1 message has arrived, whatever the Reason Code [MQTT-4.4.0-2].
-pub(super) fn puback(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
-    match client.session.inflight.puback(ack.packet_id) {
+pub(super) fn puback(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    let id = ack.packet_id;
+    match client.acknowledged(scratch, id, |inflight| inflight.puback(id)) {
         Acked::Finished(delivery) => finished(client, &delivery),
         Acked::WrongState => return Err(Closing::protocol_error("PUBACK for a QoS 2 message")),
         Acked::Unknown | Acked::Release(_) | Acked::Completed => {}
@@ -20,8 +23,9 @@ pub(super) fn puback(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> 
 }
 
 /// A QoS 2 message has arrived: release it [MQTT-4.3.3-4], unless the client refused it [MQTT-4.8.2-6].
-pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
-    match client.session.inflight.pubrec(ack.packet_id, ack.reason.is_error()) {
+pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    let (id, is_refused) = (ack.packet_id, ack.reason.is_error());
+    match client.acknowledged(scratch, id, |inflight| inflight.pubrec(id, is_refused)) {
         Acked::Finished(delivery) => finished(client, &delivery),
         Acked::Release(delivery) => {
             if let Some(delivery) = delivery {
@@ -45,9 +49,15 @@ pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> 
 }
 
 /// The client has the PUBREC of its QoS 2 message: its Packet Identifier is free again [MQTT-4.3.3-11].
-pub(super) fn pubrel(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
-    let reason = match client.session.inbound.release(ack.packet_id) {
-        true => ReasonCode::Success,
+///
+/// PUBCOMP waits until that is kept: the client may use the identifier for another message then.
+pub(super) fn pubrel(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    let packet_id = ack.packet_id;
+    let reason = match client.session.inbound.release(packet_id) {
+        true => {
+            client.record(scratch, |uid| Op::ReceivedEnd { uid, packet_id });
+            ReasonCode::Success
+        }
         false => ReasonCode::PacketIdentifierNotFound,
     };
     client.acknowledge(AckKind::Pubcomp, ack.packet_id, reason, None);
@@ -55,8 +65,9 @@ pub(super) fn pubrel(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> 
 }
 
 /// A QoS 2 delivery is complete.
-pub(super) fn pubcomp(client: &mut Client, ack: &Ack<'_>) -> Result<(), Closing> {
-    match client.session.inflight.pubcomp(ack.packet_id) {
+pub(super) fn pubcomp(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
+    let id = ack.packet_id;
+    match client.acknowledged(scratch, id, |inflight| inflight.pubcomp(id)) {
         Acked::WrongState => Err(Closing::protocol_error("PUBCOMP before PUBREC")),
         _ => Ok(()),
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::Authentication;
+use super::kept::Held;
 use super::trace;
 use crate::access::{Access, LastDecision};
 use crate::broker::{AedesEvent, Core, Owned, RouteScratch};
@@ -62,6 +63,8 @@ pub(crate) struct Client {
     pub(super) replay_waits: bool,
     /// Messages and bytes finished since the outbox was told.
     pub(super) settled: (usize, usize),
+    /// Answers that wait for the store; only of clients that have had some.
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// Output that is collected before it is written: more is left in the outbox, where it is bounded.
@@ -81,6 +84,7 @@ impl Client {
         Some(Appetite {
             bytes,
             window: room.saturating_sub(self.session.forwarding.len()),
+            below: self.session.inflight.below(),
         })
     }
 
@@ -90,7 +94,11 @@ impl Client {
         let inflight = &self.session.inflight;
         let room = inflight.room(self.window());
         if self.session.is_replaying() {
-            return inflight.can_resend(self.window()) || (room > 0 && !self.replay_waits);
+            let may_go_on = room > 0 && !self.replay_waits && !self.holds_answers();
+            return inflight.can_resend(self.window()) || may_go_on;
+        }
+        if self.holds_messages() {
+            return inflight.can_resend(self.window());
         }
         inflight.can_resend(self.window())
             || (self.session.forwarding.len() > 0 && room > 0)
@@ -99,7 +107,15 @@ impl Client {
 
     /// The appetite for live messages, which wait until the retained ones have been sent.
     pub(crate) fn appetite_for_live(&self) -> Option<Appetite> {
-        self.appetite().filter(|_| !self.session.is_replaying())
+        let waits = self.session.is_replaying() || self.holds_messages();
+        self.appetite().filter(|_| !waits)
+    }
+
+    /// The client does not want its will to be published.
+    pub(super) fn drop_will(&mut self, scratch: &mut RouteScratch) {
+        if self.session.will.take().is_some() {
+            self.core.note_will_end(self.session.outbox.key, scratch);
+        }
     }
 
     /// Publishes the will now, since the broker shuts down; `done` is dropped when that is done.
@@ -130,16 +146,8 @@ impl Client {
             trace::sent_ack(self, kind, identifier, reason);
         }
         let text = text.filter(|_| self.agreed.problem_information);
-        let limit = self.agreed.maximum_packet_size;
-        if encode::ack(
-            &mut self.output,
-            self.agreed.version,
-            kind,
-            identifier,
-            reason,
-            text,
-            limit,
-        ) {
+        let (version, limit) = (self.agreed.version, self.agreed.maximum_packet_size);
+        if encode::ack(self.answers(), version, kind, identifier, reason, text, limit) {
             self.stats.packets_sent += 1;
         }
     }

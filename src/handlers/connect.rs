@@ -17,7 +17,7 @@ use crate::hooks::ConnectRequest;
 use crate::identity::{ClientInfo, Peer, Proof};
 use crate::packet::{Connect, QoS, Version};
 use crate::reason::ReasonCode;
-use crate::session::{AliasesIn, AliasesOut, WillMessage, Wire};
+use crate::session::{AliasesIn, AliasesOut, LIVE_IDENTIFIERS, WillMessage, Wire};
 use crate::stats::LocalStats;
 
 /// A CONNECT that is not accepted.
@@ -126,6 +126,9 @@ pub(crate) async fn accept(
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
     }
+    if core.is_store_down() && (expiry > 0 || connect.will.is_some() || core.registry.has(&info.client_id)) {
+        return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
+    }
     let (access, generation) = (policy.access.clone(), policy.access.generation());
     let authentication = auth::authenticate(core, &access, connect, &mut info, dialogue).await?;
     info.connected_at = core.clock.now();
@@ -134,9 +137,16 @@ pub(crate) async fn accept(
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
     let claimed = core.claim(&info.client_id, connect.clean_start).await;
-    let Claimed { session, present } =
-        claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
+    let Claimed {
+        session,
+        present,
+        replaced,
+    } = claimed.ok_or(Refusal::silent(ReasonCode::SessionTakenOver, "session claimed again"))?;
     let mut client = new_client(core, policy, connect, info, session);
+    if let Err(error) = core.read_inflight(&mut client.session).await {
+        tracing::error!(client = &*client.info.client_id, %error, "the session can't be read");
+        return Err(refuse(ReasonCode::ServerUnavailable, "the store can't be read"));
+    }
     // The session is in hand: whoever changes the list of those that are traced finds it from now on.
     client.traced = core.trace.covers(&client.info.client_id, &client.info.peer);
     let signature = authentication.put_down(&mut client);
@@ -152,11 +162,12 @@ pub(crate) async fn accept(
     }
     // From here on the CONNECT is accepted: before, the session was as its last connection left it.
     client.session.expiry_interval = expiry;
+    client.session.window = client.agreed.receive_maximum.min(LIVE_IDENTIFIERS / 3 * 2);
     // The will of an earlier connection, if still delayed, is not published [MQTT-3.1.3-9].
-    client.session.will = connect
-        .will
-        .as_ref()
-        .map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
+    let will = connect.will.as_ref();
+    let will = will.map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
+    let had_will = std::mem::replace(&mut client.session.will, will).is_some();
+    let receipt = core.note_connected(&mut client.session, had_will || replaced);
     attach(&client);
     if access.generation() != generation || core.policies.generation() != policies {
         // The rules changed meanwhile, and whoever rechecked the clients may not have seen this one.
@@ -169,10 +180,20 @@ pub(crate) async fn accept(
             .outbox
             .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
     }
+    if let Some(receipt) = receipt
+        && tokio::time::timeout(STORE_TIME, receipt.kept()).await.is_err()
+    {
+        client.drop_will(&mut RouteScratch::default());
+        return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
+    }
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
     core.tell_aedes(AedesEvent::Connected(&client.info), &mut RouteScratch::default());
     Ok(client)
 }
+
+const STORE_DOWN: &str = "the store takes no changes";
+/// For which a CONNACK waits for the store.
+const STORE_TIME: Duration = Duration::from_secs(10);
 
 fn new_client(
     core: &Arc<Core>,
@@ -201,6 +222,7 @@ fn new_client(
         authentication: None,
         replay_waits: false,
         settled: (0, 0),
+        held: None,
     }
 }
 

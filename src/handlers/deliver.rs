@@ -3,31 +3,48 @@
 use std::sync::Arc;
 
 use super::{Client, trace};
+use crate::broker::RouteScratch;
 use crate::codec::encode::{self, AckKind, PublishFrame};
 use crate::codec::frame;
 use crate::hooks::ForwardVerdict;
 use crate::message::Message;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
-use crate::session::{Delivery, Extras, Naming, Qos0, Resend, Subscription, Taken, Terms};
+use crate::session::{
+    Acked, Delivery, Extras, Inflight, LIVE_IDENTIFIERS, Naming, Qos0, Resend, Subscription, TailPage, Taken, Terms,
+    live_place,
+};
 use crate::stats::Discard;
+use crate::store::{Lane, Op, TermsRecord};
+use crate::topic::TopicFilter;
+
+/// Before what could not be read is read again.
+const READ_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Client {
     /// Moves messages from the outbox to the output, as many as the client may be sent now.
     ///
     /// What an earlier connection left unacknowledged goes first, in its order [MQTT-4.6.0-1].
-    pub(crate) async fn deliver(&mut self, taken: &mut Taken) {
-        self.resend();
+    pub(crate) async fn deliver(&mut self, taken: &mut Taken, scratch: &mut RouteScratch) {
+        self.resend(scratch);
         while self.session.is_replaying() {
             // Boxed: few connections wait for this at a time, and all have room for what is not.
-            if !Box::pin(self.replay()).await {
-                return;
+            if !Box::pin(self.replay(scratch)).await {
+                return scratch.wake_subscribers();
             }
         }
-        let Some(appetite) = self.appetite() else { return };
+        let Some(appetite) = self.appetite_for_live() else {
+            return scratch.wake_subscribers();
+        };
+        if self.session.kept
+            && let Some(page) = self.session.outbox.tail_page()
+        {
+            scratch.wake_subscribers();
+            Box::pin(self.read_queue(page)).await;
+        }
         self.session.outbox.take(appetite, taken);
         if self.core.interests.authorize_forward {
-            return Box::pin(self.ask_and_deliver(taken)).await;
+            return Box::pin(self.ask_and_deliver(taken, scratch)).await;
         }
         for item in taken.qos0.drain(..) {
             match item {
@@ -40,7 +57,17 @@ impl Client {
             }
         }
         for delivery in taken.deliveries.drain(..) {
-            self.send_new(delivery);
+            self.send_new(delivery, scratch);
+        }
+        scratch.wake_subscribers();
+    }
+
+    /// Reads more of the queue from the store. If that fails, it is tried again at the next message, or by the next
+    /// connection.
+    async fn read_queue(&mut self, page: TailPage) {
+        if let Err(error) = self.core.read_queue(&self.session.outbox, page).await {
+            tracing::error!(client = &*self.info.client_id, %error, "the queue of the session can't be read");
+            tokio::time::sleep(READ_AGAIN).await;
         }
     }
 
@@ -62,14 +89,20 @@ impl Client {
     }
 
     /// Sends some of the retained messages of the subscription whose turn it is; whether there may be more to do now.
-    async fn replay(&mut self) -> bool {
+    async fn replay(&mut self, scratch: &mut RouteScratch) -> bool {
+        if self.holds_answers() {
+            // The SUBACK, or retained messages that are being written down.
+            return false;
+        }
         if self.replay_waits || self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
             return false;
         }
         let Some(replay) = self.session.current_replay() else {
+            self.record_end_of_replays(scratch);
             return true;
         };
         let subscription = replay.subscription;
+        let filter = replay.filter.clone();
         let found = self.core.router.retained.find(replay, self.core.clock.now());
         for message in &found.messages {
             let here = || Some(Arc::from(message.topic()));
@@ -77,17 +110,32 @@ impl Client {
                 // The session knows how far it is: the connection may end while the hook is asked.
                 self.session.move_replay(here());
             }
-            if !self.send_retained(&subscription, message).await {
+            if !self.send_retained(&filter, &subscription, message, scratch).await {
                 self.session.move_replay(here());
                 return false;
             }
         }
+        if found.next.is_none() {
+            self.note(scratch, |uid| Op::ReplayEnd {
+                uid,
+                filter: filter.as_str(),
+            });
+        }
         self.session.move_replay(found.next);
+        if !self.session.is_replaying() {
+            self.record_end_of_replays(scratch);
+        }
         true
     }
 
     /// Sends a retained message, if there is room for it.
-    async fn send_retained(&mut self, subscription: &Subscription, message: &Arc<Message>) -> bool {
+    async fn send_retained(
+        &mut self,
+        filter: &TopicFilter,
+        subscription: &Subscription,
+        message: &Arc<Message>,
+        scratch: &mut RouteScratch,
+    ) -> bool {
         let terms = Terms {
             qos: subscription.options.qos.min(message.qos()),
             // [MQTT3-3.3.1-8]
@@ -109,10 +157,43 @@ impl Client {
                 self.replay_waits = true;
                 return false;
             }
-            Some(delivery) => self.send_new(delivery),
+            Some(delivery) if self.session.kept => self.send_replayed(filter, delivery, scratch),
+            Some(delivery) => self.send_new(delivery, scratch),
             None => {}
         }
         true
+    }
+
+    /// A retained message enters the window of a session that is kept: its identifier is durable before it is sent.
+    fn send_replayed(&mut self, filter: &TopicFilter, delivery: Delivery, scratch: &mut RouteScratch) {
+        if let Some(cause) = self.reason_to_give_up(&delivery) {
+            self.settle(&delivery);
+            return self.session.outbox.count_discard(cause);
+        }
+        let (index, identifier) = self.session.inflight.next_replayed();
+        let ids: Vec<u8> = delivery
+            .subscription_ids()
+            .iter()
+            .flat_map(|id| id.to_be_bytes())
+            .collect();
+        let before = self.session.inflight.next_place();
+        let terms = TermsRecord {
+            qos: delivery.qos,
+            retain: delivery.retain,
+            subscription_ids: &ids,
+            share: None,
+        };
+        self.record(scratch, |uid| Op::Replayed {
+            uid,
+            index,
+            before,
+            filter: filter.as_str(),
+            terms,
+            message: delivery.message.as_publication(),
+        });
+        self.hold_message();
+        self.send(&delivery, identifier, false);
+        self.session.inflight.push_replayed(delivery);
     }
 
     /// Counts a retained message among those of the session. One alone in flight always fits.
@@ -127,29 +208,56 @@ impl Client {
     }
 
     /// A QoS 1 or 2 message enters the window.
-    fn send_new(&mut self, delivery: Delivery) {
-        if !self.may_receive(&delivery) {
-            return self.give_up(&delivery, Discard::NotAuthorized);
+    fn send_new(&mut self, delivery: Delivery, scratch: &mut RouteScratch) {
+        if delivery.identifier != 0 {
+            let place = live_place(self.session.inflight.next_place(), delivery.identifier);
+            self.session.inflight.skip_to(place);
         }
-        if delivery.message.has_expired(&self.core.clock) {
-            // [MQTT-3.3.2-5]
-            return self.give_up(&delivery, Discard::Expired);
-        }
-        if !self.fits(&delivery) {
-            return self.give_up(&delivery, Discard::TooLarge);
+        if let Some(cause) = self.reason_to_give_up(&delivery) {
+            return self.pass(&delivery, cause, scratch);
         }
         let identifier = self.session.inflight.next_identifier();
         self.send(&delivery, identifier, false);
         self.session.inflight.push(delivery);
     }
 
-    fn give_up(&mut self, delivery: &Delivery, cause: Discard) {
+    fn reason_to_give_up(&self, delivery: &Delivery) -> Option<Discard> {
+        if !self.may_receive(delivery) {
+            return Some(Discard::NotAuthorized);
+        }
+        if delivery.message.has_expired(&self.core.clock) {
+            // [MQTT-3.3.2-5]
+            return Some(Discard::Expired);
+        }
+        (!self.fits(delivery)).then_some(Discard::TooLarge)
+    }
+
+    /// The next message is not sent: it is finished.
+    fn pass(&mut self, delivery: &Delivery, cause: Discard, scratch: &mut RouteScratch) {
         self.settle(delivery);
         self.session.outbox.count_discard(cause);
+        self.pass_place(delivery, scratch);
+    }
+
+    fn pass_place(&mut self, delivery: &Delivery, scratch: &mut RouteScratch) {
+        if delivery.identifier != 0 {
+            let place = live_place(self.session.inflight.next_place(), delivery.identifier);
+            self.session.inflight.skip_to(place + 1);
+            self.note_done(scratch, Lane::Live, place);
+        }
+    }
+
+    /// What was in flight is not sent again: it is finished.
+    fn give_up(&mut self, identifier: u16, cause: Discard, scratch: &mut RouteScratch) {
+        let discard = |inflight: &mut Inflight| inflight.discard(identifier).map_or(Acked::Unknown, Acked::Finished);
+        if let Acked::Finished(delivery) = self.acknowledged(scratch, identifier, discard) {
+            self.settle(&delivery);
+            self.session.outbox.count_discard(cause);
+        }
     }
 
     /// Sends again what is unacknowledged [MQTT-4.4.0-1], with DUP set [MQTT-3.3.1-1].
-    fn resend(&mut self) {
+    fn resend(&mut self, scratch: &mut RouteScratch) {
         while self.session.inflight.is_resending() && self.appetite().is_some() {
             let window = self.window();
             match self.session.inflight.next_resend(window) {
@@ -157,18 +265,12 @@ impl Client {
                     self.acknowledge(AckKind::Pubrel, identifier, ReasonCode::Success, None);
                 }
                 Some(Resend::Publish(identifier, delivery)) if !self.may_receive(&delivery) => {
-                    if let Some(delivery) = self.session.inflight.discard(identifier) {
-                        self.give_up(&delivery, Discard::NotAuthorized);
-                    }
+                    self.give_up(identifier, Discard::NotAuthorized, scratch);
                 }
                 Some(Resend::Publish(identifier, delivery)) if self.fits(&delivery) => {
                     self.send(&delivery, identifier, true);
                 }
-                Some(Resend::Publish(identifier, _)) => {
-                    if let Some(delivery) = self.session.inflight.discard(identifier) {
-                        self.give_up(&delivery, Discard::TooLarge);
-                    }
-                }
+                Some(Resend::Publish(identifier, _)) => self.give_up(identifier, Discard::TooLarge, scratch),
                 None => return,
             }
         }
@@ -229,10 +331,16 @@ impl Client {
                 }
             }
         }
-        let start = self.output.len();
-        encode::publish(&mut self.output, self.agreed.version, &frame);
+        let version = self.agreed.version;
+        let output = match self.session.kept && delivery.retain && identifier > LIVE_IDENTIFIERS && !dup {
+            // See `send_replayed`.
+            true => self.answers(),
+            false => &mut self.output,
+        };
+        let start = output.len();
+        encode::publish(output, version, &frame);
+        let size = output.len() - start;
         if self.traced {
-            let size = self.output.len() - start;
             trace::sent_publish(self, &frame, delivery.message.topic(), size);
         }
     }
@@ -241,7 +349,7 @@ impl Client {
     ///
     /// QoS 1 and 2 messages stay in the session while the hook is asked, so that they are still there if the
     /// connection ends meanwhile.
-    async fn ask_and_deliver(&mut self, taken: &mut Taken) {
+    async fn ask_and_deliver(&mut self, taken: &mut Taken, scratch: &mut RouteScratch) {
         self.session.forwarding.extend(taken.deliveries.drain(..));
         for item in taken.qos0.drain(..) {
             // With this hook the outbox has no ready-made frames.
@@ -254,13 +362,17 @@ impl Client {
             let Some(delivery) = self.session.forwarding.front().cloned() else {
                 return;
             };
+            scratch.wake_subscribers();
             let allowed = self.ask_forward(delivery).await;
             let Some(asked) = self.session.forwarding.pop_front() else {
                 return;
             };
             match allowed {
-                Some(delivery) => self.send_new(delivery),
-                None => self.settle(&asked),
+                Some(delivery) => self.send_new(delivery, scratch),
+                None => {
+                    self.settle(&asked);
+                    self.pass_place(&asked, scratch);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod client;
 pub(crate) mod connect;
 mod deliver;
 mod disconnect;
+mod kept;
 mod publish;
 mod subscribe;
 pub(crate) mod trace;
@@ -109,10 +110,10 @@ pub(crate) fn handle_and_wait<'a>(
 pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
     match packet {
         Packet::Publish(publish) => publish::handle(client, publish, scratch),
-        Packet::Puback(ack) => acks::puback(client, ack),
-        Packet::Pubrec(ack) => acks::pubrec(client, ack),
-        Packet::Pubrel(ack) => acks::pubrel(client, ack),
-        Packet::Pubcomp(ack) => acks::pubcomp(client, ack),
+        Packet::Puback(ack) => acks::puback(client, ack, scratch),
+        Packet::Pubrec(ack) => acks::pubrec(client, ack, scratch),
+        Packet::Pubrel(ack) => acks::pubrel(client, ack, scratch),
+        Packet::Pubcomp(ack) => acks::pubcomp(client, ack, scratch),
         Packet::Subscribe(subscribe) => subscribe::handle(client, subscribe, scratch),
         Packet::Unsubscribe(unsubscribe) => unsubscribe::handle(client, unsubscribe, scratch),
         Packet::Pingreq => {
@@ -125,7 +126,7 @@ pub(crate) fn handle(client: &mut Client, packet: &Packet<'_>, scratch: &mut Rou
             client.core.events.emit(|| Event::Ping(client.info.clone()));
             Ok(())
         }
-        Packet::Disconnect(disconnect) => Err(disconnect::handle(client, disconnect)),
+        Packet::Disconnect(disconnect) => Err(disconnect::handle(client, disconnect, scratch)),
         Packet::Auth(auth) => auth::handle(client, auth),
         // [MQTT-3.1.0-2]
         Packet::Connect => Err(Closing::protocol_error("second CONNECT")),

@@ -10,6 +10,7 @@ use crate::hooks::PublishVerdict;
 use crate::message::Publication;
 use crate::packet::{Publish, QoS};
 use crate::reason::ReasonCode;
+use crate::store::Op;
 use crate::topic;
 
 /// Routes the message and acknowledges it, once it is as safe as the broker makes it [MQTT-3.3.4-1].
@@ -25,7 +26,7 @@ pub(super) fn handle(client: &mut Client, publish: &Publish<'_>, scratch: &mut R
     let properties = publish.properties.forwardable();
     let publication = publication(client, topic, &properties, publish);
     let reason = route(client, &publication, scratch);
-    acknowledge(client, publish, reason, None);
+    accepted(client, publish, reason, scratch);
     Ok(())
 }
 
@@ -187,12 +188,22 @@ pub(super) async fn ask_and_handle(
         .map_or(*publication, |message| message.as_publication(core.clock.now()));
     // Nothing may come between these two: a QoS 2 message that was routed must be known by its identifier.
     let reason = route(client, publication, scratch);
-    acknowledge(client, publish, reason, None);
+    accepted(client, publish, reason, scratch);
     if core.interests.published {
         scratch.wake_subscribers();
         core.tell_published(Some(&client.info), publication, false).await;
     }
     Ok(())
+}
+
+/// Acknowledges a message that was routed, when all that it has changed is kept.
+fn accepted(client: &mut Client, publish: &Publish<'_>, reason: ReasonCode, scratch: &mut RouteScratch) {
+    let packet_id = publish.packet_id;
+    if publish.qos == QoS::ExactlyOnce {
+        client.note(scratch, |uid| Op::Received { uid, packet_id });
+    }
+    client.wait_for_writes(scratch);
+    acknowledge(client, publish, reason, None);
 }
 
 /// The client may not publish this. An MQTT 3 client is told by the end of its connection, or not at all

@@ -13,6 +13,7 @@ use crate::packet::{RetainHandling, Subscribe, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
 use crate::router::Route;
 use crate::session::{Replay, Subscription};
+use crate::store::{Op, SubscriptionRecord};
 use crate::topic::{self, TopicFilter};
 
 /// A subscription that has been granted, and whether it is new to the session.
@@ -30,7 +31,7 @@ pub(super) fn handle(
 ) -> Result<(), Closing> {
     let mut outcomes = Vec::new();
     for (filter, subscription) in parse_all(subscribe)? {
-        outcomes.push(grant(client, filter, subscription));
+        outcomes.push(grant(client, filter, subscription, scratch));
     }
     finish(client, subscribe, outcomes, scratch)
 }
@@ -44,7 +45,8 @@ pub(super) async fn ask_and_handle(
     scratch.wake_subscribers();
     let mut outcomes = Vec::new();
     for (filter, subscription) in parse_all(subscribe)? {
-        outcomes.push(ask_and_grant(client, filter, subscription).await);
+        outcomes.push(ask_and_grant(client, filter, subscription, scratch).await);
+        scratch.wake_subscribers();
     }
     finish(client, subscribe, outcomes, scratch)
 }
@@ -68,6 +70,7 @@ fn finish(
     for granted in &granted {
         send_retained(client, granted);
     }
+    client.note_replays(scratch);
     if !granted.is_empty() {
         client.core.events.emit(|| Event::Subscribed {
             client: Arc::clone(&client.info),
@@ -103,9 +106,10 @@ async fn ask_and_grant(
     client: &mut Client,
     filter: TopicFilter,
     subscription: Subscription,
+    scratch: &mut RouteScratch,
 ) -> Result<Granted, ReasonCode> {
     match ask(client, &filter, subscription.options).await {
-        SubscribeVerdict::Allow => grant(client, filter, subscription),
+        SubscribeVerdict::Allow => grant(client, filter, subscription, scratch),
         SubscribeVerdict::Rewrite(filter, options) => grant(
             client,
             filter,
@@ -113,6 +117,7 @@ async fn ask_and_grant(
                 options,
                 ..subscription
             },
+            scratch,
         ),
         SubscribeVerdict::Refuse(reason) => Err(refusal(reason)),
     }
@@ -134,18 +139,53 @@ fn refusal(reason: ReasonCode) -> ReasonCode {
 }
 
 /// Puts the subscription in the place of an earlier one with the same Topic Filter [MQTT-3.8.4-3].
-fn grant(client: &mut Client, filter: TopicFilter, mut subscription: Subscription) -> Result<Granted, ReasonCode> {
+fn grant(
+    client: &mut Client,
+    filter: TopicFilter,
+    mut subscription: Subscription,
+    scratch: &mut RouteScratch,
+) -> Result<Granted, ReasonCode> {
     check_limits(client, &filter)?;
     check_rights(client, &filter)?;
     subscription.options.qos = subscription.options.qos.min(client.config.max_qos);
     let route = Route::new(Arc::clone(&client.session.outbox), &filter, &subscription);
     client.core.router.subscribe(&filter, route);
     let is_new = client.session.add_subscription(filter.clone(), subscription);
-    Ok(Granted {
+    let granted = Granted {
         filter,
         subscription,
         is_new,
-    })
+    };
+    client.record(scratch, |uid| Op::Subscribe {
+        uid,
+        subscription: granted.record(),
+    });
+    Ok(granted)
+}
+
+impl Granted {
+    /// Whether its retained messages are to be sent, as Retain Handling says; never for Shared Subscriptions (section
+    /// 4.8.2).
+    fn wants_retained(&self) -> bool {
+        let wanted = match self.subscription.options.retain_handling {
+            // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
+            RetainHandling::SendAlways => true,
+            // [MQTT-3.3.1-10]
+            RetainHandling::SendIfNew => self.is_new,
+            // [MQTT-3.3.1-11]
+            RetainHandling::SendNever => false,
+        };
+        wanted && self.filter.share_name().is_none()
+    }
+
+    fn record(&self) -> SubscriptionRecord<'_> {
+        SubscriptionRecord {
+            filter: self.filter.as_str(),
+            options: self.subscription.options,
+            identifier: self.subscription.identifier.map_or(0, u32::from),
+            replays: self.wants_retained(),
+        }
+    }
 }
 
 /// What is wider than what the client may read is refused, or each of its messages is checked: it must be so before the
@@ -188,15 +228,8 @@ fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<
             "subscription refused, which MQTT 3.1 can't be told",
         ));
     }
-    let limit = client.agreed.maximum_packet_size;
-    if !encode::suback(
-        &mut client.output,
-        client.agreed.version,
-        identifier,
-        codes,
-        None,
-        limit,
-    ) {
+    let (version, limit) = (client.agreed.version, client.agreed.maximum_packet_size);
+    if !encode::suback(client.answers(), version, identifier, codes, None, limit) {
         return Err(Closing::told(
             ReasonCode::PacketTooLarge,
             "SUBACK above the client's Maximum Packet Size",
@@ -209,17 +242,8 @@ fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<
     Ok(())
 }
 
-/// Retained messages, as Retain Handling says; never for Shared Subscriptions (section 4.8.2).
 fn send_retained(client: &mut Client, granted: &Granted) {
-    let wanted = match granted.subscription.options.retain_handling {
-        // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
-        RetainHandling::SendAlways => true,
-        // [MQTT-3.3.1-10]
-        RetainHandling::SendIfNew => granted.is_new,
-        // [MQTT-3.3.1-11]
-        RetainHandling::SendNever => false,
-    };
-    if wanted && granted.filter.share_name().is_none() {
+    if granted.wants_retained() {
         let until = client.core.router.retained.changes();
         client
             .session
@@ -250,6 +274,7 @@ pub(super) async fn reauthorize(client: &mut Client) {
                         options,
                         ..subscription
                     },
+                    &mut RouteScratch::default(),
                 );
             }
             SubscribeVerdict::Refuse(reason) => {
@@ -263,4 +288,5 @@ pub(super) async fn reauthorize(client: &mut Client) {
 pub(super) fn revoke(client: &mut Client, filter: &TopicFilter) {
     client.core.router.unsubscribe(filter, client.session.outbox.key);
     client.session.remove_subscription(filter);
+    client.note_unsubscribed(filter, &mut RouteScratch::default());
 }

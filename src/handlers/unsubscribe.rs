@@ -17,17 +17,11 @@ pub(super) fn handle(
     unsubscribe: &Unsubscribe<'_>,
     scratch: &mut RouteScratch,
 ) -> Result<(), Closing> {
-    let codes: Vec<_> = unsubscribe.filters.map(|filter| end(client, filter)).collect();
-    let limit = client.agreed.maximum_packet_size;
+    let codes: Vec<_> = unsubscribe.filters.map(|filter| end(client, filter, scratch)).collect();
+    let (version, limit) = (client.agreed.version, client.agreed.maximum_packet_size);
     let identifier = unsubscribe.packet_id;
-    if !encode::unsuback(
-        &mut client.output,
-        client.agreed.version,
-        identifier,
-        &codes,
-        None,
-        limit,
-    ) {
+    client.wait_for_writes(scratch);
+    if !encode::unsuback(client.answers(), version, identifier, &codes, None, limit) {
         return Err(Closing::told(
             ReasonCode::PacketTooLarge,
             "UNSUBACK above the client's Maximum Packet Size",
@@ -47,7 +41,7 @@ pub(super) fn handle(
 }
 
 /// Filters are compared character by character [MQTT-3.10.4-1].
-fn end(client: &mut Client, text: &str) -> ReasonCode {
+fn end(client: &mut Client, text: &str, scratch: &mut RouteScratch) -> ReasonCode {
     let Ok(filter) = TopicFilter::parse(text) else {
         return ReasonCode::TopicFilterInvalid;
     };
@@ -55,5 +49,6 @@ fn end(client: &mut Client, text: &str) -> ReasonCode {
         return ReasonCode::NoSubscriptionExisted;
     }
     client.core.router.unsubscribe(&filter, client.session.outbox.key);
+    client.note_unsubscribed(&filter, scratch);
     ReasonCode::Success
 }

@@ -8,12 +8,15 @@ use parking_lot::RwLock;
 use super::retained::RetainedTree;
 use crate::message::Message;
 use crate::session::Replay;
+use crate::store::{Journal, Op, Pen};
 use crate::time::Millis;
 
 /// The last retained message of each topic.
 #[derive(Debug)]
 pub(crate) struct RetainedStore {
     inner: RwLock<Inner>,
+    /// Where changes are written, in the order in which they are made.
+    journal: Option<Arc<Journal>>,
 }
 
 /// Invariant: `bytes` is the [`charge`] of the messages in `tree`, and `expiring` is of them, too.
@@ -55,8 +58,9 @@ pub(crate) struct Found {
 }
 
 impl RetainedStore {
-    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> RetainedStore {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize, journal: Option<Arc<Journal>>) -> RetainedStore {
         RetainedStore {
+            journal,
             inner: RwLock::new(Inner {
                 max_messages,
                 max_bytes,
@@ -78,26 +82,39 @@ impl RetainedStore {
     ///
     /// # Errors
     /// If it would exceed a limit; the message retained before, which is out of date, is gone then.
-    pub(crate) fn set(&self, message: Arc<Message>) -> Result<bool, Full> {
-        self.set_if(message, |_| true)
+    pub(crate) fn set(&self, message: Arc<Message>, pen: &mut Pen) -> Result<bool, Full> {
+        self.set_if(message, pen, |_| true)
     }
 
     /// Does the same where there is no memory left: only in the place of a message that is as large, or if it is small.
     ///
     /// # Errors
     /// If it is neither, too; the message retained before is gone then.
-    pub(crate) fn replace(&self, message: Arc<Message>) -> Result<bool, Full> {
+    pub(crate) fn replace(&self, message: Arc<Message>, pen: &mut Pen) -> Result<bool, Full> {
         let size = charge(&message);
-        self.set_if(message, |old| old.is_some_and(|old| size <= charge(old).max(SMALL)))
+        self.set_if(message, pen, |old| {
+            old.is_some_and(|old| size <= charge(old).max(SMALL))
+        })
     }
 
-    fn set_if(&self, message: Arc<Message>, may: impl FnOnce(Option<&Message>) -> bool) -> Result<bool, Full> {
+    fn set_if(
+        &self,
+        message: Arc<Message>,
+        pen: &mut Pen,
+        may: impl FnOnce(Option<&Message>) -> bool,
+    ) -> Result<bool, Full> {
         let mut inner = self.inner.write();
         let replaced = inner.remove(message.topic());
         let is_above = inner.tree.len() >= inner.max_messages || inner.bytes + charge(&message) > inner.max_bytes;
         if is_above || !may(replaced.as_deref()) {
+            if let Some(replaced) = &replaced {
+                self.note_cleared(replaced.topic(), pen);
+            }
             return Err(Full);
         }
+        self.note(message.topic(), pen, || Op::Retain {
+            message: message.as_publication(),
+        });
         let is_first = inner.insert(message);
         drop(inner);
         drop(replaced);
@@ -105,11 +122,31 @@ impl RetainedStore {
     }
 
     /// Removes the retained message of the topic [MQTT-3.3.1-6].
-    pub(crate) fn clear(&self, topic: &str) {
+    pub(crate) fn clear(&self, topic: &str, pen: &mut Pen) {
         // Most topics that are cleared have nothing retained: no need to hold up readers for them.
         if self.inner.read().tree.get(topic).is_some() {
-            let removed = self.inner.write().remove(topic);
+            let mut inner = self.inner.write();
+            let removed = inner.remove(topic);
+            self.note_cleared(topic, pen);
+            drop(inner);
             drop(removed);
+        }
+    }
+
+    /// Puts back what the store has; whether it is now the first of all to expire.
+    pub(crate) fn restore(&self, message: Message) -> bool {
+        self.inner.write().insert(Arc::new(message))
+    }
+
+    fn note_cleared(&self, topic: &str, pen: &mut Pen) {
+        self.note(topic, pen, || Op::RetainClear { topic });
+    }
+
+    /// To be called under the lock, so that the last change in the journal is the last one here. What the broker tells of
+    /// itself is not kept.
+    fn note<'a>(&self, topic: &str, pen: &mut Pen, op: impl FnOnce() -> Op<'a>) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !topic.starts_with("$SYS/")) {
+            pen.write_now(journal, &op());
         }
     }
 
@@ -139,7 +176,13 @@ impl RetainedStore {
     }
 
     /// Removes messages that match this valid filter in the same way; how many.
-    pub(crate) fn clear_matching(&self, filter: &str, from: &str, budget: usize) -> (usize, Option<Arc<str>>) {
+    pub(crate) fn clear_matching(
+        &self,
+        filter: &str,
+        from: &str,
+        budget: usize,
+        pen: &mut Pen,
+    ) -> (usize, Option<Arc<str>>) {
         let mut inner = self.inner.write();
         let mut topics = Vec::new();
         let next = inner
@@ -147,6 +190,7 @@ impl RetainedStore {
             .for_some_matches(filter, from, budget, |topic, _| topics.push(Arc::<str>::from(topic)));
         // Freed when nobody waits for the lock any more.
         let removed: Vec<_> = topics.iter().filter_map(|topic| inner.remove(topic)).collect();
+        topics.iter().for_each(|topic| self.note_cleared(topic, pen));
         drop(inner);
         (removed.len(), next)
     }
@@ -160,8 +204,8 @@ impl RetainedStore {
     pub(crate) fn find(&self, replay: &Replay, now: Millis) -> Found {
         let mut messages = Vec::new();
         let inner = self.inner.read();
-        let each = |_: &str, Retained { message, change }: &Retained| {
-            if *change <= replay.until && !message.is_expired(now) {
+        let each = |topic: &str, Retained { message, change }: &Retained| {
+            if *change <= replay.until && !message.is_expired(now) && replay.has(topic) {
                 messages.push(Arc::clone(message));
             }
         };
@@ -173,7 +217,7 @@ impl RetainedStore {
     }
 
     /// Removes some of what has expired. There is more if [`RetainedStore::first_expiry`] says so.
-    pub(crate) fn sweep(&self, now: Millis) {
+    pub(crate) fn sweep(&self, now: Millis, pen: &mut Pen) {
         // Freed when nobody waits for the lock any more.
         let mut removed = Vec::new();
         let mut inner = self.inner.write();
@@ -183,6 +227,7 @@ impl RetainedStore {
         {
             let topic = Arc::clone(topic);
             removed.push(inner.remove(&topic));
+            self.note_cleared(&topic, pen);
         }
     }
 
@@ -198,6 +243,13 @@ impl RetainedStore {
             .tree
             .get(topic)
             .is_some_and(|retained| retained.message.payload() == payload)
+    }
+
+    /// Whether this message, or one like it, is retained.
+    pub(crate) fn has(&self, message: &Message) -> bool {
+        let inner = self.inner.read();
+        let retained = inner.tree.get(message.topic());
+        retained.is_some_and(|retained| retained.message.as_publication() == message.as_publication())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -263,7 +315,7 @@ mod tests {
     }
 
     fn store() -> RetainedStore {
-        RetainedStore::new(10_000, usize::MAX)
+        RetainedStore::new(10_000, usize::MAX, None)
     }
 
     fn topics(store: &RetainedStore) -> Vec<String> {
@@ -282,22 +334,26 @@ mod tests {
             ("c", Some(10), true),
             ("d", Some(20), false),
         ] {
-            assert_eq!(store.set(message(topic, expires_at)), Ok(is_first), "{topic}");
+            assert_eq!(
+                store.set(message(topic, expires_at), &mut Pen::default()),
+                Ok(is_first),
+                "{topic}"
+            );
         }
-        store.sweep(AT(9));
+        store.sweep(AT(9), &mut Pen::default());
         assert_eq!(store.len(), 4);
-        store.sweep(AT(20));
+        store.sweep(AT(20), &mut Pen::default());
         assert_eq!(topics(&store), ["a", "b"]);
         assert_eq!(store.first_expiry(), Some(AT(30)));
-        store.sweep(AT(u64::MAX));
+        store.sweep(AT(u64::MAX), &mut Pen::default());
         assert_eq!((topics(&store), store.first_expiry()), (vec!["b".to_owned()], None));
         assert_eq!(store.bytes(), message("b", None).size() + 1);
     }
 
     #[test]
     fn the_expiry_of_a_message_goes_with_it() {
-        let store = RetainedStore::new(3, usize::MAX);
-        let set = |topic, expires_at| store.set(message(topic, expires_at));
+        let store = RetainedStore::new(3, usize::MAX, None);
+        let set = |topic, expires_at| store.set(message(topic, expires_at), &mut Pen::default());
         assert_eq!(
             (set("a", Some(10)), set("b", Some(20)), set("c", Some(30))),
             (Ok(true), Ok(false), Ok(false))
@@ -306,11 +362,13 @@ mod tests {
         assert_eq!(store.first_expiry(), Some(AT(20)));
         assert_eq!(set("b", None), Ok(false));
         assert_eq!(store.first_expiry(), Some(AT(30)));
-        store.clear("c");
+        store.clear("c", &mut Pen::default());
         assert_eq!(store.first_expiry(), Some(AT(40)));
         assert_eq!((set("c", Some(5)), set("d", Some(1))), (Ok(true), Err(Full)));
         assert_eq!(store.first_expiry(), Some(AT(5)));
-        ["a", "b", "c"].iter().for_each(|topic| store.clear(topic));
+        ["a", "b", "c"]
+            .iter()
+            .for_each(|topic| store.clear(topic, &mut Pen::default()));
         assert_eq!((store.len(), store.bytes(), store.first_expiry()), (0, 0, None));
     }
 
@@ -319,16 +377,19 @@ mod tests {
     fn the_topic_counts_beside_the_message() {
         let long = "t".repeat(1000);
         let size = message(&long, None).size() + 1000;
-        let store = RetainedStore::new(3, 2 * size - 1);
-        assert_eq!(store.set(message(&long, None)), Ok(false));
+        let store = RetainedStore::new(3, 2 * size - 1, None);
+        assert_eq!(store.set(message(&long, None), &mut Pen::default()), Ok(false));
         assert_eq!(store.bytes(), size);
         let other = "u".repeat(1000);
-        assert_eq!(store.set(message(&other, None)), Err(Full));
-        assert_eq!(store.set(message(&long, Some(10))), Ok(true));
+        assert_eq!(store.set(message(&other, None), &mut Pen::default()), Err(Full));
+        assert_eq!(store.set(message(&long, Some(10)), &mut Pen::default()), Ok(true));
         assert_eq!(store.bytes(), size);
-        store.clear(&long);
-        assert_eq!((store.set(message(&other, None)), store.bytes()), (Ok(false), size));
-        store.clear(&other);
+        store.clear(&long, &mut Pen::default());
+        assert_eq!(
+            (store.set(message(&other, None), &mut Pen::default()), store.bytes()),
+            (Ok(false), size)
+        );
+        store.clear(&other, &mut Pen::default());
         assert_eq!(store.bytes(), 0);
     }
 
@@ -336,11 +397,15 @@ mod tests {
     fn a_sweep_holds_the_lock_for_a_batch() {
         let store = store();
         for n in 0..2 * SWEEP_BATCH + 1 {
-            assert!(store.set(message(&n.to_string(), Some(10))).is_ok());
+            assert!(
+                store
+                    .set(message(&n.to_string(), Some(10)), &mut Pen::default())
+                    .is_ok()
+            );
         }
         let left = std::iter::from_fn(|| {
             store.first_expiry()?;
-            store.sweep(AT(10));
+            store.sweep(AT(10), &mut Pen::default());
             Some(store.len())
         });
         assert!(left.eq([SWEEP_BATCH + 1, 1, 0]));

@@ -4,7 +4,7 @@ use crate::packet::SubscriptionOptions;
 use crate::session::{Delivery, OutboxLimits, QueueOverflow, Terms};
 
 fn router() -> Router {
-    Router::new(RetainedStore::new(usize::MAX, usize::MAX))
+    Router::new(RetainedStore::new(usize::MAX, usize::MAX, None))
 }
 
 fn filter(text: &str) -> TopicFilter {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::codec::encode::PublishFrame;
 use crate::message::Message;
 use crate::packet::QoS;
+use crate::store::StoredMessage;
 use crate::time::Clock;
 use crate::topic::TopicFilter;
 
@@ -55,6 +56,8 @@ pub(crate) struct Delivery {
     pub(crate) charge: u32,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// Its Packet Identifier, if its place in the session is fixed: see `outbox/kept.rs`. Else 0.
+    pub(crate) identifier: u16,
 }
 
 impl Delivery {
@@ -67,10 +70,22 @@ impl Delivery {
             charge: 0,
             qos,
             retain,
+            identifier: 0,
         };
         let size = delivery.message.size() + OVERHEAD + size_of_val(delivery.subscription_ids());
         delivery.charge = u32::try_from(size).unwrap_or(u32::MAX);
         delivery
+    }
+
+    /// As it was stored.
+    pub(crate) fn from_stored(stored: StoredMessage) -> Delivery {
+        let share = stored.share.and_then(|text| TopicFilter::parse(&text).ok());
+        let terms = Terms {
+            qos: stored.qos,
+            retain: stored.retain,
+            extras: Extras::new(&stored.subscription_ids, share),
+        };
+        Delivery::new(stored.message, terms)
     }
 
     pub(crate) fn subscription_ids(&self) -> &[u32] {
@@ -82,6 +97,11 @@ impl Delivery {
     pub(crate) fn share(&self) -> Option<&TopicFilter> {
         let extras = self.extras.as_ref().filter(|_| self.qos == QoS::AtLeastOnce)?;
         extras.share.as_ref()
+    }
+
+    /// The Shared Subscription that chose the client, if one did.
+    pub(crate) fn any_share(&self) -> Option<&TopicFilter> {
+        self.extras.as_ref()?.share.as_ref()
     }
 
     /// The PUBLISH that carries it, apart from what the connection adds (DUP, Packet Identifier, Topic Alias).

@@ -13,11 +13,13 @@ mod will;
 
 pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
 pub(crate) use delivery::{Delivery, Extras, Terms};
-pub(crate) use inflight::{Acked, Resend};
+pub(crate) use inflight::{Acked, Inflight, LIVE_IDENTIFIERS, Resend, live_place};
 pub(crate) use inquiry::{Excerpt, Inquiry, Range};
 pub use outbox::QueueOverflow;
-pub(crate) use outbox::{Appetite, DirectWrite, Glance, Outbox, OutboxLimits, Placement, Qos0, Taken, WakeUps, Wire};
+pub(crate) use outbox::{
+    Appetite, DirectWrite, Glance, Outbox, OutboxLimits, Placement, Qos0, TailPage, Taken, WakeUps, Wire, delivery_of,
+};
 pub(crate) use outgoing::{FrameScratch, Outgoing};
-pub(crate) use replay::Replay;
-pub(crate) use state::{Session, Subscription, Subscriptions};
+pub(crate) use replay::{Replay, Topics};
+pub(crate) use state::{Restored, Session, Subscription, Subscriptions};
 pub(crate) use will::WillMessage;

@@ -15,103 +15,33 @@
 //!   it sleeps with nothing to write (see `direct`).
 
 mod direct;
+mod kept;
+mod limits;
+mod queues;
+mod signals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
-use super::delivery::{Delivery, OVERHEAD, Terms};
+use super::delivery::{Delivery, Terms};
 use super::inquiry::{Inquiry, MOST_INQUIRIES};
 use super::outgoing::Outgoing;
 use crate::identity::ClientInfo;
 use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
-use crate::stats::{Discard, Stats};
+use crate::stats::Discard;
 use crate::time::Clock;
-use direct::Direct;
 pub(crate) use direct::{DirectWrite, WakeUps};
-
-/// What happens to a QoS 1 or 2 message for a session whose queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum QueueOverflow {
-    /// The new message is discarded for that session.
-    #[default]
-    DropNew,
-    /// The oldest messages that have not been sent make room.
-    DropOldest,
-}
-
-/// Bounds of each outbox.
-#[derive(Debug)]
-pub(crate) struct OutboxLimits {
-    /// QoS 1/2 messages that wait to be sent.
-    messages: AtomicUsize,
-    /// Bytes, QoS 0 included.
-    bytes: AtomicUsize,
-    drops_oldest: AtomicBool,
-    /// Memory is short: QoS 0 does not wait, but for what a client takes next.
-    is_short: AtomicBool,
-    stats: Arc<Stats>,
-}
-
-/// Bytes of QoS 0 that wait for a client although memory is short.
-const SPARED: usize = 64 * 1024;
-
-impl OutboxLimits {
-    /// Nothing fits before the limits are set.
-    pub(crate) fn new(stats: Arc<Stats>) -> OutboxLimits {
-        OutboxLimits {
-            messages: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            drops_oldest: AtomicBool::new(false),
-            is_short: AtomicBool::new(false),
-            stats,
-        }
-    }
-
-    /// What is above a lower limit stays until it is taken.
-    pub(crate) fn set(&self, messages: usize, bytes: usize, overflow: QueueOverflow) {
-        self.messages.store(messages, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
-        self.drops_oldest
-            .store(overflow == QueueOverflow::DropOldest, Ordering::Relaxed);
-    }
-
-    fn messages(&self) -> usize {
-        self.messages.load(Ordering::Relaxed)
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Holds QoS 0 short, or not any more.
-    pub(crate) fn hold_short(&self, is_short: bool) {
-        self.is_short.store(is_short, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
-    }
-
-    /// Why so much QoS 0 more can't wait beside what does.
-    fn refuse_qos0(&self, qos0_bytes: usize, queue_bytes: usize, more: usize) -> Option<Discard> {
-        if qos0_bytes + queue_bytes + more > self.bytes() {
-            return Some(Discard::SlowSubscriber);
-        }
-        let is_short = self.is_short.load(Ordering::Relaxed) && qos0_bytes + more > SPARED;
-        is_short.then_some(Discard::MemoryShort)
-    }
-
-    fn drops_oldest(&self) -> bool {
-        self.drops_oldest.load(Ordering::Relaxed)
-    }
-}
+pub(crate) use kept::{TailPage, delivery_of};
+pub(crate) use limits::OutboxLimits;
+pub use limits::QueueOverflow;
+use limits::SPARED;
+use queues::Inner;
+use signals::Signals;
 
 /// How the connected client wants its PUBLISH packets.
 #[derive(Clone, Copy, Debug)]
@@ -154,37 +84,6 @@ pub(crate) enum Placement {
     IfRoom,
 }
 
-/// Requests to the owner of the session.
-#[derive(Debug, Default)]
-pub(crate) struct Signals {
-    /// Another connection claims the session.
-    pub(crate) takeover: bool,
-    /// The alarm that the owner has set has gone off.
-    pub(crate) alarm: bool,
-    /// Close the connection with this Reason Code.
-    pub(crate) close: Option<ReasonCode>,
-    /// What the client may do has changed.
-    pub(crate) recheck: bool,
-    /// Which clients are traced has changed.
-    pub(crate) retrace: bool,
-    /// Questions about what only the owner sees.
-    pub(crate) inquiries: Option<Box<Vec<Inquiry>>>,
-    /// The broker shuts down: publish the will, then drop this.
-    pub(crate) drain: Option<mpsc::Sender<()>>,
-}
-
-impl Signals {
-    fn is_empty(&self) -> bool {
-        !self.takeover
-            && !self.alarm
-            && !self.recheck
-            && !self.retrace
-            && self.inquiries.is_none()
-            && self.close.is_none()
-            && self.drain.is_none()
-    }
-}
-
 /// What the owner is able to take at the moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appetite {
@@ -192,6 +91,8 @@ pub(crate) struct Appetite {
     pub(crate) bytes: usize,
     /// QoS 1/2 messages.
     pub(crate) window: usize,
+    /// Only messages with places below this one, if they have places.
+    pub(crate) below: u64,
 }
 
 /// What the owner has taken out.
@@ -229,63 +130,14 @@ pub(crate) struct Glance {
     pub(crate) inflight_messages: usize,
 }
 
-#[derive(Debug)]
-struct Inner {
-    link: Link,
-    /// Who is connected.
-    client: Option<Arc<ClientInfo>>,
-    /// The session is to end with its connection, whatever its expiry interval.
-    condemned: bool,
-    direct: Direct,
-    qos0: VecDeque<Qos0>,
-    queue: VecDeque<Delivery>,
-    qos0_bytes: usize,
-    queue_bytes: usize,
-    queue_len: usize,
-    /// Bytes of `queue` alone.
-    waiting_bytes: usize,
-    waker: Option<Waker>,
-    /// The owner, when it last slept, would have taken QoS 0; QoS 1/2.
-    wants_qos0: bool,
-    wants_queue: bool,
-    signals: Signals,
-    /// Publishers within the program that wait for room.
-    waiting: Option<Box<Vec<Waker>>>,
-    /// Messages that had to make room in the current call, QoS 0 and others.
-    displaced_qos0: u32,
-    displaced: u32,
-    /// Causes of discards that were already logged for this client.
-    logged: u16,
-}
-
 impl Outbox {
     pub(crate) fn new(key: u64, client_id: Arc<str>, limits: Arc<OutboxLimits>) -> Outbox {
-        let inner = Inner {
-            link: Link::Offline,
-            client: None,
-            condemned: false,
-            direct: Direct::default(),
-            qos0: VecDeque::new(),
-            queue: VecDeque::new(),
-            qos0_bytes: 0,
-            queue_bytes: 0,
-            queue_len: 0,
-            waiting_bytes: 0,
-            waker: None,
-            wants_qos0: false,
-            wants_queue: false,
-            signals: Signals::default(),
-            waiting: None,
-            displaced_qos0: 0,
-            displaced: 0,
-            logged: 0,
-        };
         Outbox {
             key,
             client_id,
             limits,
             subscriptions: AtomicUsize::new(0),
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Inner::new()),
         }
     }
 
@@ -308,7 +160,7 @@ impl Outbox {
             (Link::Online(wire), QoS::AtMostOnce) => inner.push_qos0(&self.limits, wire, outgoing, terms),
             (Link::Online(_) | Link::Offline, _) => {
                 let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
-                inner.push_queue(&self.limits, delivery, placement, outgoing.clock())
+                self.push_queue(&mut inner, delivery, placement, outgoing.clock(), wake_ups)
             }
         };
         let refused = match offered {
@@ -323,6 +175,29 @@ impl Outbox {
         self.log(refused);
         displaced.into_iter().for_each(|cause| self.log(cause));
         offered.is_ok()
+    }
+
+    fn push_queue(
+        self: &Arc<Outbox>,
+        inner: &mut Inner,
+        delivery: Delivery,
+        placement: Placement,
+        clock: &Clock,
+        wake_ups: &mut WakeUps,
+    ) -> Result<(), Option<Discard>> {
+        let made_room = inner.make_room(&self.limits, delivery.charge as usize, placement, clock);
+        if let Some(kept) = &mut inner.kept {
+            kept.settle_dropped(self.key, &mut wake_ups.pen);
+        }
+        made_room?;
+        let charge = delivery.charge as usize;
+        let is_online = matches!(inner.link, Link::Online(_));
+        if inner.append(self.key, delivery, is_online, &mut wake_ups.pen) {
+            wake_ups.pen.tell(Arc::clone(self) as _);
+        }
+        inner.charge(charge);
+        inner.waiting_bytes += charge;
+        Ok(())
     }
 
     /// Counts a QoS 1/2 message that goes into flight without having waited in the queue, if it fits.
@@ -344,6 +219,20 @@ impl Outbox {
     pub(crate) fn signal(&self, set: impl FnOnce(&mut Signals)) {
         let mut inner = self.inner.lock();
         set(&mut inner.signals);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Tells the connection, if there is one, that more is durable.
+    fn signal_if_online(&self) {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.link, Link::Online(_)) {
+            return;
+        }
+        inner.signals.kept = true;
         let waker = inner.waker.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -431,6 +320,9 @@ impl Outbox {
         let wants_queue = appetite.is_some_and(|appetite| appetite.window > 0);
         inner.wants_qos0 = wants_qos0;
         inner.wants_queue = wants_queue;
+        if let (Some(kept), Some(appetite)) = (&mut inner.kept, appetite) {
+            kept.set_below(appetite.below);
+        }
         if inner.is_ready() {
             inner.waker = None;
             return true;
@@ -459,17 +351,22 @@ impl Outbox {
     /// may have half of the bytes before QoS 0 has its turn.
     pub(crate) fn take(&self, appetite: Appetite, into: &mut Taken) {
         let mut inner = self.inner.lock();
-        let mut bytes = inner.take_queue(appetite.bytes / 2, appetite.window, into);
+        let mut bytes = inner.take_queue(appetite.bytes / 2, appetite, into);
         bytes += inner.take_qos0(appetite.bytes.saturating_sub(bytes), into);
-        inner.take_queue(appetite.bytes.saturating_sub(bytes), appetite.window, into);
+        inner.take_queue(appetite.bytes.saturating_sub(bytes), appetite, into);
         inner.shrink();
         inner.relieve(&self.limits);
     }
 
     /// Whether there is something for this appetite.
     pub(crate) fn has_for(&self, appetite: Appetite) -> bool {
-        let inner = self.inner.lock();
-        appetite.bytes > 0 && (!inner.qos0.is_empty() || (appetite.window > 0 && !inner.queue.is_empty()))
+        let mut inner = self.inner.lock();
+        let Inner { kept, queue, qos0, .. } = &mut *inner;
+        let mut has_queued = || match kept {
+            None => !queue.is_empty(),
+            Some(kept) => kept.has_some(queue.front(), appetite.below),
+        };
+        appetite.bytes > 0 && (!qos0.is_empty() || (appetite.window > 0 && has_queued()))
     }
 
     /// Messages in flight have been finished: they no longer count.
@@ -519,9 +416,9 @@ impl Outbox {
         Glance {
             client: inner.client.clone(),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
-            queued_messages: inner.queue.len(),
+            queued_messages: inner.waiting_messages(),
             queued_bytes: inner.qos0_bytes + inner.queue_bytes,
-            inflight_messages: inner.queue_len.saturating_sub(inner.queue.len()),
+            inflight_messages: inner.queue_len.saturating_sub(inner.waiting_messages()),
         }
     }
 
@@ -529,6 +426,13 @@ impl Outbox {
     pub(crate) fn backlog(&self) -> usize {
         let inner = self.inner.lock();
         inner.qos0_bytes + inner.queue_bytes
+    }
+
+    /// Bytes of them that are in memory.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        let inner = self.inner.lock();
+        let stored = inner.kept.as_ref().map_or(0, |kept| kept.tail_bytes());
+        (inner.qos0_bytes + inner.queue_bytes).saturating_sub(stored)
     }
 
     /// QoS 1/2 messages that wait, in flight included.
@@ -598,264 +502,6 @@ impl Outbox {
         }
     }
 }
-
-impl Qos0 {
-    fn charge(&self) -> usize {
-        match self {
-            Qos0::Frames { bytes, .. } => bytes.len() + FRAMES_OVERHEAD,
-            Qos0::Message(delivery) => delivery.charge as usize,
-        }
-    }
-}
-
-const FRAMES_OVERHEAD: usize = size_of::<Qos0>();
-/// Frames are collected into buffers of this size, so that a long queue never has to be moved.
-const FRAMES_SIZE: usize = 64 * 1024;
-
-impl Inner {
-    fn push_qos0(
-        &mut self,
-        limits: &OutboxLimits,
-        wire: Wire,
-        outgoing: &mut Outgoing<'_>,
-        terms: Terms,
-    ) -> Result<(), Option<Discard>> {
-        let plain = wire.frames && terms.is_plain() && outgoing.has_plain_frame();
-        if !plain {
-            let delivery = Delivery::new(Arc::clone(outgoing.message()), terms);
-            return self.push_qos0_message(limits, delivery);
-        }
-        let size = outgoing.qos0_frame(wire.version).len();
-        // Empty: larger than any packet can be.
-        if size == 0 || size > wire.maximum_packet_size {
-            return Err(Some(Discard::TooLarge));
-        }
-        if let Some(cause) = limits.refuse_qos0(self.qos0_bytes, self.queue_bytes, size + FRAMES_OVERHEAD) {
-            return Err(Some(cause));
-        }
-        if !self.has_room_for_frame(size) {
-            self.qos0_bytes += FRAMES_OVERHEAD;
-            // A spare buffer is larger than what is charged: it is for owners that will empty it soon.
-            let bytes = if self.wants_qos0 { outgoing.spare() } else { Vec::new() };
-            self.qos0.push_back(Qos0::Frames {
-                bytes,
-                count: 0,
-                payload_bytes: 0,
-            });
-        }
-        let payload = outgoing.publication().payload.len() as u32;
-        self.push_frame(outgoing.qos0_frame(wire.version), terms.retain, payload);
-        Ok(())
-    }
-
-    /// Whether the last buffer of frames takes this one, too.
-    fn has_room_for_frame(&self, size: usize) -> bool {
-        matches!(self.qos0.back(), Some(Qos0::Frames { bytes, .. }) if bytes.len() + size <= FRAMES_SIZE)
-    }
-
-    /// The owner takes no QoS 0 for now: few frames do not stay in a large buffer.
-    fn trim_frames(&mut self) {
-        if let Some(Qos0::Frames { bytes, .. }) = self.qos0.back_mut()
-            && bytes.capacity() / 2 > bytes.len()
-        {
-            bytes.shrink_to_fit();
-        }
-    }
-
-    /// Appends a frame to the last buffer.
-    fn push_frame(&mut self, frame: &[u8], retain: bool, payload: u32) {
-        let Some(Qos0::Frames {
-            bytes,
-            count,
-            payload_bytes,
-        }) = self.qos0.back_mut()
-        else {
-            return;
-        };
-        let start = bytes.len();
-        bytes.extend_from_slice(frame);
-        bytes[start] |= u8::from(retain);
-        *count += 1;
-        *payload_bytes += payload;
-        self.qos0_bytes += frame.len();
-    }
-
-    fn push_qos0_message(&mut self, limits: &OutboxLimits, delivery: Delivery) -> Result<(), Option<Discard>> {
-        let charge = delivery.charge as usize;
-        if let Some(cause) = limits.refuse_qos0(self.qos0_bytes, self.queue_bytes, charge) {
-            return Err(Some(cause));
-        }
-        self.qos0_bytes += charge;
-        self.qos0.push_back(Qos0::Message(delivery));
-        Ok(())
-    }
-
-    fn push_queue(
-        &mut self,
-        limits: &OutboxLimits,
-        delivery: Delivery,
-        placement: Placement,
-        clock: &Clock,
-    ) -> Result<(), Option<Discard>> {
-        let charge = delivery.charge as usize;
-        if !self.fits(limits, charge) {
-            self.drop_expired(limits, clock);
-        }
-        if !self.fits(limits, charge) && placement != Placement::IfOnline {
-            self.shed_qos0(limits, charge);
-        }
-        let drop_oldest = placement == Placement::Here && limits.drops_oldest();
-        if !self.fits(limits, charge) && drop_oldest {
-            self.drop_oldest(limits, charge);
-        }
-        if !self.fits(limits, charge) {
-            return Err(Some(Discard::QueueFull));
-        }
-        self.charge(charge);
-        self.waiting_bytes += charge;
-        self.queue.push_back(delivery);
-        Ok(())
-    }
-
-    /// What has expired makes room before anything else does. Looks at the front only: the oldest expire first where
-    /// it matters, which is when all have the same lifetime.
-    fn drop_expired(&mut self, limits: &OutboxLimits, clock: &Clock) {
-        while self
-            .queue
-            .front()
-            .is_some_and(|oldest| oldest.message.has_expired(clock))
-        {
-            self.drop_front();
-            limits.stats.discarded(Discard::Expired, 1);
-        }
-    }
-
-    fn drop_front(&mut self) {
-        if let Some(oldest) = self.queue.pop_front() {
-            self.queue_len -= 1;
-            self.queue_bytes -= oldest.charge as usize;
-            self.waiting_bytes -= oldest.charge as usize;
-        }
-    }
-
-    fn charge(&mut self, bytes: usize) {
-        self.queue_len += 1;
-        self.queue_bytes += bytes;
-    }
-
-    fn fits(&self, limits: &OutboxLimits, charge: usize) -> bool {
-        self.queue.len() < limits.messages() && self.qos0_bytes + self.queue_bytes + charge <= limits.bytes()
-    }
-
-    /// QoS 0 makes room for QoS 1/2, if that is enough.
-    fn shed_qos0(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue.len() >= limits.messages() || self.queue_bytes + charge > limits.bytes() {
-            return;
-        }
-        while !self.fits(limits, charge) {
-            let Some(count) = self.drop_qos0() else { return };
-            self.displaced_qos0 += count;
-        }
-    }
-
-    /// Drops what is first in the queue of QoS 0; how many messages that were.
-    fn drop_qos0(&mut self) -> Option<u32> {
-        let item = self.qos0.pop_front()?;
-        self.qos0_bytes -= item.charge();
-        Some(match item {
-            Qos0::Frames { count, .. } => count,
-            Qos0::Message(_) => 1,
-        })
-    }
-
-    /// Unsent messages make room, if that is enough: what is in flight can't.
-    fn drop_oldest(&mut self, limits: &OutboxLimits, charge: usize) {
-        if self.queue_bytes - self.waiting_bytes + charge > limits.bytes() || limits.messages() == 0 {
-            return;
-        }
-        while !self.fits(limits, charge) && !self.queue.is_empty() {
-            self.drop_front();
-            self.displaced += 1;
-        }
-    }
-
-    fn take_queue(&mut self, most: usize, window: usize, into: &mut Taken) -> usize {
-        let mut bytes = 0;
-        while bytes < most && into.deliveries.len() < window {
-            let Some(delivery) = self.queue.pop_front() else { break };
-            self.waiting_bytes -= delivery.charge as usize;
-            bytes += delivery.charge as usize;
-            into.deliveries.push(delivery);
-        }
-        bytes
-    }
-
-    fn take_qos0(&mut self, most: usize, into: &mut Taken) -> usize {
-        let mut bytes = 0;
-        while bytes < most {
-            let Some(item) = self.qos0.pop_front() else { break };
-            bytes += item.charge();
-            into.qos0.push(item);
-        }
-        self.qos0_bytes -= bytes;
-        bytes
-    }
-
-    fn is_ready(&self) -> bool {
-        !self.signals.is_empty()
-            || self.direct.has_rest()
-            || (self.wants_qos0 && !self.qos0.is_empty())
-            || (self.wants_queue && !self.queue.is_empty())
-    }
-
-    /// Nobody is there to take QoS 0 or to be woken.
-    fn rest(&mut self) {
-        self.qos0 = VecDeque::new();
-        self.qos0_bytes = 0;
-        self.direct.close();
-        self.client = None;
-        self.waker = None;
-        self.wake_waiting();
-        self.signals.alarm = false;
-        self.signals.recheck = false;
-        self.signals.retrace = false;
-        self.signals.inquiries = None;
-        self.signals.close = None;
-        self.signals.drain = None;
-    }
-
-    fn relieve(&mut self, limits: &OutboxLimits) {
-        if self.waiting.is_some() && !self.is_congested(limits) {
-            self.wake_waiting();
-        }
-    }
-
-    fn wake_waiting(&mut self) {
-        let waiting = self.waiting.take();
-        waiting.into_iter().flat_map(|waiting| *waiting).for_each(Waker::wake);
-    }
-
-    fn is_congested(&self, limits: &OutboxLimits) -> bool {
-        let online = matches!(self.link, Link::Online(_));
-        let bytes = self.qos0_bytes + self.queue_bytes;
-        online && (bytes > limits.bytes() / 2 || self.queue.len() > limits.messages() / 2)
-    }
-
-    fn shrink(&mut self) {
-        if self.qos0.is_empty() && self.qos0.capacity() > SMALL_QUEUE {
-            self.qos0 = VecDeque::new();
-        }
-        if self.queue.is_empty() && self.queue.capacity() > SMALL_QUEUE {
-            self.queue = VecDeque::new();
-        }
-    }
-}
-
-/// Entries for which an idle session may keep room.
-const SMALL_QUEUE: usize = 16;
-
-/// The charge of an entry without its message; queues are bounded by at least this much a message.
-const _: () = assert!(OVERHEAD >= 16);
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! Messages retained after the subscription was made are left out: they come as live messages, and those wait behind
 //! the walk, so that an older message never follows a newer one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::state::Subscription;
@@ -19,7 +20,11 @@ pub(crate) struct Replay {
     pub(crate) until: u64,
     /// The first topic that has not been looked at; empty at first.
     pub(crate) cursor: Arc<str>,
+    /// Topics whose retained message is among the live ones: nobody remembers when it was retained.
+    pub(crate) leave_out: Option<Arc<Topics>>,
 }
+
+pub(crate) type Topics = HashSet<Box<str>>;
 
 impl Replay {
     /// `until` is to be read after the subscription has been put into the router.
@@ -29,6 +34,20 @@ impl Replay {
             subscription,
             until,
             cursor: Arc::default(),
+            leave_out: None,
+        }
+    }
+
+    /// Whether this topic's message is to be sent.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        self.leave_out.as_ref().is_none_or(|topics| !topics.contains(topic))
+    }
+
+    /// Goes on behind this topic, or from the beginning if that is empty.
+    pub(crate) fn resume_behind(&mut self, topic: &str) {
+        if !topic.is_empty() {
+            // No topic is between these two: none has this character [MQTT-4.7.3-2].
+            self.cursor = format!("{topic}\0").into();
         }
     }
 }

@@ -8,9 +8,11 @@ use super::delivery::Delivery;
 use super::inbound::InboundQos2;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
-use super::replay::Replay;
+use super::replay::{Replay, Topics};
 use super::will::WillMessage;
 use crate::packet::SubscriptionOptions;
+use crate::store::{Extent, SessionRecord};
+use crate::time::Millis;
 use crate::topic::TopicFilter;
 
 /// A subscription of a session.
@@ -73,6 +75,25 @@ pub(crate) struct Session {
     pub(crate) expiry_interval: u32,
     /// Set while the client is connected or the Will Delay Interval runs.
     pub(crate) will: Option<Box<WillMessage>>,
+    /// The last batch of the journal on which answers to the client rest.
+    pub(crate) gate: u64,
+    /// The session is kept in a store.
+    pub(crate) kept: bool,
+    /// The Receive Maximum of its last connection.
+    pub(crate) window: u16,
+    /// It comes from the store: what was in flight has to be read yet.
+    pub(crate) restored: Option<Box<Restored>>,
+}
+
+/// What is known of a session in the store whose client has not come yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restored {
+    pub(crate) away_since: Millis,
+    /// See [`SessionRecord`].
+    pub(crate) unsent: u64,
+    pub(crate) window: u16,
+    pub(crate) live: Extent,
+    pub(crate) replayed: Extent,
 }
 
 impl Session {
@@ -88,6 +109,10 @@ impl Session {
             forwarding: Forwarding::default(),
             expiry_interval: 0,
             will: None,
+            gate: 0,
+            kept: false,
+            window: 0,
+            restored: None,
         }
     }
 
@@ -98,6 +123,27 @@ impl Session {
     /// Whether the session outlives its connection.
     pub(crate) fn is_persistent(&self) -> bool {
         self.expiry_interval > 0
+    }
+
+    /// Whether messages may be in its queue that others could take.
+    pub(crate) fn has_shared_subscriptions(&self) -> bool {
+        self.subscriptions.keys().any(|filter| filter.share_name().is_some())
+    }
+
+    /// What the store has of it, beside its parts. While retained messages wait, live messages wait behind them.
+    pub(crate) fn record(&self, away_since: Option<Millis>) -> SessionRecord<'_> {
+        SessionRecord {
+            uid: self.outbox.key,
+            client_id: self.client_id(),
+            expiry_interval: self.expiry_interval,
+            window: if away_since.is_some() || self.is_replaying() {
+                0
+            } else {
+                self.window
+            },
+            away_since,
+            unsent: self.inflight.next_place(),
+        }
     }
 
     /// Adds or replaces a subscription; whether it is new.
@@ -134,6 +180,13 @@ impl Session {
             let subscriptions = &self.subscriptions;
             replays.retain(|(number, replay)| is_current(subscriptions, *number, replay));
         }
+    }
+
+    /// Leaves these topics out of all replays.
+    pub(crate) fn leave_out(&mut self, topics: Topics) {
+        let topics = Arc::new(topics);
+        let replays = self.replays.iter_mut().flat_map(|replays| replays.iter_mut());
+        replays.for_each(|(_, replay)| replay.leave_out = Some(Arc::clone(&topics)));
     }
 
     /// Whether retained messages wait to be sent.

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::packet::{Connack, Connect, Packet, Version};
+use super::persistence::{self, Place};
 use super::{Stream, Transport};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ pub struct Broker {
     addr: SocketAddr,
     transport: Transport,
     child: Option<Child>,
+    /// Where its state is, if the tests run over another store.
+    place: Option<Place>,
     announced: Arc<Announced>,
     log: Arc<Mutex<String>>,
     /// How far [`Broker::expect_log`] has read.
@@ -31,22 +34,48 @@ impl Broker {
     /// Starts a broker with these options; host, port and `--sys-interval 0` are given unless they are among them. It
     /// listens on TCP, and for the transport that was chosen for the tests.
     pub fn start(args: &[&str]) -> Broker {
-        Broker::launch(Command::new(program()), args, Transport::chosen())
+        Broker::launch(
+            Command::new(program()),
+            args,
+            Transport::chosen(),
+            persistence::place(args),
+        )
     }
 
     /// Starts a broker that listens on what these options say, and only there, for tests of transports themselves.
     pub fn start_on(args: &[&str]) -> Broker {
-        Broker::launch(Command::new(program()), args, Transport::Tcp)
+        Broker::launch(Command::new(program()), args, Transport::Tcp, persistence::place(args))
+    }
+
+    /// Starts a broker with these options as [`Broker::start_on`] does, whatever store the tests run over.
+    pub fn start_as_told(args: &[&str]) -> Broker {
+        Broker::launch(Command::new(program()), args, Transport::Tcp, None)
     }
 
     /// Starts a broker that may have this many files open.
     pub fn start_with_files(files: u32, args: &[&str]) -> Broker {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), &program()]);
-        Broker::launch(command, args, Transport::chosen())
+        Broker::launch(command, args, Transport::chosen(), persistence::place(args))
     }
 
-    fn launch(mut command: Command, args: &[&str], transport: Transport) -> Broker {
+    /// Starts a broker whose writes to files can be made fail, see [`Broker::limit_files`].
+    pub fn start_to_be_limited(args: &[&str]) -> Broker {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", &program()]);
+        Broker::launch(command, args, Transport::chosen(), persistence::place(args))
+    }
+
+    /// From now on files may be so long; what is written behind that fails, as on a full disk. `None` lifts the bound.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let child = self.child.as_ref().expect("the broker is ours");
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut command = Command::new("prlimit");
+        command.args([format!("--pid={}", child.id()), format!("--fsize={limit}:")]);
+        assert!(command.status().expect("prlimit of util-linux runs").success());
+    }
+
+    fn launch(mut command: Command, args: &[&str], transport: Transport, place: Option<Place>) -> Broker {
         if let Ok(addr) = std::env::var("CONF_BROKER_ADDR") {
             let addr = addr
                 .parse()
@@ -55,12 +84,14 @@ impl Broker {
                 addr,
                 transport,
                 child: None,
+                place: None,
                 announced: Arc::default(),
                 log: Arc::default(),
                 log_read: Mutex::default(),
             };
         }
         add_options(&mut command, args);
+        command.args(place.iter().flat_map(|place| &place.options));
         let mut child = command.args(transport.options()).spawn().expect("the broker starts");
         let mut broker = Broker {
             addr: ([127, 0, 0, 1], 0).into(),
@@ -69,6 +100,7 @@ impl Broker {
             log: collect(child.stderr.take().expect("piped")),
             log_read: Mutex::default(),
             child: Some(child),
+            place,
         };
         // Without TCP there is no address to be used unless a test says which.
         if !args.contains(&"--no-tcp") {
@@ -90,6 +122,7 @@ impl Broker {
             log: Arc::clone(&log),
             log_read: Mutex::default(),
             child: Some(child),
+            place: None,
         };
         let code = broker.wait().code();
         // The thread that reads it ends with the pipe, and then nobody else has it.
@@ -290,6 +323,9 @@ impl Drop for Broker {
         if std::thread::panicking() {
             let log = self.log();
             let start = log.len().saturating_sub(4096);
+            if let Some(place) = &self.place {
+                eprintln!("--- the broker's store: {} ---", place.options.join(" "));
+            }
             eprintln!(
                 "--- end of the broker's log ---\n{}",
                 String::from_utf8_lossy(&log.as_bytes()[start..])

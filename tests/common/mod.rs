@@ -36,6 +36,8 @@
 //!   `CONF_BROKER_BIN=path` they start that program.
 //! * With `CONF_TRANSPORT=tls`, `ws` or `wss` the tests of the protocol run over that one. What is below MQTT is reached
 //!   through [`Client::stream`].
+//! * With `CONF_PERSISTENCE=disk`, `disk-os`, `redis` or `faulty` each broker keeps its state there, in a place of its own;
+//!   `faulty` is a store that fails now and then, for which the program is built with the feature `faults`.
 
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
@@ -45,6 +47,7 @@ pub mod certificates;
 mod client;
 pub mod endpoint;
 pub mod packet;
+pub mod persistence;
 mod scenes;
 mod stream;
 mod transport;

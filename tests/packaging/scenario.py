@@ -158,6 +158,13 @@ class Image:
         if IS_ROOT:
             os.chown(path, USER, USER)
 
+    def directory(self, name):
+        """Makes a directory in it, for the user of the container."""
+        path = self._inside(name)
+        os.mkdir(path, 0o700)
+        if IS_ROOT:
+            os.chown(path, USER, USER)
+
     def command(self, *arguments):
         """What runs the binary in it. Without the rights of root it is a user of a namespace of its own."""
         if IS_ROOT:
@@ -267,14 +274,17 @@ def names_from_dns():
 
 
 def as_compose_runs_it():
-    """With the environment and the mounted files of docker/compose.yaml: TLS, passwords, the health check."""
+    """With the environment and the mounts of docker/compose.yaml: TLS, passwords, the health check, data that stays."""
     compose = read("docker/compose.yaml")
     config = re.search(r"BROKER_CONFIG: (\S+)", compose)[1]
     expect(re.search(r"- (\S+):(\S+):ro", compose).groups(), ("./config", os.path.dirname(config)), "what is mounted")
+    data = re.search(r"BROKER_DATA_DIR: (\S+)", compose)[1]
+    expect_that(f"- data:{data}\n" in compose, "the data is in no volume")
     port = str(free_port())
     # The port and the interface are not those of a container.
-    env = {"BROKER_CONFIG": config, "BROKER_HOST": "127.0.0.1", "BROKER_TLS_PORT": port}
+    env = {"BROKER_CONFIG": config, "BROKER_DATA_DIR": data, "BROKER_HOST": "127.0.0.1", "BROKER_TLS_PORT": port}
     with Image() as image:
+        image.directory(data)
         image.copy(os.path.join(ROOT, "docker/config/broker.toml"), config, 0o644)
         for name in ("server.pem", "server.key", "ca.pem"):
             image.copy(certificate(name), f"/etc/broker/{name}")
@@ -291,6 +301,13 @@ def as_compose_runs_it():
             expect(image.run("pub", *known, "-m", "open", "-r"), (0, ""), "publishing")
             expect(image.run("sub", *known, "-C", "1"), (0, "open\n"), "subscribing")
             expect(image.run("pub", *client, "-m", "open")[0], 5, "exit code without a password")
+            code, said = image.run("store", "check", env=env)
+            expect_that(code == 2 and "in use" in said, f"a check while it runs: {code}: {said}")
+            expect(child.terminate(), 0, "exit code after SIGTERM")
+        code, said = image.run("store", "check", env=env)
+        expect_that(code == 0 and "1 retained" in said, f"a check of the data: {code}: {said}")
+        with image.broker(env=env) as (child, url):
+            expect(image.run("sub", *known, "-C", "1"), (0, "open\n"), "subscribing after a restart")
             expect(child.terminate(), 0, "exit code after SIGTERM")
 
 

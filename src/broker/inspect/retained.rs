@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::core::Core;
 use crate::message::Message;
+use crate::store::Pen;
 use crate::topic::TopicFilter;
 
 /// Some of the retained messages.
@@ -47,10 +48,10 @@ impl Core {
         let mut cleared = 0;
         let mut next: Option<Arc<str>> = Some(Arc::default());
         while let Some(here) = next {
-            let (count, then) = self
-                .router
-                .retained
-                .clear_matching(filter.filter(), &here, TOPICS_AT_A_TIME);
+            let mut pen = Pen::default();
+            let retained = &self.router.retained;
+            let (count, then) = retained.clear_matching(filter.filter(), &here, TOPICS_AT_A_TIME, &mut pen);
+            drop(pen);
             cleared += count;
             next = then;
             tokio::task::yield_now().await;

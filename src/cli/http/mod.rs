@@ -151,6 +151,9 @@ fn answer_all(shared: &Shared, request: &Request<Incoming>) -> Reply {
         "/metrics" => respond(StatusCode::OK, METRICS, broker.metrics()),
         "/healthz" => respond(StatusCode::OK, TEXT, "ok\n"),
         "/readyz" if broker.is_stopping() => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n"),
+        "/readyz" if broker.is_store_failing() => {
+            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store takes no changes\n")
+        }
         "/readyz" => respond(StatusCode::OK, TEXT, "ready\n"),
         _ => respond(
             StatusCode::NOT_FOUND,

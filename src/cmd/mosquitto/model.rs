@@ -21,6 +21,8 @@ pub(super) struct Model {
     pub(super) plugins: Vec<Plugin>,
     pub(super) notes: Vec<Note>,
     pub(super) has_packet_size: bool,
+    /// Whether state outlives the process, and where Mosquitto keeps it.
+    pub(super) persistence: (bool, Option<String>),
     /// The listener that lines of a file are about.
     pub(super) current: HashMap<Rc<Path>, usize>,
 }
@@ -121,8 +123,18 @@ impl Model {
             plugins: Vec::new(),
             notes: Vec::new(),
             has_packet_size: false,
+            persistence: (false, None),
             current: HashMap::new(),
         }
+    }
+
+    /// The directory of the store, if there is to be one. Mosquitto's own files stay apart.
+    pub(super) fn data_dir(&self) -> Option<String> {
+        let (is_on, location) = &self.persistence;
+        is_on.then(|| match location {
+            Some(location) => format!("{}/broker", location.trim_end_matches('/')),
+            None => "broker".to_owned(),
+        })
     }
 
     /// Whether the default listener has access settings, but does not listen.

@@ -40,6 +40,12 @@ fn general_notes(model: &Model, opened: &[&Translated]) -> Vec<Note> {
             "there is no max_packet_size: 2000000 is taken, as in Mosquitto 2.1, where 2.0 has no limit".to_owned(),
         );
     }
+    if let Some(dir) = model.data_dir() {
+        texts.push(format!(
+            "data-dir is {dir}, which the user of the broker must be able to make and write: it begins empty, \
+             mosquitto.db is not read"
+        ));
+    }
     if model.per_listener && model.is_default_forgotten() {
         texts.push("per_listener_settings: what stands before the first listener is for none".to_owned());
     }
@@ -68,6 +74,7 @@ fn body(model: &Model, opened: &[&Translated]) -> String {
         settings.push(("max-packet-size", Value::Number(2_000_000)));
     }
     settings.extend(model.settings.iter().cloned());
+    settings.extend(model.data_dir().map(|dir| ("data-dir", Value::Text(dir))));
     match opened {
         [] => {
             settings.push(("no-tcp", Value::Flag(true)));

@@ -73,7 +73,8 @@ const TLS_LIBRARY: &str =
     "the TLS library chooses: TLS 1.2 and 1.3, with forward secrecy and authenticated encryption alone";
 const ENGINE: &str = "keys are files; a listener with `tls_keyform engine` is left out";
 const PSK: &str = "there is no TLS with pre-shared keys; such a listener is left out: use certificates";
-const IN_MEMORY: &str = "state is in memory; there is no persistence yet";
+const PERSISTENCE: &str = "`data-dir`: changes are kept before they are acknowledged; `mosquitto.db` is not read";
+const AT_ONCE: &str = "with `data-dir` every change is kept at once, before it is acknowledged";
 const PLUGIN: &str = "`mosquitto_password_file` and `mosquitto_acl_file` become `password-file` and `acl-file`; there are no \
     other plugins, and listeners that another one guards are left out: hooks of an embedding program are the counterpart";
 const PLUGIN_OPTION: &str = "of the plugins for password and access files the path; of others it goes with its plugin";
@@ -98,8 +99,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     translated("auth_plugin", PLUGIN),
     not_needed("auth_plugin_deny_special_chars", "it goes with its plugin"),
     not_needed("auto_id_prefix", "assigned Client Identifiers begin with `auto-`"),
-    missing("autosave_interval", IN_MEMORY),
-    missing("autosave_on_changes", IN_MEMORY),
+    not_needed("autosave_interval", AT_ONCE),
+    not_needed("autosave_on_changes", AT_ONCE),
     translated("bind_address", "`host`"),
     missing(
         "bind_interface",
@@ -246,9 +247,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     missing("password", BRIDGE),
     translated("password_file", "`password-file`, the same file"),
     translated("per_listener_settings", "`[[listener]]` tables with their own files"),
-    missing("persistence", IN_MEMORY),
-    missing("persistence_file", IN_MEMORY),
-    missing("persistence_location", IN_MEMORY),
+    translated("persistence", PERSISTENCE),
+    not_needed("persistence_file", "the store has files of its own"),
+    translated(
+        "persistence_location",
+        "`data-dir`, the directory `broker` below it, with `persistence`",
+    ),
     translated(
         "persistent_client_expiration",
         "`session-expiry-cap`, in seconds; it also limits what MQTT 5.0 clients ask for",
@@ -280,7 +284,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "retain_expiry_interval",
         "publishers of MQTT 5.0 can give a Message Expiry Interval; `max-retained-messages` bounds the rest",
     ),
-    missing("retained_persistence", IN_MEMORY),
+    translated("retained_persistence", PERSISTENCE),
     not_needed("retry_interval", "Mosquitto does not heed it either"),
     missing("round_robin", BRIDGE),
     not_needed("set_tcp_nodelay", "always so"),

@@ -73,6 +73,14 @@ impl Model {
                 Ok(())
             }
             "log_dest" | "log_type" | "connection_messages" => self.log_setting(line),
+            "persistence" | "retained_persistence" => {
+                self.persistence.0 = values::flag(value)?;
+                Ok(())
+            }
+            "persistence_location" => {
+                self.persistence.1 = Some(values::text(value)?);
+                Ok(())
+            }
             "allow_zero_length_clientid" | "clientid_prefixes" | "use_username_as_clientid" => self.client_ids(line),
             "global_max_connections"
             | "max_inflight_messages"

@@ -182,6 +182,29 @@ fn values_are_translated() {
     assert_has("log_dest none\nlog_dest stderr", &["verbose = 0"]);
 }
 
+/// The store is beside Mosquitto's own, as the last word says.
+#[test]
+fn persistence_is_translated() {
+    for (conf, dir) in [
+        (
+            "persistence true\npersistence_location /var/lib/mosquitto/\n",
+            Some("/var/lib/mosquitto/broker"),
+        ),
+        ("retained_persistence true\nautosave_interval 60\n", Some("broker")),
+        ("persistence_location /var/lib/mosquitto\n", None),
+        ("persistence true\npersistence false\n", None),
+    ] {
+        let found: Vec<_> = lines(conf)
+            .into_iter()
+            .filter(|line| line.contains("data-dir ="))
+            .collect();
+        let expected: Vec<_> = dir.iter().map(|dir| format!("data-dir = \"{dir}\"")).collect();
+        assert_eq!(found, expected, "{conf}");
+    }
+    let notes = translated("persistence true\n").expect("translated").notes;
+    assert!(notes.iter().any(|note| note.text.contains("mosquitto.db is not read")));
+}
+
 /// Files as plugins have them, and plugins that do not matter here.
 #[test]
 fn plugins_for_files_are_translated() {

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Inner, Outbox, Qos0};
 use crate::session::outgoing::FrameScratch;
+use crate::store::Pen;
 
 /// Writes that a publisher makes for others in a batch. With more subscribers, waking them spreads the work over all
 /// threads.
@@ -62,11 +63,14 @@ impl Direct {
 pub(crate) struct WakeUps {
     wakers: Vec<Waker>,
     direct: Vec<Arc<Outbox>>,
+    /// What it writes to the journal.
+    pub(crate) pen: Pen,
 }
 
 impl WakeUps {
     /// To be called before the publisher waits for anything.
     pub(crate) fn carry_out(&mut self, scratch: &mut FrameScratch) {
+        self.pen.leave();
         self.wakers.drain(..).for_each(Waker::wake);
         for outbox in self.direct.drain(..) {
             outbox.write_directly(scratch);

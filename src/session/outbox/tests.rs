@@ -1,8 +1,12 @@
+use std::task::Waker;
+
 use super::*;
 use crate::message::Publication;
 use crate::session::FrameScratch;
+use crate::stats::Stats;
 
 const APPETITE: Appetite = Appetite {
+    below: u64::MAX,
     bytes: 1 << 20,
     window: 10,
 };

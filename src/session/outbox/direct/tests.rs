@@ -15,6 +15,7 @@ use crate::stats::Stats;
 use crate::time::Clock;
 
 const HUNGRY: Appetite = Appetite {
+    below: u64::MAX,
     bytes: 1000,
     window: 10,
 };

@@ -1,0 +1,231 @@
+//! What a client is not told before it is kept. Absence is shown by the answer to a PINGREQ, which waits for nothing.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+use crate::store::{Gated, MemoryStore};
+
+const PINGREQ: &[u8] = &[0xC0, 0];
+const PINGRESP: &[u8] = &[0xD0, 0];
+/// Filter `a`, QoS 2, Packet Identifier 1.
+const SUBSCRIBE: &[u8] = &[0x82, 6, 0, 1, 0, 1, b'a', 2];
+const SUBACK: &[u8] = &[0x90, 3, 0, 1, 2];
+const UNSUBSCRIBE: &[u8] = &[0xA2, 5, 0, 2, 0, 1, b'a'];
+const UNSUBACK: &[u8] = &[0xB0, 2, 0, 2];
+/// Payload `x`, Packet Identifier 7.
+const PUBLISH_1: &[u8] = &[0x32, 6, 0, 1, b'a', 0, 7, b'x'];
+const PUBACK: &[u8] = &[0x40, 2, 0, 7];
+const PUBLISH_2: &[u8] = &[0x34, 6, 0, 1, b'a', 0, 7, b'x'];
+const PUBREC: &[u8] = &[0x50, 2, 0, 7];
+const PUBREL: &[u8] = &[0x62, 2, 0, 7];
+const PUBCOMP: &[u8] = &[0x70, 2, 0, 7];
+/// QoS 0, payload `x`.
+const PUBLISH_0: &[u8] = &[0x30, 4, 0, 1, b'a', b'x'];
+
+struct Peer311(DuplexStream);
+
+impl Peer311 {
+    /// MQTT 3.1.1, sends CONNECT.
+    fn open(broker: &Broker, name: &str, clean: bool) -> Peer311 {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let broker = broker.clone();
+        tokio::spawn(async move { broker.handle(far, Peer::default()).await });
+        let mut peer = Peer311(near);
+        let mut connect = vec![0x10, 12 + name.len() as u8, 0, 4];
+        connect.extend_from_slice(b"MQTT\x04");
+        connect.extend_from_slice(&[u8::from(clean) << 1, 0, 60, 0, name.len() as u8]);
+        connect.extend_from_slice(name.as_bytes());
+        peer.try_send(&connect);
+        peer
+    }
+
+    async fn connect(broker: &Broker, name: &str, clean: bool) -> Peer311 {
+        let mut peer = Peer311::open(broker, name, clean);
+        peer.expect(&[0x20, 2, 0, 0]).await;
+        peer
+    }
+
+    /// The pipe is never full.
+    fn try_send(&mut self, bytes: &[u8]) {
+        let mut write = pin!(self.0.write_all(bytes));
+        let written = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(written, Poll::Ready(Ok(()))));
+    }
+
+    async fn expect(&mut self, expected: &[u8]) {
+        let mut bytes = vec![0; expected.len()];
+        let read = tokio::time::timeout(DEADLINE, self.0.read_exact(&mut bytes)).await;
+        read.unwrap_or_else(|_| panic!("{expected:02x?} does not come"))
+            .expect("open");
+        assert_eq!(bytes, expected);
+    }
+
+    /// What is sent is not answered before the store takes changes; all else is.
+    async fn waits(&mut self, store: &Gated, sent: &[u8], answer: &[u8]) {
+        let closed = store.gate.lock();
+        self.try_send(&[sent, PINGREQ].concat());
+        // Not held across an await: the lock is that of the test.
+        let mut pong = Box::pin(self.expect(PINGRESP));
+        block(&mut pong);
+        drop(pong);
+        drop(closed);
+        self.expect(answer).await;
+    }
+}
+
+/// Runs a future on this thread while others serve.
+fn block(future: &mut Pin<Box<impl Future<Output = ()>>>) {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future));
+}
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn broker() -> (Broker, Arc<Gated>) {
+    let store = Arc::new(Gated::default());
+    let broker = Broker::builder().start_with(Some(Arc::clone(&store) as _));
+    (broker.expect("started"), store)
+}
+
+/// SUBACK and UNSUBACK wait for the change of the session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_kept_before_their_answer() {
+    let (broker, store) = broker();
+    let mut client = Peer311::connect(&broker, "client", false).await;
+    client.waits(&store, SUBSCRIBE, SUBACK).await;
+    client.waits(&store, UNSUBSCRIBE, UNSUBACK).await;
+}
+
+/// PUBACK, PUBREC and PUBCOMP wait for the queues of others, and for the publisher's own state; PUBLISH waits for its place,
+/// PUBREL for the PUBREC [MQTT-4.3.2-4] [MQTT-4.3.3-8].
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_kept_before_their_acknowledgement() {
+    let (broker, store) = broker();
+    let mut subscriber = Peer311::connect(&broker, "subscriber", false).await;
+    subscriber.try_send(SUBSCRIBE);
+    subscriber.expect(SUBACK).await;
+    for clean in [true, false] {
+        let mut publisher = Peer311::connect(&broker, "publisher", clean).await;
+        publisher.waits(&store, PUBLISH_1, PUBACK).await;
+        publisher.waits(&store, PUBLISH_2, PUBREC).await;
+        if clean {
+            publisher.try_send(PUBREL);
+            publisher.expect(PUBCOMP).await;
+        } else {
+            publisher.waits(&store, PUBREL, PUBCOMP).await;
+        }
+    }
+    for (identifier, qos) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
+        subscriber
+            .expect(&[0x30 | qos << 1, 6, 0, 1, b'a', 0, identifier, b'x'])
+            .await;
+    }
+    subscriber.waits(&store, &[0x50, 2, 0, 2], &[0x62, 2, 0, 2]).await;
+}
+
+/// A message to a session that is kept is not sent before it is kept, although QoS 0 is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_wait_for_their_place_and_qos_0_does_not() {
+    let (broker, store) = broker();
+    let mut subscriber = Peer311::connect(&broker, "subscriber", false).await;
+    subscriber.try_send(SUBSCRIBE);
+    subscriber.expect(SUBACK).await;
+    let mut publisher = Peer311::connect(&broker, "publisher", true).await;
+    let closed = store.gate.lock();
+    publisher.try_send(&[PUBLISH_1, PUBLISH_0, PINGREQ].concat());
+    let mut answers = Box::pin(async {
+        publisher.expect(PINGRESP).await;
+        subscriber.expect(PUBLISH_0).await;
+        subscriber.try_send(PINGREQ);
+        subscriber.expect(PINGRESP).await;
+    });
+    block(&mut answers);
+    drop(answers);
+    drop(closed);
+    publisher.expect(PUBACK).await;
+    subscriber.expect(&[0x32, 6, 0, 1, b'a', 0, 1, b'x']).await;
+}
+
+/// CONNACK waits until the session is kept, or the old one gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_kept_before_connack() {
+    let (broker, store) = broker();
+    let mut other = Peer311::connect(&broker, "other", true).await;
+    for clean in [false, true] {
+        let closed = store.gate.lock();
+        let mut client = Peer311::open(&broker, "client", clean);
+        let mut seen = Box::pin(async {
+            while broker.connected_clients() < 2 {
+                tokio::task::yield_now().await;
+            }
+            other.try_send(PINGREQ);
+            other.expect(PINGRESP).await;
+        });
+        block(&mut seen);
+        drop(seen);
+        let mut byte = [0];
+        let mut early = pin!(client.0.read(&mut byte));
+        assert!(
+            early
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+        drop(closed);
+        assert!(matches!(tokio::time::timeout(DEADLINE, early).await, Ok(Ok(1))));
+        client.expect(&[2, 0, 0]).await;
+        client.try_send(&[0xE0, 0]);
+        let mut rest = Vec::new();
+        let _ = client.0.read_to_end(&mut rest).await;
+        while broker.connected_clients() > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Sessions that end with their connection, and messages for them alone, wait for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_kept_waits_for_nothing() {
+    let (broker, store) = broker();
+    let closed = store.gate.lock();
+    let mut all = Box::pin(async {
+        let mut client = Peer311::connect(&broker, "client", true).await;
+        client.try_send(&[SUBSCRIBE, PUBLISH_1].concat());
+        client.expect(SUBACK).await;
+        client.expect(PUBACK).await;
+        client.expect(&[0x32, 6, 0, 1, b'a', 0, 1, b'x']).await;
+    });
+    block(&mut all);
+    drop(all);
+    drop(closed);
+    broker.shutdown().await;
+}
+
+/// The next broker on the same store has what the first one acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_embedded_broker_goes_on() {
+    let store = Arc::new(MemoryStore::default());
+    let start = || {
+        Broker::builder()
+            .start_with(Some(Arc::clone(&store) as _))
+            .expect("started")
+    };
+    let first = start();
+    let mut subscriber = Peer311::connect(&first, "subscriber", false).await;
+    subscriber.try_send(SUBSCRIBE);
+    subscriber.expect(SUBACK).await;
+    drop(subscriber);
+    while first.connected_clients() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let message = NewMessage::new("a", "kept").expect("valid").qos(QoS::AtLeastOnce);
+    first.publish(message).await.expect("published");
+    first.shutdown().await;
+    let second = start();
+    let mut subscriber = Peer311::open(&second, "subscriber", false);
+    subscriber.expect(&[0x20, 2, 1, 0]).await;
+    subscriber.expect(b"\x32\x09\0\x01a\0\x01kept").await;
+}

@@ -1,0 +1,385 @@
+//! The queue of a session that is kept in a store.
+//!
+//! Each message that is put into the queue gets its place in the session's live lane, from which its Packet Identifier
+//! follows, and is written to the journal in the same step. It can be taken out when that is durable: so what a client has
+//! been sent, and by which identifier, is known also to the next process.
+//!
+//! ```text
+//!   places:   first ...            tail.from ...                next
+//!             in memory (queue)    in the store only (tail)
+//!             durable ........ durable_to | being kept ........
+//! ```
+//!
+//! Invariants:
+//! * The places of the messages in `queue` rise; places may be missing, of messages that have been given up.
+//! * While there is a tail, what comes goes to its end. The owner loads it when `queue` is empty.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Inner, Outbox};
+use crate::session::delivery::{Delivery, OVERHEAD};
+use crate::session::inflight::{live_identifier, live_place};
+use crate::store::{Journal, Lane, Op, Pen, Recipient, StoredDelivery, TermsRecord, Waits};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Kept {
+    journal: Arc<Journal>,
+    /// A place at or below that of the first message in memory, and above all that have been taken out.
+    first: u64,
+    /// The place of the next message.
+    next: u64,
+    /// All places below this one are durable.
+    durable_to: u64,
+    /// Runs of places that may not be: each with its batch, and the place where it ends.
+    runs: VecDeque<(u64, u64)>,
+    tail: Option<Tail>,
+    /// Places below this one were dropped, and the journal does not know.
+    dropped_to: u64,
+    /// See [`Appetite`](super::Appetite), as the owner last slept.
+    below: u64,
+}
+
+/// The end of a queue, which is in the store only.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    from: u64,
+    /// About how many messages, and how many bytes they will be charged.
+    count: usize,
+    bytes: usize,
+}
+
+impl Tail {
+    /// Takes off so many messages; how many there were of them, and about how many bytes.
+    fn give(&mut self, count: usize) -> (usize, usize) {
+        let count = count.min(self.count);
+        let bytes = if count == self.count {
+            self.bytes
+        } else {
+            self.bytes / self.count * count
+        };
+        self.count -= count;
+        self.bytes -= bytes;
+        (count, bytes)
+    }
+}
+
+/// Where a stored queue is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailPage {
+    pub(crate) from: u64,
+    /// Places below this one are durable, and so will be found if they are there.
+    durable_to: u64,
+}
+
+/// What an offline session may have in memory of its queue; the rest is in the store.
+const MESSAGES_IN_MEMORY: usize = 1000;
+const BYTES_IN_MEMORY: usize = 256 * 1024;
+
+impl Kept {
+    fn new(journal: Arc<Journal>) -> Kept {
+        Kept {
+            journal,
+            first: 0,
+            next: 0,
+            durable_to: 0,
+            runs: VecDeque::new(),
+            tail: None,
+            dropped_to: 0,
+            below: u64::MAX,
+        }
+    }
+
+    pub(super) fn tail_count(&self) -> usize {
+        self.tail.map_or(0, |tail| tail.count)
+    }
+
+    /// Bytes for which the queue is charged, and which are not in memory.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.tail.map_or(0, |tail| tail.bytes)
+    }
+
+    fn place(&self, delivery: &Delivery) -> u64 {
+        live_place(self.first, delivery.identifier)
+    }
+
+    /// Up to which place all is durable.
+    fn durable_to(&mut self) -> u64 {
+        if !self.runs.is_empty() {
+            let durable = self.journal.durable();
+            while let Some((batch, end)) = self.runs.front().copied()
+                && batch <= durable
+            {
+                self.durable_to = end;
+                self.runs.pop_front();
+            }
+            if self.runs.is_empty() {
+                self.runs.shrink_to(4);
+            }
+        }
+        self.durable_to
+    }
+
+    /// Whether this message, the first of the queue, may be sent.
+    pub(super) fn may_take(&mut self, first: &Delivery, below: u64) -> bool {
+        let place = self.place(first);
+        place < below && place < self.durable_to()
+    }
+
+    pub(super) fn set_below(&mut self, below: u64) {
+        self.below = below;
+    }
+
+    pub(super) fn has_for_owner(&mut self, first: Option<&Delivery>) -> bool {
+        let below = self.below;
+        self.has_some(first, below)
+    }
+
+    pub(super) fn has_some(&mut self, first: Option<&Delivery>, below: u64) -> bool {
+        match first {
+            Some(first) => self.may_take(first, below),
+            None => self
+                .tail
+                .is_some_and(|tail| tail.from < below && tail.from < self.durable_to()),
+        }
+    }
+
+    /// The message has left the front of the queue.
+    pub(super) fn passed(&mut self, delivery: &Delivery) {
+        self.first = self.place(delivery) + 1;
+    }
+
+    /// The first message of the queue has been dropped.
+    pub(super) fn dropped(&mut self, delivery: &Delivery) {
+        self.passed(delivery);
+        self.dropped_to = self.first;
+    }
+
+    /// Drops the first message of the tail, which is all that there is; how many bytes that were, if there was one.
+    pub(super) fn drop_from_tail(&mut self) -> Option<usize> {
+        let tail = self.tail.as_mut().filter(|tail| tail.count > 0)?;
+        let (_, bytes) = tail.give(1);
+        tail.from += 1;
+        self.first = tail.from;
+        self.dropped_to = tail.from;
+        if tail.count == 0 {
+            self.tail = None;
+        }
+        Some(bytes)
+    }
+
+    /// Gives the message its place and writes it down; whether it stays in memory.
+    pub(super) fn admit(&mut self, uid: u64, delivery: &mut Delivery, is_long: bool, pen: &mut Pen) -> Admitted {
+        let place = self.next;
+        self.next += 1;
+        delivery.identifier = live_identifier(place);
+        let ids: Vec<u8> = delivery
+            .subscription_ids()
+            .iter()
+            .flat_map(|id| id.to_be_bytes())
+            .collect();
+        let recipient = Recipient {
+            uid,
+            index: place,
+            terms: TermsRecord {
+                qos: delivery.qos,
+                retain: delivery.retain,
+                subscription_ids: &ids,
+                share: delivery.any_share().map(|share| share.as_str()),
+            },
+        };
+        let batch = pen.add_recipient(&self.journal, &recipient);
+        let is_first = match self.runs.back_mut() {
+            Some((last, end)) if *last == batch => {
+                *end = self.next;
+                false
+            }
+            _ => {
+                self.runs.push_back((batch, self.next));
+                true
+            }
+        };
+        if self.tail.is_none() && is_long {
+            self.tail = Some(Tail {
+                from: place,
+                count: 0,
+                bytes: 0,
+            });
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.count += 1;
+            tail.bytes += delivery.charge as usize;
+        }
+        Admitted {
+            in_memory: self.tail.is_none(),
+            first_of_batch: is_first,
+        }
+    }
+
+    /// Writes down what was dropped.
+    pub(super) fn settle_dropped(&mut self, uid: u64, pen: &mut Pen) {
+        if self.dropped_to > 0 {
+            let index = std::mem::take(&mut self.dropped_to);
+            pen.write(&self.journal, &Op::Floor { uid, index });
+        }
+    }
+}
+
+pub(super) struct Admitted {
+    pub(super) in_memory: bool,
+    /// The first of its batch that is put into this queue.
+    pub(super) first_of_batch: bool,
+}
+
+impl Waits for Outbox {
+    fn kept(&self) {
+        self.signal_if_online();
+    }
+}
+
+impl Outbox {
+    /// The session is kept from now on. To be called before anything is put into its queue.
+    pub(crate) fn keep(&self, journal: &Arc<Journal>) {
+        let kept = Kept::new(Arc::clone(journal));
+        self.inner.lock().kept = Some(Box::new(kept));
+    }
+
+    /// Goes on with a queue that is in the store: from `first` up to `next`, so many messages and bytes of theirs.
+    pub(crate) fn restore(&self, journal: &Arc<Journal>, first: u64, next: u64, count: usize, bytes: usize) {
+        let bytes = bytes + count * (OVERHEAD + MESSAGE);
+        let tail = Tail {
+            from: first,
+            count,
+            bytes,
+        };
+        let mut inner = self.inner.lock();
+        inner.kept = Some(Box::new(Kept {
+            first,
+            next,
+            durable_to: next,
+            tail: (count > 0).then_some(tail),
+            ..Kept::new(Arc::clone(journal))
+        }));
+        inner.queue_len += count;
+        inner.queue_bytes += bytes;
+        inner.waiting_bytes += bytes;
+    }
+
+    /// Where to read on in the stored queue, if the owner has nothing left in memory.
+    pub(crate) fn tail_page(&self) -> Option<TailPage> {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let kept = inner.kept.as_mut()?;
+        let tail = kept.tail.filter(|_| inner.queue.is_empty())?;
+        let durable_to = kept.durable_to();
+        (tail.from < durable_to).then_some(TailPage {
+            from: tail.from,
+            durable_to,
+        })
+    }
+
+    /// Puts in what was read; `is_last` if there was no more to be read.
+    pub(crate) fn loaded(&self, page: TailPage, deliveries: Vec<(u64, Delivery)>, is_last: bool) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let Some(kept) = &mut inner.kept else { return };
+        let Some(tail) = kept.tail.as_mut() else { return };
+        // Messages may have been dropped meanwhile.
+        let begin = tail.from;
+        let (mut added, mut bytes) = (0, 0);
+        for (place, delivery) in deliveries {
+            // Above what is durable, places may be missing that are still to come.
+            if place >= begin && place < page.durable_to {
+                tail.from = place + 1;
+                added += 1;
+                bytes += delivery.charge as usize;
+                inner.queue.push_back(delivery);
+            }
+        }
+        if is_last {
+            tail.from = tail.from.max(page.durable_to);
+        }
+        kept.first = kept.first.max(begin);
+        let is_end = tail.from >= kept.next;
+        let (count, known) = tail.give(if is_end { usize::MAX } else { added });
+        if is_end {
+            kept.tail = None;
+        }
+        inner.queue_len = (inner.queue_len + added).saturating_sub(count);
+        inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
+        inner.waiting_bytes = (inner.waiting_bytes + bytes).saturating_sub(known);
+    }
+
+    /// This message of the tail is in flight, or was released, if there is none.
+    pub(crate) fn pass(&self, place: u64, delivery: Option<&Delivery>) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let Some(kept) = &mut inner.kept else { return };
+        let Some(tail) = &mut kept.tail else { return };
+        let (count, known) = tail.give(1);
+        tail.from = place + 1;
+        kept.first = tail.from;
+        let (added, bytes) = delivery.map_or((0, 0), |delivery| (1, delivery.charge as usize));
+        if tail.from >= kept.next {
+            kept.tail = None;
+        }
+        inner.queue_len = (inner.queue_len + added).saturating_sub(count);
+        inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
+        inner.waiting_bytes = inner.waiting_bytes.saturating_sub(known);
+    }
+
+    /// About how many messages are in the store only.
+    pub(crate) fn stored_messages(&self) -> usize {
+        self.inner.lock().kept.as_ref().map_or(0, |kept| kept.tail_count())
+    }
+
+    /// What of the queue is in the store only, if there is something: from which place.
+    pub(crate) fn stored_from(&self) -> Option<u64> {
+        self.inner.lock().kept.as_ref()?.tail.map(|tail| tail.from)
+    }
+}
+
+impl Inner {
+    pub(super) fn waiting_messages(&self) -> usize {
+        self.queue.len() + self.kept.as_ref().map_or(0, |kept| kept.tail_count())
+    }
+
+    /// Whether the owner may take the first message of the queue, or load some.
+    pub(super) fn has_queued(&mut self) -> bool {
+        match &mut self.kept {
+            None => !self.queue.is_empty(),
+            Some(kept) => kept.has_for_owner(self.queue.front()),
+        }
+    }
+
+    /// Puts a message at the end of the queue; whether somebody is to be told when its batch is kept.
+    pub(super) fn append(&mut self, uid: u64, mut delivery: Delivery, is_online: bool, pen: &mut Pen) -> bool {
+        let Some(kept) = &mut self.kept else {
+            self.queue.push_back(delivery);
+            return false;
+        };
+        let is_long = !is_online && (self.queue.len() >= MESSAGES_IN_MEMORY || self.waiting_bytes > BYTES_IN_MEMORY);
+        let admitted = kept.admit(uid, &mut delivery, is_long, pen);
+        if admitted.in_memory {
+            self.queue.push_back(delivery);
+        }
+        admitted.first_of_batch
+    }
+}
+
+/// About what a short message takes beside its entry.
+const MESSAGE: usize = 160;
+
+/// What the store has of a message, as it goes to the client.
+pub(crate) fn delivery_of(stored: StoredDelivery, lane: Lane) -> Option<Delivery> {
+    let mut delivery = Delivery::from_stored(stored.message?);
+    if lane == Lane::Live {
+        delivery.identifier = live_identifier(stored.index);
+    }
+    Some(delivery)
+}
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;
