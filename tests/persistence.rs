@@ -364,7 +364,7 @@ fn wills_outlive_the_broker() {
         let mut late = broker.v5("late");
         late.subscribe("will/#", 1);
         assert!(late.expect_message("will/volatile", "gone").retain);
-        drop((persistent, volatile));
+        drop((persistent, volatile, back));
     });
 }
 

@@ -298,10 +298,14 @@ impl Core {
         {
             let restored = offline.session.restored.as_ref();
             let went = restored.map_or_else(|| self.clock.now(), |restored| restored.away_since);
-            offline.will_at = Some(went.plus_seconds(will.delay_interval));
-            offline.session.will = Some(will);
-            self.arm(offline);
-            return Ok(());
+            let due = went.plus_seconds(will.delay_interval);
+            // What is due is not left to a timer: the client may be back before it goes off.
+            if due > self.clock.now() {
+                offline.will_at = Some(due);
+                offline.session.will = Some(will);
+                self.arm(offline);
+                return Ok(());
+            }
         }
         drop(shard);
         self.publish_will(will, stored.uid, ());
