@@ -355,6 +355,8 @@ fn wills_outlive_the_broker() {
             .connect(Connect::v5("polite").will(will("will/polite")))
             .disconnect();
         let broker = place.restart(broker);
+        // It was gone although it is back at once.
+        let back = broker.resume(Connect::persistent(Version::V5, "kept"));
         let broker = place.restart(broker);
         let mut watcher = broker.resume(Connect::persistent(Version::V5, "watcher"));
         let mut topics: Vec<_> = watcher.take(2).into_iter().map(|message| message.topic).collect();
