@@ -20,6 +20,11 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
+    // tests/kill/run
+    "--backend",
+    "--seed",
+    "--log",
+    "--faults",
     // mosquitto_pub and mosquitto_sub
     "--capath",
     "--ciphers",

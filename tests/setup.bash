@@ -66,6 +66,7 @@ missing_packages() {
     done
   fi
   needs redis && require redis-server redis-server
+  needs strace && require strace strace
   needs mosquitto-broker && require mosquitto mosquitto
   if needs packaging; then
     require systemd-analyze systemd && require docker-compose docker-compose && require git git

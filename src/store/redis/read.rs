@@ -124,7 +124,9 @@ fn one(name: &str, key: String) -> Cmd {
     command
 }
 
-fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+type Pair = (Vec<u8>, Vec<u8>);
+
+fn pairs(value: Value) -> Result<Vec<Pair>, StoreError> {
     let mut items = list(value)?.into_iter();
     let mut pairs = Vec::new();
     while let (Some(name), Some(value)) = (items.next(), items.next()) {

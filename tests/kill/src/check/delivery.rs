@@ -1,0 +1,191 @@
+//! Whether what was acknowledged has arrived, how often, and in which order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::history::History;
+use super::messages::{Delivery, Message};
+use super::subscriptions::Subscription;
+use super::{Rule, Violation};
+use crate::event::Name;
+
+/// How many of a kind are named.
+const NAMED: usize = 5;
+
+/// Indexes of messages, by topic.
+type Topics<'h> = HashMap<&'h Name, Vec<usize>>;
+
+/// [`Rule::Lost`].
+pub(super) fn lost(history: &History<'_>, found: &mut Vec<Violation>) {
+    let arrived: HashSet<_> = history
+        .deliveries
+        .iter()
+        .map(|one| (one.session, one.message))
+        .collect();
+    let topics = acknowledged(history);
+    let lasting = |one: &&Subscription| one.share().is_none() && history.lasts(one);
+    for subscription in history.subscriptions.iter().filter(lasting) {
+        let owed = owed(history, &topics, &[subscription]);
+        let missing = owed.filter(|index| !arrived.contains(&(subscription.session, Some(*index))));
+        let whom = format!("{}: {}", subscription.client, subscription.filter);
+        report(history, &whom, missing.collect(), found);
+    }
+    let anywhere: HashSet<_> = shared_deliveries(history)
+        .map(|(filter, one)| (filter, one.message))
+        .collect();
+    for (filter, members) in groups(history) {
+        // What was on its way to a member that is no more need not come to another.
+        if members.iter().all(|member| history.lasts(member)) {
+            let missing = owed(history, &topics, &members).filter(|index| !anywhere.contains(&(filter, Some(*index))));
+            report(history, filter, missing.collect(), found);
+        }
+    }
+}
+
+/// [`Rule::Twice`].
+pub(super) fn twice(history: &History<'_>, found: &mut Vec<Violation>) {
+    let subscriptions = history.subscriptions_of();
+    let once = |one: &&Delivery| one.fresh && one.publish.qos == 2 && one.message.is_some();
+    let mut copies = HashMap::<_, usize>::new();
+    for delivery in history.deliveries.iter().filter(once) {
+        let own = subscriptions.get(&delivery.client).into_iter().flatten();
+        // Each matching subscription may bring a copy, and each SUBSCRIBE a retained message.
+        let matching = own.filter(|one| one.matches(&delivery.publish.topic));
+        let may: usize = match delivery.publish.retain {
+            true => matching.map(|one| one.grants.len()).sum(),
+            false => matching.count(),
+        };
+        let publish = &delivery.publish;
+        let key = (&delivery.client, delivery.receipt, publish.retain, &publish.label);
+        let copies = copies.entry(key).or_default();
+        *copies += 1;
+        if *copies > may.max(1) {
+            let text = format!(
+                "{}: {}, copy {copies} (at {} us)",
+                delivery.client,
+                publish.label,
+                history.at(delivery.place)
+            );
+            found.push(Violation {
+                rule: Rule::Twice,
+                text,
+            });
+        }
+    }
+    let mut takers = HashMap::<_, &Name>::new();
+    for (filter, delivery) in shared_deliveries(history).filter(|(_, one)| once(one)) {
+        let label = &delivery.publish.label;
+        if let Some(first) = takers.insert((filter, label), &delivery.client) {
+            let text = format!("{filter}: {label} came to {first} and to {}", delivery.client);
+            found.push(Violation {
+                rule: Rule::Twice,
+                text,
+            });
+        }
+    }
+}
+
+/// [`Rule::Order`].
+pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
+    let mut seen = HashSet::new();
+    let mut newest = HashMap::<_, &Message>::new();
+    let shared: HashSet<_> = shared_deliveries(history).map(|(_, one)| one.place).collect();
+    for delivery in history.deliveries.iter().filter(|one| !one.publish.retain) {
+        let session = (&delivery.client, delivery.receipt);
+        let Some(message) = delivery.message.map(|index| &history.messages[index]) else {
+            continue;
+        };
+        // The first copy of a message that was sent again may have gone to another member of the group.
+        let is_second = message.sent.len() > 1 && shared.contains(&delivery.place);
+        if is_second || !seen.insert((session, &message.label)) {
+            continue;
+        }
+        let stream = (session, &message.publisher, &message.topic, message.qos);
+        let before = newest.get(&stream).copied();
+        if let Some(before) = before.filter(|before| before.order > message.order) {
+            let text = format!(
+                "{}: {} came behind {} (at {} us)",
+                delivery.client,
+                message.label,
+                before.label,
+                history.at(delivery.place)
+            );
+            found.push(Violation {
+                rule: Rule::Order,
+                text,
+            });
+        } else {
+            newest.insert(stream, message);
+        }
+    }
+}
+
+fn acknowledged<'h>(history: &'h History<'_>) -> Topics<'h> {
+    let mut topics = Topics::new();
+    for (index, message) in history.messages.iter().enumerate() {
+        if message.acked.is_some() && message.qos > 0 && !message.empty {
+            topics.entry(&message.topic).or_default().push(index);
+        }
+    }
+    topics
+}
+
+/// Acknowledged messages that were first sent when one of these subscriptions was there.
+fn owed<'h>(
+    history: &'h History<'_>,
+    topics: &'h Topics<'h>,
+    subscriptions: &[&'h Subscription],
+) -> impl Iterator<Item = usize> + use<'h> {
+    let since = subscriptions.iter().filter_map(|one| one.granted).min();
+    // With QoS 0 nothing is owed.
+    let sure = subscriptions.iter().all(|one| one.is_sure());
+    let one = subscriptions.first().copied();
+    let matching = topics
+        .iter()
+        .filter(move |(topic, _)| sure && one.is_some_and(|one| one.matches(topic)));
+    let indexes = matching.flat_map(|(_, indexes)| indexes.iter().copied());
+    indexes.filter(move |index| since.is_some_and(|since| history.messages[*index].first > since))
+}
+
+fn report(history: &History<'_>, whom: &str, mut missing: Vec<usize>, found: &mut Vec<Violation>) {
+    missing.sort_unstable();
+    for index in missing.iter().take(NAMED) {
+        let Message {
+            label,
+            topic,
+            qos,
+            acked,
+            ..
+        } = &history.messages[*index];
+        let acked = acked.map_or(0, |place| history.at(place));
+        let text = format!("{whom}: {label}, QoS {qos} on {topic}, acknowledged at {acked} us");
+        found.push(Violation { rule: Rule::Lost, text });
+    }
+    if let Some(more) = missing.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        found.push(Violation {
+            rule: Rule::Lost,
+            text: format!("{whom}: {more} more"),
+        });
+    }
+}
+
+fn groups<'h>(history: &'h History<'_>) -> BTreeMap<&'h str, Vec<&'h Subscription>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for subscription in &history.subscriptions {
+        if let Some(share) = subscription.share() {
+            groups.entry(share).or_default().push(subscription);
+        }
+    }
+    groups
+}
+
+/// What came to members of groups, with the shared filter: where no subscription of the client's own matches.
+fn shared_deliveries<'h>(history: &'h History<'_>) -> impl Iterator<Item = (&'h str, &'h Delivery)> {
+    let subscriptions = history.subscriptions_of();
+    history.deliveries.iter().filter_map(move |delivery| {
+        let own = subscriptions.get(&delivery.client)?;
+        let mut own = own.iter().filter(|one| one.matches(&delivery.publish.topic));
+        let (first, more) = (own.next()?, own.next());
+        let share = first.share().filter(|_| more.is_none())?;
+        Some((share, delivery))
+    })
+}

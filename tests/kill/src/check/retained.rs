@@ -1,0 +1,103 @@
+//! Retained messages: what a look at them shows, and that they reach new subscriptions.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::history::History;
+use super::messages::Message;
+use super::subscriptions::Subscription;
+use super::{Place, Rule, Violation};
+use crate::event::Name;
+
+/// Clients whose names begin so look at the retained messages: they subscribe, and unsubscribe when all have come.
+const PROBE: &str = "probe";
+
+/// What was retained on a topic, in the order of sending. Each topic has one publisher.
+type Topics<'h> = BTreeMap<&'h Name, Vec<&'h Message>>;
+
+/// [`Rule::Retained`].
+pub(super) fn retained(history: &History<'_>, found: &mut Vec<Violation>) {
+    let topics = topics(history);
+    let probes = history.subscriptions.iter().filter(|one| one.client.starts_with(PROBE));
+    for (look, end) in probes.filter_map(|one| Some((one, one.leaving?))) {
+        let seen = seen(history, look, end);
+        for (topic, changes) in topics.iter().filter(|(topic, _)| look.matches(topic)) {
+            let (may, may_be_none) = possible(changes, look.asked, end);
+            let right = match seen.get(topic) {
+                Some(label) => may.contains(label),
+                None => may_be_none,
+            };
+            if !right {
+                let is = seen.get(topic).map_or("nothing", |label| label);
+                let may: Vec<&str> = may.iter().map(|label| &***label).collect();
+                let client = &look.client;
+                let text = format!("{client}: {topic} has {is}, and not {}", one_of(&may, may_be_none));
+                found.push(Violation {
+                    rule: Rule::Retained,
+                    text,
+                });
+            }
+        }
+    }
+}
+
+/// [`Rule::Replay`].
+pub(super) fn replays(history: &History<'_>, found: &mut Vec<Violation>) {
+    let topics = topics(history);
+    let deliveries = history.deliveries.iter().filter(|one| one.publish.retain);
+    let arrived: HashSet<_> = deliveries.map(|one| (one.session, &one.publish.label)).collect();
+    let lasting = |one: &&Subscription| one.share().is_none() && one.grants.len() == 1 && history.lasts(one);
+    for subscription in history.subscriptions.iter().filter(lasting) {
+        for (topic, changes) in topics.iter().filter(|(topic, _)| subscription.matches(topic)) {
+            let last = changes.last().expect("each topic has a change");
+            let is_old = last.acked.is_some_and(|acked| acked < subscription.asked);
+            if is_old && !last.empty && !arrived.contains(&(subscription.session, &last.label)) {
+                let (client, filter) = (&subscription.client, &subscription.filter);
+                let text = format!("{client}: {filter}: {} of {topic} has not come", last.label);
+                found.push(Violation {
+                    rule: Rule::Replay,
+                    text,
+                });
+            }
+        }
+    }
+}
+
+fn topics<'h>(history: &'h History<'_>) -> Topics<'h> {
+    let mut topics = Topics::new();
+    for message in history.messages.iter().filter(|message| message.retain) {
+        topics.entry(&message.topic).or_default().push(message);
+    }
+    topics
+}
+
+/// The label of the last retained message of each topic that came in a look.
+fn seen<'h>(history: &'h History<'_>, look: &Subscription, end: Place) -> HashMap<&'h Name, &'h Name> {
+    let deliveries = history
+        .deliveries
+        .iter()
+        .filter(|one| one.client == look.client && one.publish.retain);
+    let within = deliveries.filter(|one| (look.asked..end).contains(&one.place));
+    within.map(|one| (&one.publish.topic, &one.publish.label)).collect()
+}
+
+/// Which messages a topic may have between two places, and whether it may have none.
+fn possible<'h>(changes: &[&'h Message], from: Place, to: Place) -> (Vec<&'h Name>, bool) {
+    let last = changes
+        .iter()
+        .rposition(|change| change.acked.is_some_and(|acked| acked < from));
+    let may = changes[last.unwrap_or(0)..].iter().filter(|change| change.first < to);
+    let none = last.is_none() || may.clone().any(|change| change.empty);
+    (
+        may.filter(|change| !change.empty).map(|change| &change.label).collect(),
+        none,
+    )
+}
+
+fn one_of(may: &[&str], may_be_none: bool) -> String {
+    match (may, may_be_none) {
+        ([], _) => "nothing".to_owned(),
+        ([first], false) => (*first).to_owned(),
+        ([first, .., last], false) => format!("one of {first} to {last}"),
+        ([first, ..], true) => format!("nothing or one from {first} on"),
+    }
+}
