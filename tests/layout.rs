@@ -81,7 +81,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "access/http/pool.rs",
             "access/jwt/keys.rs",
             // It chooses the cryptography of connections to Redis.
-            "store/redis/link.rs",
+            "store/redis/connect.rs",
         ],
     ),
     ("redis", &["store/redis"]),
@@ -99,7 +99,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // An access list may be in TOML.
     ("toml", &["cli", "access/acl/rules.rs"]),
     ("redb", &["store/disk"]),
-    ("crc32fast", &["store/disk"]),
+    ("crc32fast", &["store/disk", "store/redis"]),
     // In cli: the token of the HTTP API is compared in constant time.
     ("aws_lc_rs", &["access", "transport", "cmd", "cli"]),
 ];

@@ -25,6 +25,8 @@ mod suite;
 
 use std::fmt;
 
+#[cfg(all(feature = "redis", feature = "cli"))]
+pub(crate) use self::redis::doctor;
 pub(crate) use client::{read_client, write_client};
 #[cfg(feature = "cli")]
 pub(crate) use disk::{DiskStore, StoreStats, is_there, remake};
@@ -37,9 +39,9 @@ pub(crate) use meter::BOUNDS;
 pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid};
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
-pub(crate) use open::{open, open_to_read};
-#[cfg(feature = "redis")]
-pub(crate) use redis::doctor;
+pub(crate) use open::open;
+#[cfg(any(feature = "cli", test))]
+pub(crate) use open::open_to_read;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
