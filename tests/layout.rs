@@ -100,7 +100,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // An access list may be in TOML.
     ("toml", &["cli", "access/acl/rules.rs"]),
     ("redb", &["store/disk"]),
-    ("crc32fast", &["store"]),
+    ("crc32fast", &["store/disk", "store/redis"]),
     // In cli: the token of the HTTP API is compared in constant time.
     ("aws_lc_rs", &["access", "transport", "cmd", "cli"]),
 ];

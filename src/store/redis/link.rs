@@ -3,6 +3,7 @@
 use redis::{Cmd, Connection, ConnectionLike, RedisError, ServerError, Value};
 
 use super::connect::{self, told};
+#[cfg(any(feature = "cli", test))]
 use super::reply::{bytes, list};
 use super::slots::Slots;
 use crate::store::{RedisSettings, StoreError};
@@ -60,6 +61,7 @@ impl Link {
         replies.into_iter().map(|reply| self.checked(reply)).collect()
     }
 
+    #[cfg(any(feature = "cli", test))]
     /// All keys that match a pattern, some of them more than once.
     pub(super) fn scan(&mut self, pattern: &str) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut keys = Vec::new();

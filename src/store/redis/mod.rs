@@ -6,6 +6,7 @@
 
 mod check;
 mod connect;
+#[cfg(any(feature = "cli", test))]
 mod doctor;
 mod entry;
 mod keys;
@@ -31,8 +32,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+#[cfg(any(feature = "cli", test))]
 pub(crate) use doctor::doctor;
-pub(crate) use open::{open, open_to_read};
+pub(crate) use open::open;
+#[cfg(any(feature = "cli", test))]
+pub(crate) use open::open_to_read;
 
 use self::keys::{Home, Keys};
 use self::plan::{Place, Places};

@@ -40,6 +40,7 @@ pub(crate) fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
     })
 }
 
+#[cfg(any(feature = "cli", test))]
 /// Opens the store to look into it: a broker that has it open goes on, and nothing can be committed.
 ///
 /// # Errors

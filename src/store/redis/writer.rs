@@ -97,6 +97,7 @@ impl Writer {
         result
     }
 
+    #[cfg(any(feature = "cli", test))]
     /// Nothing will be written any more.
     pub(super) fn stop(&mut self, why: StoreError) {
         self.stopped = Some(why);

@@ -118,7 +118,7 @@ fn places_stay_in_order_however_they_come() {
     assert_eq!(indexes(&store, 1), (0..1000).collect::<Vec<_>>());
     let kept = |place: &u64| place.is_multiple_of(3) && *place >= 500;
     let mut changes = Changes::default();
-    for place in (0..1000).filter(|place| place % 3 != 0).rev() {
+    for place in (0..1000).filter(|place: &u64| !place.is_multiple_of(3)).rev() {
         changes = changes.done(1, place);
     }
     let changes = changes.op(&Op::Floor { uid: 1, index: 500 });
