@@ -14,7 +14,7 @@ use crate::packet::{QoS, Version};
 pub(super) trait Receiver {
     /// # Errors
     /// Ends the run.
-    fn receive(&mut self, publish: &InboundPublish<'_>) -> Result<(), String>;
+    fn receive(&mut self, connection: usize, publish: &InboundPublish<'_>) -> Result<(), String>;
 }
 
 /// All clients of the run.
@@ -97,10 +97,10 @@ impl Messages {
 }
 
 impl<R: Receiver> Handler for Bulk<R> {
-    fn packet(&mut self, _: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
+    fn packet(&mut self, id: usize, packet: Inbound<'_>, output: &mut Vec<u8>) -> Result<(), String> {
         if let Inbound::Publish(publish) = packet {
             clients::acknowledge(output, self.version, &publish);
-            return self.receiver.receive(&publish);
+            return self.receiver.receive(id, &publish);
         }
         match clients::go_on(output, self.version, &packet)? {
             Step::Acknowledged => self.acknowledged += 1,

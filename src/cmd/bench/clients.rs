@@ -55,6 +55,15 @@ impl<'a> Terms<'a> {
         })
     }
 
+    /// The same with a session that lasts longer than any run; MQTT 3.1.1 has only "clean" or not.
+    pub(super) fn persistent(self) -> Terms<'a> {
+        Terms {
+            clean: false,
+            session_expiry_interval: 24 * 3600,
+            ..self
+        }
+    }
+
     /// Begins a connection, and appends its CONNECT.
     pub(super) fn connect(&self, net: &mut Net, client_id: &str) -> Result<usize, String> {
         let id = net.connect(self.address)?;
@@ -79,8 +88,8 @@ impl<'a> Terms<'a> {
 pub(super) struct Joined {
     pub(super) connacks: usize,
     pub(super) subacks: usize,
-    /// Whether the last CONNACK spoke of a session.
-    pub(super) session_present: bool,
+    /// CONNACKs that spoke of a session.
+    pub(super) sessions_present: usize,
 }
 
 impl Joined {
@@ -93,7 +102,7 @@ impl Joined {
                 ..
             } => {
                 self.connacks += 1;
-                self.session_present = *session_present;
+                self.sessions_present += usize::from(*session_present);
             }
             Inbound::Connack { reason, .. } => return refused("a connection", *reason),
             Inbound::Suback { reason: 0..=2, .. } => self.subacks += 1,

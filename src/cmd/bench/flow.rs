@@ -38,6 +38,8 @@ pub(super) fn run(name: &'static str, prefix: &str, plan: &Plan, options: &Traff
     let (costs_after, account_after, took) = (Costs::now(common)?, flow.traffic.account, begun.elapsed());
     let memory = common.broker().map(super::Process::memory).transpose()?;
     flow.drain()?;
+    let total = flow.traffic.final_account();
+    flow.end_sessions(prefix)?;
 
     let delivered = account_after.delivered - account.delivered;
     let mut report = Report::default();
@@ -50,11 +52,10 @@ pub(super) fn run(name: &'static str, prefix: &str, plan: &Plan, options: &Traff
         report.measure("broker memory", memory as f64 / (1024.0 * 1024.0), "MiB", 1);
     }
     flow.report_latencies(&mut report);
-    let account = flow.traffic.final_account();
-    report_account(&account, &mut report);
+    report_account(&total, &mut report);
     Ok(Outcome {
         report,
-        fault: fault(&account),
+        fault: fault(&total),
     })
 }
 
@@ -79,6 +80,8 @@ struct Flow<'a> {
     net: Net,
     traffic: Traffic,
     terms: Terms<'a>,
+    /// Connections of subscribers whose sessions have to be ended.
+    persistent: Vec<usize>,
     pace: Option<Pace>,
     /// What is due waits for the broker, and is late.
     held_up: bool,
@@ -113,7 +116,11 @@ impl<'a> Flow<'a> {
             common.payload,
             options.user_properties,
         );
-        join_subscribers(&mut net, &mut traffic, &terms, prefix, plan)?;
+        let of_subscribers = if options.persistent { terms.persistent() } else { terms };
+        let mut persistent = join_subscribers(&mut net, &mut traffic, &of_subscribers, prefix, plan)?;
+        if !options.persistent {
+            persistent.clear();
+        }
         freeze_some(&mut net, &mut traffic, &terms, prefix, plan, options.frozen)?;
         let joining = |kind: &str, number: usize| Joining::new(prefix, format_args!("{kind}{number}"), Vec::new());
         let publishers: Vec<_> = (0..plan.publishers.len()).map(|number| joining("p", number)).collect();
@@ -132,6 +139,7 @@ impl<'a> Flow<'a> {
         Ok(Flow {
             net,
             terms,
+            persistent,
             pace: rate.map(|rate| Pace::new(rate, now)),
             held_up: false,
             churn: churning.map(|(connection, rate)| Churn {
@@ -222,6 +230,16 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
+    /// Clients whose sessions end with their connections take the place of the persistent ones.
+    fn end_sessions(&mut self, prefix: &str) -> Result<(), String> {
+        let ids = std::mem::take(&mut self.persistent);
+        let clients: Vec<_> = (0..ids.len())
+            .map(|number| subscriber(prefix, number, Vec::new()))
+            .collect();
+        ids.into_iter().for_each(|id| self.net.close(id));
+        clients::join(&mut self.net, &mut self.traffic, &self.terms, &clients).map(drop)
+    }
+
     fn report_latencies(&self, report: &mut Report) {
         let names = [
             "latency p50",
@@ -236,13 +254,18 @@ impl<'a> Flow<'a> {
     }
 }
 
+fn subscriber(prefix: &str, number: usize, filters: Vec<String>) -> Joining {
+    Joining::new(prefix, format_args!("s{number}"), filters)
+}
+
+/// Their connections.
 fn join_subscribers(
     net: &mut Net,
     traffic: &mut Traffic,
     terms: &Terms<'_>,
     prefix: &str,
     plan: &Plan,
-) -> Result<(), String> {
+) -> Result<Vec<usize>, String> {
     let members = plan.groups.iter().enumerate();
     let members: Vec<_> = members
         .flat_map(|(group, of)| of.members.iter().map(move |filters| (group, filters)))
@@ -250,13 +273,13 @@ fn join_subscribers(
     let joining: Vec<_> = members
         .iter()
         .enumerate()
-        .map(|(number, (_, filters))| Joining::new(prefix, format_args!("s{number}"), (*filters).clone()))
+        .map(|(number, (_, filters))| subscriber(prefix, number, (*filters).clone()))
         .collect();
     let ids = clients::join(net, traffic, terms, &joining)?;
-    for (id, (group, _)) in ids.into_iter().zip(members) {
-        traffic.add_subscriber(id, group);
+    for (id, (group, _)) in ids.iter().zip(members) {
+        traffic.add_subscriber(*id, group);
     }
-    Ok(())
+    Ok(ids)
 }
 
 fn freeze_some(

@@ -73,7 +73,14 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             (common, conn::run(&prefix, *clients as usize, each as usize, common)?)
         }
         Shape::Retained { topics, common } => (common, retained::run(&prefix, u64::from(*topics), common)?),
-        Shape::Offline { messages, common } => (common, offline::run(&prefix, u64::from(*messages), common)?),
+        Shape::Offline {
+            subscribers,
+            messages,
+            common,
+        } => {
+            let messages = u64::from(*messages);
+            (common, offline::run(&prefix, *subscribers as usize, messages, common)?)
+        }
     };
     print(&outcome.report, common)?;
     outcome.fault.map_or(Ok(()), Err)

@@ -105,8 +105,11 @@ pub(super) enum Shape {
         #[command(flatten)]
         common: Common,
     },
-    /// Messages for a session whose client is away, and its return
+    /// Messages for sessions whose clients are away, and their return
     Offline {
+        /// Sessions, each of which gets all messages
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+        subscribers: u32,
         /// Messages
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         messages: u32,
@@ -191,6 +194,9 @@ pub(super) struct TrafficOptions {
     /// Subscriptions that come and go each second besides
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) churn: u32,
+    /// Sessions of the subscribers outlive their connections, until the run ends
+    #[arg(long)]
+    pub(super) persistent: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

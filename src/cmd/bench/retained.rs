@@ -20,7 +20,7 @@ struct Retained {
 }
 
 impl Receiver for Retained {
-    fn receive(&mut self, publish: &InboundPublish<'_>) -> Result<(), String> {
+    fn receive(&mut self, _: usize, publish: &InboundPublish<'_>) -> Result<(), String> {
         if publish.retain {
             self.received += 1;
             self.first.get_or_insert_with(Instant::now);
