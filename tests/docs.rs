@@ -20,6 +20,11 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
+    // tests/kill/run
+    "--backend",
+    "--seed",
+    "--log",
+    "--faults",
     // mosquitto_pub and mosquitto_sub
     "--capath",
     "--ciphers",
@@ -124,6 +129,7 @@ fn no_document_names_an_option_that_does_not_exist() {
         &["acl", "check"],
         &["config", "import"],
         &["store", "check"],
+        &["store", "doctor"],
         &["store", "stats"],
         &["store", "export"],
         &["store", "import"],

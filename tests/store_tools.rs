@@ -128,6 +128,59 @@ fn what_a_broker_has_left_is_moved() {
     expect_all(&files.broker("data"));
 }
 
+/// From the disk to Redis, and back to another directory.
+#[test]
+fn stores_of_different_kinds_are_moved_to_each_other() {
+    let files = Files::new();
+    let broker = files.broker("data");
+    fill(&broker);
+    drop(broker);
+    let place = common::persistence::in_redis();
+    let options: Vec<&str> = place.options.iter().map(String::as_str).collect();
+    let run = |arguments: &[&str]| files.run(&[arguments, &options].concat());
+    says(
+        &files.run(&["export", "@data", "-o", "@file"]),
+        0,
+        "exported 2 sessions",
+    );
+    says(&run(&["import", "@file"]), 0, "imported 2 sessions");
+    says(&run(&["import", "@file"]), 1, "--replace");
+    says(&run(&["import", "@file", "--replace"]), 0, "imported 2 sessions");
+    says(&run(&["doctor"]), 0, "no faults");
+    says(&run(&["check"]), 0, "clean: 2 sessions");
+    says(&run(&["export", "-o", "@back"]), 0, "exported 2 sessions");
+    says(&files.run(&["import", "@back", "@other"]), 0, "imported 2 sessions");
+    expect_all(&Broker::start(&options));
+    expect_all(&files.broker("other"));
+    says(&files.run(&["doctor", "@other"]), 2, "--redis URL");
+}
+
+/// A broker goes on with its store in Redis while others look at it.
+#[test]
+fn looking_into_redis_disturbs_no_broker() {
+    let (files, place) = (Files::new(), common::persistence::in_redis());
+    let options: Vec<&str> = place.options.iter().map(String::as_str).collect();
+    let broker = Broker::start(&options);
+    broker.offline_session(Version::V5, "away", "a", 1);
+    let mut publisher = broker.v5("publisher");
+    publisher.publish("a", "1", 1);
+    for (command, says_so) in [
+        ("check", "clean: 1 sessions"),
+        ("doctor", "no faults"),
+        ("stats", "sessions"),
+    ] {
+        says(&files.run(&[&[command][..], &options].concat()), 0, says_so);
+    }
+    says(
+        &files.run(&[&["export"][..], &options].concat()),
+        0,
+        "\"client_id\":\"away\"",
+    );
+    publisher.publish("a", "2", 1);
+    let texts: Vec<_> = broker.resume(Connect::persistent(Version::V5, "away")).take(2);
+    assert_eq!(texts.iter().map(Publish::text).collect::<Vec<_>>(), ["1", "2"]);
+}
+
 #[test]
 fn an_import_can_replace_what_is_there() {
     let files = Files::new();

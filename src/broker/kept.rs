@@ -118,11 +118,11 @@ impl Core {
     pub(super) fn end_from_store(self: &Arc<Core>, session: Box<Session>) {
         let core = Arc::clone(self);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return self.finish(session);
+            return self.finish(*session);
         };
         runtime.spawn(async move {
             core.share_stored(&session.outbox).await;
-            core.finish(session);
+            core.finish(*session);
         });
     }
 

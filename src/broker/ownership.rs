@@ -221,11 +221,11 @@ impl Core {
             self.note_away(&session);
             return self.end_from_store(session);
         }
-        self.finish(session);
+        self.finish(*session);
     }
 
     /// Gives up what an ended session has.
-    pub(super) fn finish(&self, session: Box<Session>) {
+    pub(super) fn finish(&self, session: Session) {
         let mut scratch = RouteScratch::default();
         if let Some(journal) = self.journal.as_ref().filter(|_| session.kept) {
             let uid = session.outbox.key;
@@ -236,7 +236,7 @@ impl Core {
             inflight,
             forwarding,
             ..
-        } = *session;
+        } = session;
         let mut lost = outbox.stored_messages() as u64;
         let queued = outbox.close();
         for delivery in inflight

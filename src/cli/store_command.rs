@@ -12,9 +12,9 @@ use super::persistence::RedisAccess;
 use crate::cmd::store::{self, Checked};
 use crate::{DiskSettings, Persistence};
 
-/// Looks into stores, and moves what is in one to another; no broker may have them open.
+/// Looks into stores, and moves what is in one to another.
 ///
-/// Without a directory or a URL it is the store that the environment and the configuration file describe, as in a
+/// No broker may have a store on disk open meanwhile. Without a directory or a URL it is the store that the environment and the configuration file describe, as in a
 /// container.
 #[derive(Clone, Debug, Args)]
 pub(super) struct StoreCommand {
@@ -29,7 +29,7 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
-    /// Looks whether all that is in Redis belongs together, also while a broker is at work; exit codes as of check
+    /// Looks whether all that is in Redis belongs together, also while a broker runs; exit codes as those of check
     Doctor {
         #[command(flatten)]
         place: Place,
@@ -78,8 +78,8 @@ struct Place {
 /// Does what the command says.
 pub(super) fn run(command: &StoreCommand) -> ExitCode {
     let done = match &command.action {
-        Action::Check { place } => return checked(place.find().and_then(|at| store::check(&at)), "clean: "),
-        Action::Doctor { place } => return checked(place.find().and_then(|at| store::doctor(&at)), ""),
+        Action::Check { place } => return check(place),
+        Action::Doctor { place } => return doctor(place),
         Action::Stats { place, json } => place.find().and_then(|at| store::stats(&at, *json)),
         Action::Export { place, output } => place.find().and_then(|at| store::export(&at, output.as_deref())),
         Action::Import { file, place, replace } => place.find().and_then(|at| store::import(file, &at, *replace)),
@@ -87,12 +87,28 @@ pub(super) fn run(command: &StoreCommand) -> ExitCode {
     done.map_or_else(|error| super::fail(&error), |()| ExitCode::SUCCESS)
 }
 
-fn checked(result: Result<Checked, String>, clean: &str) -> ExitCode {
-    match result {
-        Ok(Checked::Clean(totals)) => say(&format!("{clean}{totals}")),
+fn check(place: &Place) -> ExitCode {
+    match place.find().and_then(|at| store::check(&at)) {
+        Ok(Checked::Clean(totals)) => say(&format!("clean: {totals}")),
         Ok(Checked::Damaged(faults)) => {
             let _ = say(&faults.join("\n"));
             super::fail("the store is damaged")
+        }
+        Err(error) => {
+            super::fail(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn doctor(place: &Place) -> ExitCode {
+    match place.find().and_then(|at| store::doctor(&at)) {
+        Ok((checked, report)) => {
+            let said = say(&report);
+            match checked {
+                Checked::Clean(_) => said,
+                Checked::Damaged(_) => super::fail("the store is damaged"),
+            }
         }
         Err(error) => {
             super::fail(&error);

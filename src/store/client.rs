@@ -47,8 +47,9 @@ pub(crate) fn read_client(bytes: &[u8]) -> Result<ClientInfo, Malformed> {
 }
 
 fn put_text(to: &mut Vec<u8>, text: &str) {
-    let end = text.floor_char_boundary(usize::from(u16::MAX));
-    put_binary(to, &text.as_bytes()[..end]);
+    let longest = text.len().min(usize::from(u16::MAX));
+    let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end));
+    put_binary(to, &text.as_bytes()[..end.unwrap_or_default()]);
 }
 
 fn text<'a>(from: &mut Reader<'a>) -> Result<&'a str, Malformed> {

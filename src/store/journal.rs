@@ -66,6 +66,13 @@ struct Part {
     waits: Vec<Arc<dyn Waits>>,
 }
 
+/// A batch that all pens have left.
+struct Closed {
+    number: u64,
+    bytes: Vec<u8>,
+    waits: Vec<Arc<dyn Waits>>,
+}
+
 impl Open {
     fn part(&mut self, number: u64) -> &mut Part {
         &mut self.parts[(number & 1) as usize]
@@ -168,16 +175,17 @@ impl Journal {
 
     /// Commits a batch; `false` if there is none and will be none.
     fn commit_next(&self, complaints: &mut Complaints) -> bool {
-        let Some((number, mut bytes, waits)) = self.take_batch() else {
+        let Some(closed) = self.take_batch() else {
             return false;
         };
+        let (number, mut bytes) = (closed.number, closed.bytes);
         let size = bytes.len();
         if !self.commit(&Batch { number, bytes: &bytes }, complaints) {
             return false;
         }
         self.pending.fetch_sub(size, Ordering::Relaxed);
         self.durable.store(number, Ordering::Release);
-        waits.iter().for_each(|waits| waits.kept());
+        closed.waits.iter().for_each(|waits| waits.kept());
         bytes.clear();
         bytes.shrink_to(SMALL);
         let part = &mut *self.open.lock();
@@ -189,7 +197,7 @@ impl Journal {
         true
     }
 
-    fn take_batch(&self) -> Option<(u64, Vec<u8>, Vec<Arc<dyn Waits>>)> {
+    fn take_batch(&self) -> Option<Closed> {
         let mut open = self.open.lock();
         let number = open.number;
         while open.part(number).bytes.is_empty() && open.part(number).waits.is_empty() {
@@ -203,7 +211,11 @@ impl Journal {
             self.wait(&mut open);
         }
         let part = open.part(number);
-        Some((number, std::mem::take(&mut part.bytes), std::mem::take(&mut part.waits)))
+        Some(Closed {
+            number,
+            bytes: std::mem::take(&mut part.bytes),
+            waits: std::mem::take(&mut part.waits),
+        })
     }
 
     fn wait(&self, open: &mut MutexGuard<'_, Open>) {

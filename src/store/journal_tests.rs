@@ -422,7 +422,9 @@ fn a_message_is_one_change() {
     pen.end_message(&message("nobody"));
     assert_eq!(pen.batch(), None);
     for topic in ["a", "b"] {
-        (0..3).for_each(|uid| drop(pen.add_recipient(&journal, &recipient(uid))));
+        for uid in 0..3 {
+            pen.add_recipient(&journal, &recipient(uid));
+        }
         pen.end_message(&message(topic));
         pen.end_message(&message("nobody"));
     }
@@ -520,7 +522,9 @@ fn what_is_not_kept_is_counted() {
     let large = "x".repeat(60_000);
     let mut pens: Vec<Pen> = (0..10).map(|_| Pen::default()).collect();
     for pen in &mut pens {
-        (0..60).for_each(|_| drop(pen.write(&journal, &change(&large))));
+        for _ in 0..60 {
+            pen.write(&journal, &change(&large));
+        }
         pen.leave();
     }
     assert!(journal.is_full());

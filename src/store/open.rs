@@ -24,6 +24,7 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
 
 #[cfg(any(feature = "cli", test))]
 /// Opens the store to look into it. A broker that has it open in Redis goes on; on disk there must be none.
+#[cfg(feature = "cli")]
 pub(crate) fn open_to_read(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
     match persistence {
         #[cfg(feature = "redis")]

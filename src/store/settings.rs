@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
 use super::StoreError;
 
 /// Where sessions, their messages, wills and retained messages are kept.
@@ -99,6 +100,7 @@ impl RedisSettings {
     }
 
     /// The password of the file, if there is one. It is read each time: it may have been changed.
+    #[cfg(feature = "redis")]
     pub(crate) fn password(&self) -> Result<Option<String>, StoreError> {
         let Some(path) = &self.password_file else {
             return Ok(None);
@@ -122,6 +124,7 @@ impl RedisSettings {
 }
 
 /// Bytes of the largest file of a password.
+#[cfg(feature = "redis")]
 const LONGEST_PASSWORD: u64 = 64 * 1024;
 
 impl fmt::Debug for RedisSettings {

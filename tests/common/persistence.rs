@@ -109,7 +109,10 @@ impl Redis {
         };
         let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections")));
         // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            let _ = guard.wait();
+        });
         is_ready.then_some(redis)
     }
 }

@@ -94,7 +94,7 @@ impl Faults {
         self.read(&place, read);
         let is_within = last.is_none_or(|last| last < extent.next);
         let is_as_said = (count, bytes, first.unwrap_or(extent.next)) == (extent.count, extent.bytes, extent.first);
-        if !has_failed && !(is_as_said && is_within) {
+        if !(has_failed || is_as_said && is_within) {
             self.found(&place, || {
                 format!("it has {count} places with {bytes} bytes from {first:?} to {last:?}, and not {extent:?}")
             });

@@ -28,6 +28,9 @@ pub(crate) enum Checked {
 
 /// Reads everything in the store. The error says why that can't be done.
 pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
+    if matches!(at, Persistence::Redis(_)) {
+        return doctor(at).map(|(checked, _)| checked);
+    }
     let checked = match at {
         Persistence::Disk(settings) => DiskStore::check(&settings.dir).map(|report| report.faults),
         _ => Ok(Vec::new()),
@@ -43,19 +46,23 @@ pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
     }
 }
 
-/// Looks whether all that is in Redis belongs together, while a broker is at work or not.
-pub(crate) fn doctor(at: &Persistence) -> Result<Checked, String> {
+/// Looks whether all that is in Redis belongs together, and what there is; also while a broker runs.
+pub(crate) fn doctor(at: &Persistence) -> Result<(Checked, String), String> {
     let Persistence::Redis(settings) = at else {
-        return Err(
-            "the doctor is for a store in Redis: name it with --redis URL; for others there is `check`".to_owned(),
-        );
+        return Err("the doctor is for a store in Redis: --redis URL; for one on disk there is check".to_owned());
     };
-    let report = store::doctor(settings).map_err(text)?;
-    let told = report.to_string();
-    Ok(match report.faults.is_empty() {
-        true => Checked::Clean(told),
-        false => Checked::Damaged(told.lines().map(str::to_owned).collect()),
-    })
+    let report = match store::doctor(settings) {
+        Err(StoreError::Damaged(fault)) => return Ok((Checked::Damaged(vec![fault.clone()]), fault)),
+        report => report.map_err(text)?,
+    };
+    let text = report.to_string();
+    let (sessions, messages, retained) = (report.sessions, report.messages, report.retained);
+    let found = format!("{sessions} sessions, {messages} messages, {retained} retained messages");
+    let checked = match report.faults.is_empty() {
+        true => Checked::Clean(found),
+        false => Checked::Damaged(report.faults.into_iter().collect()),
+    };
+    Ok((checked, text))
 }
 
 /// Says how much there is in the store.
@@ -155,7 +162,7 @@ fn finish(out: BufWriter<File>) -> io::Result<()> {
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// A store that is there already: looking for one makes none.
+/// A store that is there already: looking for one makes none, and a broker that has one open in Redis goes on.
 fn open(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
     if let Persistence::Disk(settings) = at
         && !store::is_there(&settings.dir)

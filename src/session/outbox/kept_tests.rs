@@ -175,8 +175,7 @@ fn the_end_of_a_long_queue_is_in_the_store_only() {
     scene.attach();
     let mut all = scene.take(ALL);
     assert_eq!(all.len(), 1000);
-    let mut more = 2500..2600;
-    while let Some(number) = more.next() {
+    for number in 2500..2600 {
         assert!(scene.offer(number));
         scene.keep();
         scene.load();

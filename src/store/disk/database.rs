@@ -66,6 +66,7 @@ impl Base {
     }
 
     /// Reads and checks every page that is in use; `false` if the database had to repair itself.
+    #[cfg(any(feature = "cli", test))]
     pub(super) fn check(&mut self) -> Result<bool, StoreError> {
         let Some(opened) = self.opened.get_mut() else {
             return Ok(true);

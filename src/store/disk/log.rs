@@ -89,11 +89,6 @@ impl Log {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn last(&self) -> u64 {
-        self.last
-    }
-
     /// Keeps a batch. If that fails, the same is to be tried again.
     pub(super) fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let len = frame_len(batch.bytes.len());

@@ -15,6 +15,7 @@
 //! * An overlay is bounded: when it is full before the checkpoint of the frozen one is done, commits wait.
 //! * Locks are taken in this order: checkpoint, journal, database, state.
 
+#[cfg(any(feature = "cli", test))]
 mod check;
 mod checkpoint;
 mod database;
@@ -28,12 +29,14 @@ mod read;
 #[cfg(feature = "cli")]
 mod remake;
 mod segment;
+#[cfg(any(feature = "cli", test))]
 mod stats;
 mod sums;
 mod tables;
 mod worker;
 
 use std::fmt;
+#[cfg(any(feature = "cli", test))]
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -41,10 +44,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+#[cfg(any(feature = "cli", test))]
 pub(crate) use self::check::{CheckReport, is_there};
 use self::files::{Directory, Files};
 #[cfg(feature = "cli")]
 pub(crate) use self::remake::remake;
+#[cfg(any(feature = "cli", test))]
 pub(crate) use self::stats::StoreStats;
 use self::worker::Shared;
 use super::{
@@ -110,6 +115,7 @@ impl DiskStore {
     ///
     /// # Errors
     /// If it can't be used, or is so damaged that it can't be opened.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn check(dir: &Path) -> Result<CheckReport, StoreError> {
         check::check(dir)
     }
@@ -118,6 +124,7 @@ impl DiskStore {
     ///
     /// # Errors
     /// If it can't be used, or is damaged.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn stats(dir: &Path) -> Result<StoreStats, StoreError> {
         stats::stats(dir)
     }

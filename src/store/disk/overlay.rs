@@ -88,11 +88,6 @@ const DELTA: usize = size_of::<Delta>() + 32;
 const OBJECT: usize = 120;
 
 impl Overlay {
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.wills.is_empty() && self.retained.is_empty()
-    }
-
     pub(super) fn apply(&mut self, op: Op<'_>, known: &mut Sessions) {
         match op {
             Op::Session(record) => self.put_session(&record, known),
@@ -286,18 +281,29 @@ impl Delta {
                 self.floor = Some(known.floor);
                 *memory = memory.saturating_sub(self.live.cut(known.floor) * ENTRY);
             }
-            Op::Received { packet_id, .. } => {
-                if known.received.insert(packet_id) {
-                    toggle(&mut self.received, packet_id, true, memory);
-                }
-            }
-            Op::ReceivedEnd { packet_id, .. } => {
-                if known.received.remove(&packet_id) {
-                    toggle(&mut self.received, packet_id, false, memory);
-                }
-            }
+            Op::Received { packet_id, .. } => self.receive(packet_id, true, known, memory),
+            Op::ReceivedEnd { packet_id, .. } => self.receive(packet_id, false, known, memory),
             // What has no session is with the overlay.
             _ => {}
+        }
+    }
+
+    /// A Packet Identifier comes into use, or is free again. What differs from what is below differs no more when it
+    /// changes again.
+    fn receive(&mut self, packet_id: u16, is_there: bool, known: &mut Known, memory: &mut usize) {
+        let changes = match is_there {
+            true => known.received.insert(packet_id),
+            false => known.received.remove(&packet_id),
+        };
+        if !changes {
+            return;
+        }
+        match self.received.remove(&packet_id) {
+            Some(_) => *memory = memory.saturating_sub(ENTRY),
+            None => {
+                *memory += ENTRY;
+                self.received.insert(packet_id, is_there);
+            }
         }
     }
 
@@ -336,17 +342,6 @@ impl Delta {
             None => {
                 self.subscriptions.insert(filter.into(), Subscription::ReplayEnded);
             }
-        }
-    }
-}
-
-/// What differs from what is below differs no more when it changes again.
-fn toggle(received: &mut BTreeMap<u16, bool>, packet_id: u16, is_there: bool, memory: &mut usize) {
-    match received.remove(&packet_id) {
-        Some(_) => *memory = memory.saturating_sub(ENTRY),
-        None => {
-            *memory += ENTRY;
-            received.insert(packet_id, is_there);
         }
     }
 }

@@ -22,6 +22,10 @@ pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) base: Base,
     /// Bytes of the journal that the database did not have when it was opened.
+    #[cfg_attr(
+        not(feature = "cli"),
+        expect(dead_code, reason = "only `broker store stats` tells it")
+    )]
     pub(super) replayed: u64,
     tuning: Tuning,
     /// One checkpoint at a time.

@@ -141,7 +141,7 @@ pub(crate) fn subscriptions_have_their_options<S: Subject>() {
         filter: filters[number],
         options: SubscriptionOptions {
             qos: qos[number % 3],
-            no_local: number % 2 == 0,
+            no_local: number % 3 != 1,
             retain_as_published: number % 4 < 2,
             retain_handling: handling[number / 3 % 3],
         },

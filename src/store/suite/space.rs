@@ -19,7 +19,7 @@ fn levels_off<S: Subject>(first: &Changes, round: impl Fn(u64) -> [Changes; 2]) 
     const SLACK: u64 = 256 * 1024;
     let mut bench = Bench::<S>::new();
     bench.commit(first);
-    let few = size_after(&mut bench, 10, |number| round(number));
+    let few = size_after(&mut bench, 10, &round);
     let many = size_after(&mut bench, 100, |number| round(number + 10));
     assert!(many <= 2 * few + SLACK, "{few} bytes after 10 rounds, {many} after 110");
 }

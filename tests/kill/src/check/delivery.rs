@@ -72,7 +72,7 @@ pub(super) fn twice(history: &History<'_>, found: &mut Vec<Violation>) {
         }
     }
     let mut takers = HashMap::<_, &Name>::new();
-    for (filter, delivery) in shared_deliveries(history).filter(|(_, one)| once(&one)) {
+    for (filter, delivery) in shared_deliveries(history).filter(|(_, one)| once(one)) {
         let label = &delivery.publish.label;
         if let Some(first) = takers.insert((filter, label), &delivery.client) {
             let text = format!("{filter}: {label} came to {first} and to {}", delivery.client);

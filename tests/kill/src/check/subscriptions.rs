@@ -243,11 +243,8 @@ pub(super) fn options(history: &History<'_>, found: &mut Vec<Violation>) {
         let (Some(subscription), None) = (own.next(), own.next()) else {
             continue;
         };
-        let grants = subscription.grants.iter().filter(|grant| grant.sent < delivery.place);
-        let Some(grant) = grants
-            .last()
-            .filter(|grant| grant.acked.is_some_and(|at| at < message.first))
-        else {
+        let last = subscription.grants.iter().rfind(|grant| grant.sent < delivery.place);
+        let Some(grant) = last.filter(|grant| grant.acked.is_some_and(|at| at < message.first)) else {
             continue;
         };
         let publish = &delivery.publish;
