@@ -252,6 +252,15 @@ impl Broker {
         });
     }
 
+    /// Waits until the store is lost for good, because another broker has taken it over: why. A broker that goes on then
+    /// acknowledges nothing that must be kept; it should end.
+    pub async fn store_lost(&self) -> StoreError {
+        match &self.core.journal {
+            Some(journal) => journal.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether [`Broker::shutdown`] has begun.
     #[must_use]
     pub fn is_stopping(&self) -> bool {

@@ -486,3 +486,20 @@ fn an_orderly_end_leaves_all() {
         assert!(online.expect_message("a", "x").dup);
     });
 }
+
+/// A broker whose store in Redis another one has taken over acknowledges nothing more: it ends, and says why.
+#[test]
+fn a_broker_ends_whose_store_was_taken_over() {
+    let place = Place::redis();
+    let first = place.start();
+    let mut client = first.connect(Connect::persistent(Version::V5, "client"));
+    let second = place.start();
+    client.send(Subscribe::new(1).filter("a", 1));
+    client.expect_closed();
+    first.expect_log("another broker");
+    assert_eq!(first.wait().code(), Some(1));
+    assert!(!present(&second.connect(Connect::persistent(Version::V5, "other"))));
+    assert!(present(
+        &second.connect(Connect::persistent(Version::V5, "client").clean(false))
+    ));
+}

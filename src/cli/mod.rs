@@ -95,6 +95,7 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
         return Ok(());
     };
     plan.announce()?;
+    let lost = broker.clone();
     let mut running = Running::start(broker, plan, log);
     let mut reload = Reload::new(arguments, options);
     tokio::spawn(systemd::watchdog());
@@ -116,6 +117,7 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
                 }
             }
             reason = running.failure() => break Err(reason),
+            error = lost.store_lost() => break Err(error.to_string()),
         }
     };
     running.close_listeners();

@@ -19,6 +19,7 @@ use crate::packet::{Connect, QoS, Version};
 use crate::reason::ReasonCode;
 use crate::session::{AliasesIn, AliasesOut, LIVE_IDENTIFIERS, WillMessage, Wire};
 use crate::stats::LocalStats;
+use crate::store::Receipt;
 
 /// A CONNECT that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,25 +105,7 @@ pub(crate) async fn accept(
     let policy = policy.ok_or_else(|| refuse(ReasonCode::ServerUnavailable, "the listener is no more"))?;
     check(&policy.config, connect).map_err(|(reason, detail)| refuse(reason, detail))?;
     let expiry = expiry_interval(&policy.config, connect);
-    let mut info = ClientInfo {
-        client_id: if connect.client_id.is_empty() {
-            core.identifiers.next()
-        } else {
-            connect.client_id.into()
-        },
-        // The certificate proves its name, the CONNECT only claims one.
-        username: peer.username.clone().or_else(|| {
-            let claimed = connect.username.filter(|_| policy.access.heeds_claims());
-            claimed.map(Box::from)
-        }),
-        version: connect.version,
-        peer,
-        connected_at: core.clock.now(),
-        keep_alive: server_keep_alive(&policy.config, connect).unwrap_or(connect.keep_alive),
-        session_expiry: expiry,
-        proof: Proof::Nothing,
-        rights: None,
-    };
+    let mut info = client_info(core, connect, peer, &policy);
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
     }
@@ -160,15 +143,7 @@ pub(crate) async fn accept(
         let detail = "CONNACK above the client's Maximum Packet Size";
         return Err(Refusal::silent(ReasonCode::PacketTooLarge, detail));
     }
-    // From here on the CONNECT is accepted: before, the session was as its last connection left it.
-    client.session.expiry_interval = expiry;
-    client.session.window = client.agreed.receive_maximum.min(LIVE_IDENTIFIERS / 3 * 2);
-    // The will of an earlier connection, if still delayed, is not published [MQTT-3.1.3-9].
-    let will = connect.will.as_ref();
-    let will = will.map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
-    let had_will = std::mem::replace(&mut client.session.will, will).is_some();
-    let receipt = core.note_connected(&mut client.session, had_will || replaced);
-    attach(&client);
+    let receipt = take_over(&mut client, connect, expiry, replaced);
     if access.generation() != generation || core.policies.generation() != policies {
         // The rules changed meanwhile, and whoever rechecked the clients may not have seen this one.
         client.session.outbox.signal(|signals| signals.recheck = true);
@@ -180,15 +155,59 @@ pub(crate) async fn accept(
             .outbox
             .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
     }
-    if let Some(receipt) = receipt
-        && tokio::time::timeout(STORE_TIME, receipt.kept()).await.is_err()
-    {
+    if !is_kept(receipt).await {
         client.drop_will(&mut RouteScratch::default());
         return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
     }
     core.events.emit(|| Event::Ready(Arc::clone(&client.info)));
     core.tell_aedes(AedesEvent::Connected(&client.info), &mut RouteScratch::default());
     Ok(client)
+}
+
+/// Who connects, before anything is proven.
+fn client_info(core: &Core, connect: &Connect<'_>, peer: Peer, policy: &Policy) -> ClientInfo {
+    ClientInfo {
+        client_id: if connect.client_id.is_empty() {
+            core.identifiers.next()
+        } else {
+            connect.client_id.into()
+        },
+        // The certificate proves its name, the CONNECT only claims one.
+        username: peer.username.clone().or_else(|| {
+            let claimed = connect.username.filter(|_| policy.access.heeds_claims());
+            claimed.map(Box::from)
+        }),
+        version: connect.version,
+        peer,
+        connected_at: core.clock.now(),
+        keep_alive: server_keep_alive(&policy.config, connect).unwrap_or(connect.keep_alive),
+        session_expiry: expiry_interval(&policy.config, connect),
+        proof: Proof::Nothing,
+        rights: None,
+    }
+}
+
+/// From here on the CONNECT is accepted: before, the session was as its last connection left it. What is to be waited for
+/// until that is kept.
+fn take_over(client: &mut Client, connect: &Connect<'_>, expiry: u32, replaced: bool) -> Option<Receipt> {
+    client.session.expiry_interval = expiry;
+    client.session.window = client.agreed.receive_maximum.min(LIVE_IDENTIFIERS / 3 * 2);
+    // The will of an earlier connection, if still delayed, is not published [MQTT-3.1.3-9].
+    let will = connect.will.as_ref();
+    let will = will.map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
+    let had_will = std::mem::replace(&mut client.session.will, will).is_some();
+    let core = Arc::clone(&client.core);
+    let receipt = core.note_connected(&mut client.session, had_will || replaced);
+    attach(client);
+    receipt
+}
+
+/// Waits until the session that was there is no more, and the new one is, also for the next process; not for ever.
+async fn is_kept(receipt: Option<Receipt>) -> bool {
+    match receipt {
+        Some(receipt) => tokio::time::timeout(STORE_TIME, receipt.kept()).await.is_ok(),
+        None => true,
+    }
 }
 
 const STORE_DOWN: &str = "the store takes no changes";

@@ -132,17 +132,25 @@ impl Session {
 
     /// What the store has of it, beside its parts. While retained messages wait, live messages wait behind them.
     pub(crate) fn record(&self, away_since: Option<Millis>) -> SessionRecord<'_> {
+        let window = if away_since.is_some() || self.is_replaying() {
+            0
+        } else {
+            self.window
+        };
+        let unsent = self.inflight.next_place();
+        // Of what has not been read, nothing else is known than before.
+        let unread = self
+            .restored
+            .as_ref()
+            .map(|restored| (restored.window, restored.unsent));
+        let (window, unsent) = unread.unwrap_or((window, unsent));
         SessionRecord {
             uid: self.outbox.key,
             client_id: self.client_id(),
             expiry_interval: self.expiry_interval,
-            window: if away_since.is_some() || self.is_replaying() {
-                0
-            } else {
-                self.window
-            },
+            window,
             away_since,
-            unsent: self.inflight.next_place(),
+            unsent,
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::meter::{Commits, Meter};
 use super::op::{Recipient, write_message, write_recipient};
@@ -44,6 +44,8 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
+    /// Why the store will never take changes again, once that is so.
+    lost: watch::Sender<Option<StoreError>>,
     meter: Meter,
 }
 
@@ -107,6 +109,7 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
+            lost: watch::Sender::new(None),
             meter: Meter::default(),
         });
         let own = Arc::clone(&journal);
@@ -142,6 +145,16 @@ impl Journal {
     /// The commits until now.
     pub(crate) fn commits(&self) -> Commits {
         self.meter.read()
+    }
+
+    /// Waits until the store will never take changes again, because another broker has it now: why.
+    pub(crate) async fn lost(&self) -> StoreError {
+        let mut lost = self.lost.subscribe();
+        match lost.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(error)) => error.clone(),
+            // The sender is here.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -231,6 +244,12 @@ impl Journal {
         while let Err(error) = self.try_commit(batch) {
             let since = failing_since.get_or_insert_with(Instant::now);
             self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
+            if matches!(error, StoreError::Refused(_)) {
+                tracing::error!(%error, "the store is lost: nothing that rests on it is acknowledged any more");
+                self.is_failing.store(true, Ordering::Relaxed);
+                self.lost.send_replace(Some(error));
+                return false;
+            }
             complaints.failed(&error);
             let mut open = self.open.lock();
             if open.is_closing {

@@ -25,8 +25,6 @@ mod suite;
 
 use std::fmt;
 
-#[cfg(all(feature = "redis", feature = "cli"))]
-pub(crate) use self::redis::doctor;
 pub(crate) use client::{read_client, write_client};
 #[cfg(feature = "cli")]
 pub(crate) use disk::{DiskStore, StoreStats, is_there, remake};
@@ -40,8 +38,10 @@ pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, Term
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
 pub(crate) use open::open;
-#[cfg(any(feature = "cli", test))]
+#[cfg(feature = "cli")]
 pub(crate) use open::open_to_read;
+#[cfg(all(feature = "redis", feature = "cli"))]
+pub(crate) use redis::doctor;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};

@@ -84,6 +84,7 @@ impl Keys {
         self.of(home, &format!("w:{uid}"))
     }
 
+    #[cfg(any(feature = "cli", test))]
     /// What of a key comes behind the prefix: its home and its name, if it is one of ours.
     pub(super) fn parse<'k>(&self, key: &'k str) -> Option<(Home, &'k str)> {
         let rest = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
