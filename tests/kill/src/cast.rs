@@ -28,7 +28,7 @@ pub fn gather(world: &mut World, random: &mut Random) {
 }
 
 /// Those who subscribe: `on` are connected; `off`, `late` are not when the broker is killed; `vol` have sessions that
-/// end with their connection; `g` share subscriptions; `lag` acknowledge late; `replay` subscribe to old messages.
+/// end with their connection; `clean` have replaced a session that did not; `g` share subscriptions; `lag` acknowledge late; `replay` subscribe to old messages.
 fn subscribers(world: &mut World) {
     let persistent = |name: &str, version| Client::new(name, Settings::persistent(version)).wants("end/#", 1);
     let volatile = |name: &str, version| Client::new(name, Settings::volatile(version)).wants("end/#", 1);
@@ -51,6 +51,8 @@ fn subscribers(world: &mut World) {
         volatile("vol-2", V311).wants("load/+/b", 1),
         slow(persistent("lag-1", V5), Some(40), 20).wants("load/+/b", 2),
         slow(persistent("lag-2", V311), None, 8).wants("load/+/m", 2),
+        persistent("clean-1", V311).wants("load/+/a", 1),
+        persistent("clean-2", V5).wants("load/+/b", 2),
         persistent("watch-1", V5).wants("will/#", 2),
         persistent("watch-2", V311).wants("will/#", 2),
         slow(persistent("replay-1", V5), Some(5), 0),
@@ -133,11 +135,14 @@ fn wills(world: &mut World) {
     add("w-ended-1", Settings::persistent(V5), 2, 0);
 }
 
-/// Clients that connect just before the broker is killed.
+/// Clients that connect, and subscribe, just before the broker is killed.
 pub fn newcomers() -> impl Iterator<Item = Client> {
     (1..=8).map(|number| {
         let version = if number % 2 == 0 { V5 } else { V311 };
-        Client::new(&format!("new-{number}"), Settings::persistent(version))
+        let client = Client::new(&format!("new-{number}"), Settings::persistent(version)).wants("end/#", 1);
+        (0..5).fold(client, |client, filter| {
+            client.wants(&format!("new/{number}/{filter}"), 1)
+        })
     })
 }
 

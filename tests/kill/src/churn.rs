@@ -9,7 +9,7 @@ pub struct Churn {
     prefix: String,
     random: Random,
     /// Topics so far.
-    pub topics: usize,
+    topics: usize,
     steps: usize,
     pub paused: bool,
 }
@@ -17,8 +17,8 @@ pub struct Churn {
 /// Requests that wait for their answer.
 const WINDOW: usize = 8;
 /// Acknowledged messages of the publishers for each step.
-const PACE: usize = 12;
-const MOST: usize = 400;
+const PACE: usize = 20;
+const MOST: usize = 600;
 
 impl Churn {
     pub fn new(prefix: &str, random: Random) -> Churn {
@@ -29,10 +29,6 @@ impl Churn {
             steps: 0,
             paused: false,
         }
-    }
-
-    pub fn topic(&self, number: usize) -> String {
-        format!("{}/{number}", self.prefix)
     }
 
     /// Wishes as much as the load of the publishers allows.
@@ -51,7 +47,7 @@ impl Churn {
         let granted: Vec<usize> = (0..filters.len()).filter(|at| own(&filters[*at])).collect();
         let chance = self.random.between(1, 100);
         if chance > 40 || granted.is_empty() {
-            let name = self.topic(self.topics).into();
+            let name = format!("{}/{}", self.prefix, self.topics).into();
             self.topics += 1;
             let sid = if version.is_v5() { 1000 + self.topics as u32 } else { 0 };
             filters.push(Filter {

@@ -152,6 +152,12 @@ impl Client {
         self.filters.iter_mut().for_each(|filter| filter.state = Wish::Unwanted);
     }
 
+    /// Changes what it asks for with its next CONNECT, by which its session begins anew.
+    pub fn begin_anew(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.filters.iter_mut().for_each(|filter| filter.state = Wish::New);
+    }
+
     pub fn is_probe(&self) -> bool {
         self.name.starts_with("probe")
     }

@@ -16,6 +16,8 @@ mod options;
 #[path = "../../common/packet.rs"]
 mod packet;
 mod payload;
+#[cfg(test)]
+mod planted;
 mod publisher;
 mod random;
 mod round;

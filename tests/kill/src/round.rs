@@ -1,5 +1,6 @@
 //! One round: clients gather, publish at full load, something is done to the broker, they resume, and the log is checked.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use rustix::process::Signal;
 use crate::broker::{Backend, Broker};
 use crate::cast;
 use crate::check::{self, Violation};
+use crate::client::Settings;
 use crate::event::{Event, World as What};
 use crate::fault::Fault;
 use crate::publisher::Topic;
@@ -37,9 +39,9 @@ struct Round {
 }
 
 /// Those who connect before the load, and again after a restart.
-const ALWAYS: [&str; 15] = [
-    "new-", "on-", "off-", "late-", "vol-", "lag-", "watch-", "replay-", "g-", "h-", "churn-", "w-back", "w-ended",
-    "w-lost-3", "w-lost-4",
+const ALWAYS: [&str; 16] = [
+    "new-", "clean-", "on-", "off-", "late-", "vol-", "lag-", "watch-", "replay-", "g-", "h-", "churn-", "w-back",
+    "w-ended", "w-lost-3", "w-lost-4",
 ];
 /// Those of them who come back only at the end.
 const LATE: [&str; 3] = ["late-", "watch-2", "off-1"];
@@ -108,6 +110,12 @@ impl Round {
         self.leave("w-with-1", 4, None);
         self.leave("w-ended-1", 0, Some(0));
         self.leave("keeper", 0, None);
+        for at in self.world.all(&["clean-"]) {
+            self.world.cut(at);
+            let version = self.world.clients[at].settings.version;
+            self.world.clients[at].begin_anew(Settings::volatile(version));
+            self.come(&[at]);
+        }
         self.come(&self.world.all(&["p"]));
     }
 
@@ -157,7 +165,9 @@ impl Round {
             let at = self.world.add(newcomer);
             self.world.connect(at);
         }
-        let moment = Duration::from_micros(self.random.between(0, 3000));
+        // The time of a commit, or of a few.
+        let most = if self.random.percent(50) { 3000 } else { 40_000 };
+        let moment = Duration::from_micros(self.random.between(0, most));
         self.world.run_for(moment);
     }
 
@@ -299,6 +309,12 @@ impl Round {
 
     /// Everybody comes back but those who are late.
     fn resume(&mut self) {
+        for at in self.world.all(&["clean-"]) {
+            let version = self.world.clients[at].settings.version;
+            if !self.world.clients[at].is_persistent() {
+                self.world.clients[at].begin_anew(Settings::persistent(version));
+            }
+        }
         let late = self.world.all(&LATE);
         for at in self.world.all(&[&ALWAYS[..], &["p"]].concat()) {
             if !late.contains(&at) && !self.world.clients[at].is_probe() {
@@ -350,9 +366,12 @@ impl Round {
 
     /// The topics that were subscribed to during the load.
     fn churned(&self) -> Vec<Topic> {
-        let churns = self.world.clients.iter().filter_map(|client| client.churn.as_ref());
-        let topics = churns.flat_map(|churn| (0..churn.topics).map(|number| churn.topic(number)));
-        topics.map(|name| Topic::new(&name, None, false)).collect()
+        let filters = self.world.clients.iter().flat_map(|client| &client.filters);
+        let names: BTreeSet<_> = filters.map(|filter| &filter.name).collect();
+        let own = names
+            .into_iter()
+            .filter(|name| name.starts_with("churn/") || name.starts_with("new/"));
+        own.map(|name| Topic::new(name, None, false)).collect()
     }
 
     /// Has somebody new publish to these topics.
