@@ -103,7 +103,9 @@ impl Round {
 
     /// Everybody comes; those who are away when the fault begins leave.
     fn gather(&mut self) {
-        let subscribers = self.world.all(&ALWAYS);
+        // Who watches for wills is there before those who have one.
+        let mut subscribers = self.world.all(&ALWAYS);
+        subscribers.retain(|at| self.world.clients[*at].settings.will.is_none());
         self.come(&[subscribers, self.world.all(&["keeper"])].concat());
         self.come(&self.world.all(&["w-"]));
         self.leave("off-1", 0, None);
