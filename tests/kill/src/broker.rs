@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -107,7 +109,23 @@ impl Broker {
     }
 
     pub fn signal(&self, signal: Signal) {
-        signal_to(self.process.as_ref(), signal);
+        signal_to(self.pid(), signal);
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        pid_of(self.process.as_ref()?)
+    }
+
+    /// Kills it in so long, from a thread; what it sets just before.
+    pub fn kill_in(&self, time: Duration) -> Arc<AtomicBool> {
+        let strikes = Arc::new(AtomicBool::new(false));
+        let (flag, pid) = (Arc::clone(&strikes), self.pid());
+        std::thread::spawn(move || {
+            std::thread::sleep(time);
+            flag.store(true, Ordering::SeqCst);
+            signal_to(pid, Signal::KILL);
+        });
+        strikes
     }
 
     /// Waits for its end.
@@ -125,7 +143,7 @@ impl Broker {
     /// Kills the server that it stores in.
     pub fn kill_store(&mut self) {
         if let Some(redis) = &mut self.redis {
-            signal_to(redis.process.as_ref(), Signal::KILL);
+            signal_to(redis.process.as_ref().and_then(pid_of), Signal::KILL);
             if let Some(mut process) = redis.process.take() {
                 let _ = process.wait();
             }
@@ -304,8 +322,11 @@ fn free_port() -> Result<u16, String> {
     listener.map(|addr| addr.port()).map_err(|error| error.to_string())
 }
 
-fn signal_to(process: Option<&Child>, signal: Signal) {
-    let pid = process.and_then(|process| Pid::from_raw(process.id() as i32));
+fn pid_of(process: &Child) -> Option<Pid> {
+    Pid::from_raw(process.id() as i32)
+}
+
+fn signal_to(pid: Option<Pid>, signal: Signal) {
     if let Some(pid) = pid {
         let _ = kill_process(pid, signal);
     }

@@ -20,8 +20,10 @@ pub fn gather(world: &mut World, random: &mut Random) {
     subscribers(world);
     publishers(world, random);
     wills(world);
-    for (name, version) in [("churn-1", V311), ("churn-2", V5)] {
-        let mut client = Client::new(name, Settings::persistent(version)).wants("end/#", 1);
+    for number in 1..=8 {
+        let name = format!("churn-{number}");
+        let version = if number % 2 == 0 { V5 } else { V311 };
+        let mut client = Client::new(&name, Settings::persistent(version)).wants("end/#", 1);
         client.churn = Some(Churn::new(&format!("churn/{name}"), random.branch()));
         world.add(client);
     }

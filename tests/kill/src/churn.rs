@@ -15,10 +15,10 @@ pub struct Churn {
 }
 
 /// Requests that wait for their answer.
-const WINDOW: usize = 8;
+const WINDOW: usize = 3;
 /// Acknowledged messages of the publishers for each step.
-const PACE: usize = 20;
-const MOST: usize = 600;
+const PACE: usize = 30;
+const MOST: usize = 300;
 
 impl Churn {
     pub fn new(prefix: &str, random: Random) -> Churn {

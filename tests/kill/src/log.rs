@@ -1,5 +1,7 @@
 //! The log of a round while it is written.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::event::{Event, Name, Step, What, World};
@@ -11,6 +13,8 @@ pub struct Log {
     pub acked: usize,
     /// PUBLISH packets that clients have received.
     pub delivered: usize,
+    /// Set just before the broker is killed, by a thread that does that at its own time. Noted with the next event.
+    pub killer: Option<Arc<AtomicBool>>,
 }
 
 impl Log {
@@ -20,7 +24,17 @@ impl Log {
             events: Vec::new(),
             acked: 0,
             delivered: 0,
+            killer: None,
         }
+    }
+
+    /// Whether there is a killer that has not done its work yet. Notes it otherwise.
+    pub fn is_killer_awaited(&mut self) -> bool {
+        if self.killer.as_ref().is_some_and(|killer| killer.load(Ordering::SeqCst)) {
+            self.killer = None;
+            self.world(World::Kill);
+        }
+        self.killer.is_some()
     }
 
     pub fn sent(&mut self, client: &Name, step: Step) {
@@ -36,6 +50,7 @@ impl Log {
     }
 
     pub fn push(&mut self, what: What) {
+        self.is_killer_awaited();
         let at = self.start.elapsed().as_micros() as u64;
         self.events.push(Event { at, what });
     }

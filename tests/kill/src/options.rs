@@ -18,6 +18,7 @@ Kills the broker under load, lets the clients resume, and checks what they saw.
                    store-kill, both-kill, cut
   --log FILE       append a line for each round
   --keep DIR       rounds run below this directory, and those that fail stay there; tests/.cache/kill
+  --keep-all       keep the rounds that are right, too
   --until-failure  end after the first round that fails
   --note TEXT      put this into each line of the log
   --check FILE     check the events of a round that was kept
@@ -31,6 +32,7 @@ pub struct Options {
     pub faults: Vec<Fault>,
     pub log: Option<PathBuf>,
     pub keep: PathBuf,
+    pub keep_all: bool,
     pub until_failure: bool,
     pub note: Option<String>,
     pub program: PathBuf,
@@ -52,6 +54,7 @@ impl Options {
             faults: Vec::new(),
             log: None,
             keep: "tests/.cache/kill".into(),
+            keep_all: false,
             until_failure: false,
             note: None,
             program: PathBuf::new(),
@@ -68,6 +71,7 @@ impl Options {
                 "--faults" => options.faults = faults(value()?)?,
                 "--log" => options.log = Some(value()?.into()),
                 "--keep" => options.keep = value()?.into(),
+                "--keep-all" => options.keep_all = true,
                 "--until-failure" => options.until_failure = true,
                 "--note" => options.note = Some(value()?.clone()),
                 _ => return Err(format!("unknown option {word}; see --help")),

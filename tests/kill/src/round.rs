@@ -36,6 +36,8 @@ struct Round {
     random: Random,
     report: Report,
     probes: usize,
+    /// The broker has been killed.
+    has_struck: bool,
 }
 
 /// Those who connect before the load, and again after a restart.
@@ -58,6 +60,7 @@ pub fn run(backend: Backend, program: &Path, dir: &Path, fault: Fault, seed: u64
         random: Random::new(seed),
         report: Report::default(),
         probes: 0,
+        has_struck: false,
     };
     cast::gather(&mut round.world, &mut round.random);
     round.play(fault)?;
@@ -80,8 +83,8 @@ impl Round {
             self.publish(usize::MAX);
             let target = self.world.log.acked + self.random.between(0, 1500) as usize;
             self.world.until(|world| world.log.acked >= target);
+            self.kill_soon("killed-again");
             self.publish(0);
-            self.kill("killed-again");
             self.restart()?;
         }
         self.finish();
@@ -100,7 +103,9 @@ impl Round {
 
     /// Everybody comes; those who are away when the fault begins leave.
     fn gather(&mut self) {
-        let subscribers = self.world.all(&ALWAYS);
+        // Who watches for wills is there before those who have one.
+        let mut subscribers = self.world.all(&ALWAYS);
+        subscribers.retain(|at| self.world.clients[*at].settings.will.is_none());
         self.come(&[subscribers, self.world.all(&["keeper"])].concat());
         self.come(&self.world.all(&["w-"]));
         self.leave("off-1", 0, None);
@@ -165,10 +170,6 @@ impl Round {
             let at = self.world.add(newcomer);
             self.world.connect(at);
         }
-        // The time of a commit, or of a few.
-        let most = if self.random.percent(50) { 3000 } else { 40_000 };
-        let moment = Duration::from_micros(self.random.between(0, most));
-        self.world.run_for(moment);
     }
 
     /// Some come and go during the load.
@@ -189,16 +190,15 @@ impl Round {
     fn strike(&mut self, fault: Fault) -> Result<(), String> {
         self.report.outstanding = self.world.outstanding();
         match fault {
-            Fault::Kill | Fault::KillTwice => self.kill("killed"),
+            Fault::Kill | Fault::KillTwice => self.kill_soon("killed"),
             Fault::KillStarting => {
-                self.kill("killed");
+                self.kill_soon("killed");
                 self.broker.spawn()?;
-                std::thread::sleep(Duration::from_micros(self.random.between(0, 15_000)));
-                self.kill("killed-again");
+                self.kill(15_000, "killed-again");
             }
             Fault::StopKill => {
                 self.stop();
-                self.kill("killed");
+                self.kill(0, "killed");
             }
             Fault::Stop => {
                 self.stop();
@@ -219,7 +219,7 @@ impl Round {
                     let pause = Duration::from_micros(self.random.between(0, 5000));
                     self.world.run_for(pause);
                 }
-                self.kill("killed");
+                self.kill_soon("killed");
                 if !store_first {
                     self.kill_store();
                 }
@@ -237,9 +237,23 @@ impl Round {
         }
     }
 
-    fn kill(&mut self, copy: &str) {
-        self.broker.signal(Signal::KILL);
-        self.world.log.world(What::Kill);
+    /// Kills the broker within the time of a commit, or of a few.
+    fn kill_soon(&mut self, copy: &str) {
+        let within = if self.random.percent(50) { 3000 } else { 40_000 };
+        self.kill(within, copy);
+    }
+
+    /// Kills the broker at some time within so many microseconds, whatever the clients are at.
+    fn kill(&mut self, within: u64, copy: &str) {
+        let time = Duration::from_micros(self.random.between(0, within));
+        self.world.log.killer = Some(self.broker.kill_in(time));
+        while self.world.log.is_killer_awaited() {
+            if !self.has_struck {
+                self.report.outstanding = self.world.outstanding();
+            }
+            self.world.turn(Duration::from_millis(1));
+        }
+        self.has_struck = true;
         self.broker.wait();
         let abandoned = self.world.abandoned();
         self.world.drain();

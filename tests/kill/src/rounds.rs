@@ -69,11 +69,12 @@ fn one(options: &Options, seed: u64) -> Result<bool, String> {
         }
         let verdict = verdict(&report.violations);
         tell(options, seed, fault, &report, &verdict, start.elapsed().as_secs_f64())?;
-        if report.violations.is_empty() {
+        let is_right = report.violations.is_empty();
+        if is_right && !options.keep_all {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
             return Ok(true);
         }
-        return keep(&dir, &report).map(|()| false);
+        return keep(&dir, &report).map(|()| is_right);
     }
     fail(
         options,

@@ -135,7 +135,7 @@ impl<'a> History<'a> {
             Step::Unsuback { id, code } => self.unsuback(place, client, *id, *code),
             Step::Disconnect { code, .. } => {
                 let text = format!("{client} is sent DISCONNECT {code:#04x}");
-                if self.client(client).life.may_be_closed(&[]) && !self.has_term() {
+                if self.client(client).life.may_be_closed(&[]) && !self.is_ending() {
                     self.fault(place, Rule::Closed, text);
                 }
             }
@@ -145,8 +145,10 @@ impl<'a> History<'a> {
         }
     }
 
-    fn has_term(&self) -> bool {
-        self.faults.last().is_some_and(|(_, world)| *world == World::Term)
+    /// Whether the broker was asked to end, and has not been started again.
+    pub(super) fn is_ending(&self) -> bool {
+        let last = self.faults.last().filter(|(_, world)| *world == World::Term);
+        last.is_some_and(|(place, _)| self.starts.last().is_none_or(|start| start < place))
     }
 
     /// A PUBLISH of a client.

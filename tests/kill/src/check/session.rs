@@ -72,7 +72,10 @@ impl History<'_> {
     pub(super) fn connack(&mut self, place: Place, client: &Name, present: bool, code: u8) {
         let life = &mut self.client(client).life;
         let Some(asked) = life.asked.clone().filter(|_| code == 0 && !life.accepted) else {
-            return self.fault(place, Rule::Closed, format!("{client}: CONNACK with code {code:#04x}"));
+            if !self.is_ending() {
+                self.fault(place, Rule::Closed, format!("{client}: CONNACK with code {code:#04x}"));
+            }
+            return;
         };
         let expected = if asked.clean { Known::No } else { life.known };
         life.accepted = true;
@@ -150,7 +153,7 @@ impl History<'_> {
         let faults = std::mem::take(&mut self.faults);
         let unexpected = self.client(client).life.may_be_closed(&faults);
         self.faults = faults;
-        if unexpected {
+        if unexpected && !self.is_ending() {
             self.fault(
                 place,
                 Rule::Closed,

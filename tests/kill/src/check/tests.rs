@@ -502,7 +502,12 @@ fn the_broker_closes_no_connection() {
     assert_eq!(broken(&[BEGIN, "* kill", "p = closed"]), []);
     assert_eq!(broken(&[BEGIN, "p > DISCONNECT", "p = closed"]), []);
     assert_eq!(broken(&[BEGIN, "* store-kill", "p = closed"]), [Rule::Closed]);
-    assert_eq!(broken(&["p > CONNECT clean=1", "p < CONNACK code=137"]), [Rule::Closed]);
+    let refused = "p > CONNECT clean=1
+        p < CONNACK code=137
+        p = closed";
+    assert_eq!(broken(&["* ready", refused]), [Rule::Closed]);
+    assert_eq!(broken(&["* ready", "* term", refused]), []);
+    assert_eq!(broken(&["* term", "* ready", refused]), [Rule::Closed]);
 }
 
 #[test]
