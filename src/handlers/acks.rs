@@ -8,14 +8,14 @@ use crate::codec::encode::AckKind;
 use crate::events::Event;
 use crate::packet::Ack;
 use crate::reason::ReasonCode;
-use crate::session::{Acked, Delivery};
+use crate::session::{Acked, Finished};
 use crate::store::Op;
 
 /// A QoS 1 message has arrived, whatever the Reason Code [MQTT-4.4.0-2].
 pub(super) fn puback(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
     let id = ack.packet_id;
     match client.acknowledged(scratch, id, |inflight| inflight.puback(id)) {
-        Acked::Finished(delivery) => finished(client, &delivery),
+        Acked::Finished(message) => finished(client, message),
         Acked::WrongState => return Err(Closing::protocol_error("PUBACK for a QoS 2 message")),
         Acked::Unknown | Acked::Release(_) | Acked::Completed => {}
     }
@@ -26,10 +26,10 @@ pub(super) fn puback(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScra
 pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
     let (id, is_refused) = (ack.packet_id, ack.reason.is_error());
     match client.acknowledged(scratch, id, |inflight| inflight.pubrec(id, is_refused)) {
-        Acked::Finished(delivery) => finished(client, &delivery),
-        Acked::Release(delivery) => {
-            if let Some(delivery) = delivery {
-                finished(client, &delivery);
+        Acked::Finished(message) => finished(client, message),
+        Acked::Release(message) => {
+            if let Some(message) = message {
+                finished(client, message);
             }
             client.acknowledge(AckKind::Pubrel, ack.packet_id, ReasonCode::Success, None);
         }
@@ -73,10 +73,11 @@ pub(super) fn pubcomp(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScr
     }
 }
 
-fn finished(client: &mut Client, delivery: &Delivery) {
-    client.settle(delivery);
+#[inline]
+fn finished(client: &mut Client, Finished { message, charge }: Finished) {
+    client.settle(charge);
     client.core.events.emit(|| Event::Acknowledged {
         client: Arc::clone(&client.info),
-        message: Arc::clone(&delivery.message),
+        message,
     });
 }

@@ -14,7 +14,7 @@ use crate::identity::ClientInfo;
 use crate::packet::Version;
 use crate::reason::ReasonCode;
 use crate::router::LastMatch;
-use crate::session::{AliasesIn, AliasesOut, Appetite, Delivery};
+use crate::session::{AliasesIn, AliasesOut, Appetite};
 use crate::stats::LocalStats;
 
 /// What CONNECT and CONNACK have agreed on.
@@ -153,10 +153,10 @@ impl Client {
     }
 
     /// A message is finished: it no longer counts against the session's queue.
-    pub(super) fn settle(&mut self, delivery: &Delivery) {
+    pub(super) fn settle(&mut self, charge: u32) {
         self.replay_waits = false;
         self.settled.0 += 1;
-        self.settled.1 += delivery.charge as usize;
+        self.settled.1 += charge as usize;
     }
 
     /// Reports to the outbox and to the broker's counters what has gathered since the last call.

@@ -167,7 +167,7 @@ impl Client {
     /// A retained message enters the window of a session that is kept: its identifier is durable before it is sent.
     fn send_replayed(&mut self, filter: &TopicFilter, delivery: Delivery, scratch: &mut RouteScratch) {
         if let Some(cause) = self.reason_to_give_up(&delivery) {
-            self.settle(&delivery);
+            self.settle(delivery.charge);
             return self.session.outbox.count_discard(cause);
         }
         let (index, identifier) = self.session.inflight.next_replayed();
@@ -221,6 +221,7 @@ impl Client {
         self.session.inflight.push(delivery);
     }
 
+    #[inline]
     fn reason_to_give_up(&self, delivery: &Delivery) -> Option<Discard> {
         if !self.may_receive(delivery) {
             return Some(Discard::NotAuthorized);
@@ -234,7 +235,7 @@ impl Client {
 
     /// The next message is not sent: it is finished.
     fn pass(&mut self, delivery: &Delivery, cause: Discard, scratch: &mut RouteScratch) {
-        self.settle(delivery);
+        self.settle(delivery.charge);
         self.session.outbox.count_discard(cause);
         self.pass_place(delivery, scratch);
     }
@@ -249,9 +250,9 @@ impl Client {
 
     /// What was in flight is not sent again: it is finished.
     fn give_up(&mut self, identifier: u16, cause: Discard, scratch: &mut RouteScratch) {
-        let discard = |inflight: &mut Inflight| inflight.discard(identifier).map_or(Acked::Unknown, Acked::Finished);
-        if let Acked::Finished(delivery) = self.acknowledged(scratch, identifier, discard) {
-            self.settle(&delivery);
+        let discard = |inflight: &mut Inflight| inflight.discard(identifier);
+        if let Acked::Finished(message) = self.acknowledged(scratch, identifier, discard) {
+            self.settle(message.charge);
             self.session.outbox.count_discard(cause);
         }
     }
@@ -370,7 +371,7 @@ impl Client {
             match allowed {
                 Some(delivery) => self.send_new(delivery, scratch),
                 None => {
-                    self.settle(&asked);
+                    self.settle(asked.charge);
                     self.pass_place(&asked, scratch);
                 }
             }

@@ -14,8 +14,10 @@
 //! and retained messages are sent before those. All other sessions have one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::delivery::Delivery;
+use crate::message::Message;
 use crate::packet::QoS;
 use crate::store::Lane;
 
@@ -37,15 +39,33 @@ pub(crate) enum Resend {
 #[derive(Debug)]
 pub(crate) enum Acked {
     /// The message is finished; its bytes no longer count.
-    Finished(Delivery),
+    Finished(Finished),
     /// A QoS 2 message was received: answer with PUBREL. The payload is not needed any more.
-    Release(Option<Delivery>),
+    Release(Option<Finished>),
     /// PUBCOMP of a released message.
     Completed,
     /// No such Packet Identifier in flight.
     Unknown,
     /// The identifier belongs to a message that is not in the state for this acknowledgement.
     WrongState,
+}
+
+/// What is left to be told of a message that the client has: little, so that it is passed on in registers.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) message: Arc<Message>,
+    /// See [`Delivery::charge`].
+    pub(crate) charge: u32,
+}
+
+impl From<Delivery> for Finished {
+    #[inline]
+    fn from(delivery: Delivery) -> Finished {
+        Finished {
+            charge: delivery.charge,
+            message: delivery.message,
+        }
+    }
 }
 
 /// The Packet Identifiers of a lane.
@@ -164,7 +184,9 @@ impl<B: Copy> Ring<B> {
             self.sent += 1;
             self.outstanding += u32::from(!is_done);
         }
-        self.trim();
+        if is_done {
+            self.trim();
+        }
         identifier
     }
 
@@ -211,7 +233,7 @@ impl<B: Copy> Ring<B> {
         match self.slot(identifier) {
             Some((index, Slot::Publish(delivery))) if delivery.qos == QoS::ExactlyOnce && refused => self.finish(index),
             Some((_, slot @ Slot::Publish(_))) => match std::mem::replace(slot, Slot::Released) {
-                Slot::Publish(delivery) if delivery.qos == QoS::ExactlyOnce => Acked::Release(Some(delivery)),
+                Slot::Publish(delivery) if delivery.qos == QoS::ExactlyOnce => Acked::Release(Some(delivery.into())),
                 other => {
                     *slot = other;
                     Acked::WrongState
@@ -228,6 +250,11 @@ impl<B: Copy> Ring<B> {
             Some((_, Slot::Publish(_))) => Acked::WrongState,
             Some((_, Slot::Done)) | None => Acked::Unknown,
         }
+    }
+
+    fn discard(&mut self, identifier: u16) -> Acked {
+        self.index(identifier)
+            .map_or(Acked::Unknown, |index| self.finish(index))
     }
 
     fn restart(&mut self) {
@@ -257,17 +284,21 @@ impl<B: Copy> Ring<B> {
         Some(resend)
     }
 
+    #[inline]
     fn finish(&mut self, index: usize) -> Acked {
         let acked = match std::mem::replace(&mut self.slots[index].0, Slot::Done) {
-            Slot::Publish(delivery) => Acked::Finished(delivery),
+            Slot::Publish(delivery) => Acked::Finished(delivery.into()),
             Slot::Released => Acked::Completed,
             Slot::Done => return Acked::Unknown,
         };
         if index < self.sent as usize {
             self.outstanding -= 1;
+        } else {
+            self.pass_finished();
         }
-        self.pass_finished();
-        self.trim();
+        if index == 0 {
+            self.trim();
+        }
         acked
     }
 
@@ -279,6 +310,7 @@ impl<B: Copy> Ring<B> {
     }
 
     /// Takes finished slots off the front.
+    #[inline]
     fn trim(&mut self) {
         while matches!(self.slots.front(), Some((Slot::Done, _))) {
             self.slots.pop_front();
@@ -501,20 +533,10 @@ impl Inflight {
     }
 
     /// Gives up a message that can't be sent to this client, as if it had been acknowledged [MQTT-3.1.2-25].
-    pub(crate) fn discard(&mut self, identifier: u16) -> Option<Delivery> {
-        let acked = match &mut self.replayed {
-            Some(replayed) if replayed.identifiers.has(identifier) => {
-                let index = replayed.index(identifier)?;
-                replayed.finish(index)
-            }
-            _ => {
-                let index = self.live.index(identifier)?;
-                self.live.finish(index)
-            }
-        };
-        match acked {
-            Acked::Finished(delivery) => Some(delivery),
-            _ => None,
+    pub(crate) fn discard(&mut self, identifier: u16) -> Acked {
+        match &mut self.replayed {
+            Some(replayed) if replayed.identifiers.has(identifier) => replayed.discard(identifier),
+            _ => self.live.discard(identifier),
         }
     }
 

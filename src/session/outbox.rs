@@ -185,14 +185,17 @@ impl Outbox {
         clock: &Clock,
         wake_ups: &mut WakeUps,
     ) -> Result<(), Option<Discard>> {
-        let made_room = inner.make_room(&self.limits, delivery.charge as usize, placement, clock);
-        if let Some(kept) = &mut inner.kept {
-            kept.settle_dropped(self.key, &mut wake_ups.pen);
-        }
-        made_room?;
         let charge = delivery.charge as usize;
-        let is_online = matches!(inner.link, Link::Online(_));
-        if inner.append(self.key, delivery, is_online, &mut wake_ups.pen) {
+        if !inner.fits(&self.limits, charge) {
+            let made_room = inner.make_room(&self.limits, charge, placement, clock);
+            if let Some(kept) = &mut inner.kept {
+                kept.settle_dropped(self.key, &mut wake_ups.pen);
+            }
+            made_room?;
+        }
+        if inner.kept.is_none() {
+            inner.queue.push_back(delivery);
+        } else if inner.append_kept(self.key, delivery, &mut wake_ups.pen) {
             wake_ups.pen.tell(Arc::clone(self) as _);
         }
         inner.charge(charge);

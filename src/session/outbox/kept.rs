@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Inner, Outbox};
+use super::{Inner, Link, Outbox};
 use crate::session::delivery::{Delivery, OVERHEAD};
 use crate::session::inflight::{live_identifier, live_place};
 use crate::store::{Journal, Lane, Op, Pen, Recipient, StoredDelivery, TermsRecord, Waits};
@@ -353,12 +353,10 @@ impl Inner {
         }
     }
 
-    /// Puts a message at the end of the queue; whether somebody is to be told when its batch is kept.
-    pub(super) fn append(&mut self, uid: u64, mut delivery: Delivery, is_online: bool, pen: &mut Pen) -> bool {
-        let Some(kept) = &mut self.kept else {
-            self.queue.push_back(delivery);
-            return false;
-        };
+    /// Puts a message at the end of a queue that is kept; whether somebody is to be told when its batch is.
+    pub(super) fn append_kept(&mut self, uid: u64, mut delivery: Delivery, pen: &mut Pen) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        let is_online = matches!(self.link, Link::Online(_));
         let is_long = !is_online && (self.queue.len() >= MESSAGES_IN_MEMORY || self.waiting_bytes > BYTES_IN_MEMORY);
         let admitted = kept.admit(uid, &mut delivery, is_long, pen);
         if admitted.in_memory {

@@ -166,7 +166,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes room for a message as far as its placement allows.
+    /// Makes room for a message that does not fit, as far as its placement allows.
+    #[cold]
     pub(super) fn make_room(
         &mut self,
         limits: &OutboxLimits,
@@ -174,9 +175,6 @@ impl Inner {
         placement: Placement,
         clock: &Clock,
     ) -> Result<(), Option<Discard>> {
-        if self.fits(limits, charge) {
-            return Ok(());
-        }
         self.drop_expired(limits, clock);
         if !self.fits(limits, charge) && placement != Placement::IfOnline {
             self.shed_qos0(limits, charge);
@@ -263,6 +261,7 @@ impl Inner {
         }
     }
 
+    #[inline]
     pub(super) fn take_queue(&mut self, most: usize, appetite: Appetite, into: &mut Taken) -> usize {
         let mut bytes = 0;
         while bytes < most && into.deliveries.len() < appetite.window {
