@@ -333,6 +333,7 @@ pub(crate) fn write_message(to: &mut Vec<u8>, count: u32, recipients: &[u8], mes
 
 /// Appends one recipient of a message.
 pub(crate) fn write_recipient(to: &mut Vec<u8>, recipient: &Recipient<'_>) {
+    to.reserve(size_of::<Uid>() + size_of::<u64>() + 1);
     put_u64(to, recipient.uid);
     put_u64(to, recipient.index);
     put_terms(to, &recipient.terms);
@@ -381,12 +382,7 @@ const HAS_SHARE: u8 = 1 << 4;
 /// Appends how a message goes to a subscriber, as [`read_terms`] reads it.
 pub(crate) fn put_terms(to: &mut Vec<u8>, terms: &TermsRecord<'_>) {
     let ids = terms.subscription_ids;
-    to.push(
-        terms.qos as u8
-            | if terms.retain { RETAINED } else { 0 }
-            | if ids.is_empty() { 0 } else { HAS_IDS }
-            | if terms.share.is_some() { HAS_SHARE } else { 0 },
-    );
+    to.push(terms_flags(terms));
     if !ids.is_empty() {
         put_u32(to, ids.len() as u32);
         to.extend_from_slice(ids);
@@ -394,6 +390,19 @@ pub(crate) fn put_terms(to: &mut Vec<u8>, terms: &TermsRecord<'_>) {
     if let Some(share) = terms.share {
         put_binary(to, share.as_bytes());
     }
+}
+
+fn terms_flags(terms: &TermsRecord<'_>) -> u8 {
+    terms.qos as u8
+        | if terms.retain { RETAINED } else { 0 }
+        | if terms.subscription_ids.is_empty() { 0 } else { HAS_IDS }
+        | if terms.share.is_some() { HAS_SHARE } else { 0 }
+}
+
+/// What [`put_terms`] appends, if that is one byte.
+pub(crate) fn short_terms(terms: &TermsRecord<'_>) -> Option<u8> {
+    let is_short = terms.subscription_ids.is_empty() && terms.share.is_none();
+    is_short.then(|| terms_flags(terms))
 }
 
 fn terms<'a>(from: &mut Reader<'a>) -> Result<TermsRecord<'a>, Malformed> {

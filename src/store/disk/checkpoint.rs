@@ -2,23 +2,21 @@
 //!
 //! To do so twice does no harm: when a checkpoint has failed, nobody knows whether it has had its effect.
 
-use std::collections::HashMap;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use redb::{Database, Durability, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::fault::Fault;
-use super::lane::{Body, Change, Delivery, Places, lane_number};
+use super::lane::{Change, Delivery, Places, lane_number};
 use super::overlay::{Below, Delta, Overlay, Subscription};
+use super::shared::Shares;
 use super::tables::{
     BODIES, BodyRow, Bytes, COUNTERS, ENDED, LAST_BATCH, LaneRow, NEXT_BODY, Place, PlaceRow, QUEUES, RECEIVED,
     REFERENCES, RETAINED, SESSIONS, SUBSCRIPTIONS, SessionRow, WILLS, read_subscription, write_subscription,
 };
 use crate::store::{Lane, Uid};
 
-/// Bytes that are stored once for all their queues rather than in each, if that saves so much.
-const WORTH_SHARING: usize = 64;
 /// The most places of ended sessions that a transaction removes.
 const REMOVED_AT_ONCE: usize = 50_000;
 /// A queue that is removed at once, with its session.
@@ -69,7 +67,7 @@ fn put_others(txn: &WriteTransaction, overlay: &Overlay) -> Result<(), Fault> {
     Ok(())
 }
 
-struct Checkpoint<'txn> {
+struct Checkpoint<'txn, 'a> {
     sessions: Table<'txn, Uid, Bytes>,
     subscriptions: Table<'txn, (Uid, &'static str), Bytes>,
     received: Table<'txn, (Uid, u16), ()>,
@@ -78,15 +76,11 @@ struct Checkpoint<'txn> {
     references: Table<'txn, u64, u64>,
     ended: Table<'txn, Uid, ()>,
     counters: Table<'txn, &'static str, u64>,
-    next_body: u64,
-    /// Bodies that have been put into the database: by their address, as the overlay keeps them.
-    put: HashMap<*const Body, u64>,
-    /// How many places of each body came, less those that went.
-    counts: HashMap<u64, i64>,
+    shares: Shares<'a>,
     row: Vec<u8>,
 }
 
-impl<'txn> Checkpoint<'txn> {
+impl<'txn, 'a> Checkpoint<'txn, 'a> {
     fn begin(txn: &'txn WriteTransaction) -> Result<Self, Fault> {
         let counters = txn.open_table(COUNTERS)?;
         let next_body = counters.get(NEXT_BODY)?.map_or(1, |next| next.value());
@@ -99,37 +93,19 @@ impl<'txn> Checkpoint<'txn> {
             references: txn.open_table(REFERENCES)?,
             ended: txn.open_table(ENDED)?,
             counters,
-            next_body,
-            put: HashMap::new(),
-            counts: HashMap::new(),
+            shares: Shares::new(next_body),
             row: Vec::new(),
         })
     }
 
     /// Whether there are sessions that have ended and have places still.
     fn finish(mut self) -> Result<bool, Fault> {
-        let mut counts: Vec<_> = self.counts.drain().filter(|(_, more)| *more != 0).collect();
-        counts.sort_unstable();
-        for (id, more) in counts {
-            let count = self.references.get(id)?.map_or(0, |count| count.value());
-            match count.checked_add_signed(more) {
-                Some(0) => {
-                    self.references.remove(id)?;
-                    self.bodies.remove(id)?;
-                }
-                Some(count) => drop(self.references.insert(id, count)?),
-                None => {
-                    return Err(Fault::damaged(format!(
-                        "message {id} is in more queues than was counted"
-                    )));
-                }
-            }
-        }
-        self.counters.insert(NEXT_BODY, self.next_body)?;
+        self.counters.insert(NEXT_BODY, self.shares.next_number())?;
+        self.shares.finish(&mut self.bodies, &mut self.references)?;
         Ok(!self.ended.is_empty()?)
     }
 
-    fn put_sessions(&mut self, overlay: &Overlay) -> Result<(), Fault> {
+    fn put_sessions(&mut self, overlay: &'a Overlay) -> Result<(), Fault> {
         // In the order of the tables, so that each page is changed once.
         let mut deltas: Vec<_> = overlay.sessions.iter().collect();
         deltas.sort_unstable_by_key(|(uid, _)| **uid);
@@ -144,7 +120,7 @@ impl<'txn> Checkpoint<'txn> {
         Ok(())
     }
 
-    fn put_session(&mut self, uid: Uid, delta: &Delta) -> Result<(), Fault> {
+    fn put_session(&mut self, uid: Uid, delta: &'a Delta) -> Result<(), Fault> {
         let found = self.sessions.get(uid)?;
         let found = found.map(|row| SessionRow::read(row.value())).transpose()?;
         if found.is_none() && delta.below == Below::Kept {
@@ -207,9 +183,9 @@ impl<'txn> Checkpoint<'txn> {
         Ok(())
     }
 
-    fn put_places(&mut self, uid: Uid, lane: Lane, places: &Places, row: &mut LaneRow) -> Result<(), Fault> {
-        for (index, entry) in &places.entries {
-            let key = (uid, lane_number(lane), *index);
+    fn put_places(&mut self, uid: Uid, lane: Lane, places: &'a Places, row: &mut LaneRow) -> Result<(), Fault> {
+        for (index, entry) in places.range(0..=u64::MAX) {
+            let key = (uid, lane_number(lane), index);
             match &entry.change {
                 Change::Put(delivery) => self.put_delivery(key, delivery, row)?,
                 Change::PutIfAbsent(delivery) => {
@@ -229,14 +205,15 @@ impl<'txn> Checkpoint<'txn> {
                 }
             }
         }
-        match places.entries.is_empty() {
+        match places.is_empty() {
             true => Ok(()),
             false => self.measure(uid, lane, row),
         }
     }
 
-    fn put_delivery(&mut self, key: Place, delivery: &Delivery, row: &mut LaneRow) -> Result<(), Fault> {
-        let body = match self.share(&delivery.body)? {
+    fn put_delivery(&mut self, key: Place, delivery: &'a Delivery, row: &mut LaneRow) -> Result<(), Fault> {
+        let places = Arc::strong_count(&delivery.body);
+        let body = match self.shares.share(&delivery.body, places, &mut self.bodies)? {
             Some(id) => BodyRow::Shared {
                 id,
                 size: delivery.body.size,
@@ -271,28 +248,9 @@ impl<'txn> Checkpoint<'txn> {
             row.count = row.count.saturating_sub(1);
             row.bytes = row.bytes.saturating_sub(old.size);
             if let Some(id) = old.shared {
-                *self.counts.entry(id).or_default() -= 1;
+                self.shares.count_off(id);
             }
         }
-    }
-
-    /// Puts a body that several places have where they share it.
-    fn share(&mut self, body: &Arc<Body>) -> Result<Option<u64>, Fault> {
-        let places = Arc::strong_count(body);
-        let address = Arc::as_ptr(body);
-        let id = match self.put.get(&address) {
-            Some(id) => *id,
-            None if (places - 1) * body.bytes.len() < WORTH_SHARING => return Ok(None),
-            None => {
-                let id = self.next_body;
-                self.next_body += 1;
-                self.bodies.insert(id, &*body.bytes)?;
-                self.put.insert(address, id);
-                id
-            }
-        };
-        *self.counts.entry(id).or_default() += 1;
-        Ok(Some(id))
     }
 
     /// Notes where a queue begins and ends.

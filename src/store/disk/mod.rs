@@ -29,6 +29,7 @@ mod read;
 #[cfg(feature = "cli")]
 mod remake;
 mod segment;
+mod shared;
 #[cfg(any(feature = "cli", test))]
 mod stats;
 mod sums;

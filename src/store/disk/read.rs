@@ -167,14 +167,14 @@ impl Layers {
     /// As many as may be needed: each that was not removed is there, whatever is below.
     fn copy(&mut self, delta: &Delta, lane: Lane, most: usize) {
         let mut there = 0;
-        for (index, entry) in delta.places(lane).entries.range(self.from..) {
+        for (index, entry) in delta.places(lane).range(self.from..=u64::MAX) {
             if there == most {
                 break;
             }
             there += usize::from(!matches!(entry.change, Change::Removed));
-            self.active.push((*index, entry.clone()));
+            self.active.push((index, entry.clone()));
             if there == most {
-                self.until = *index;
+                self.until = index;
             }
         }
     }
@@ -194,7 +194,7 @@ pub(super) fn queue(
     }
     let empty = Delta::default();
     let frozen = layers.frozen.as_ref().and_then(|frozen| frozen.sessions.get(&uid));
-    let frozen = &frozen.unwrap_or(&empty).places(lane).entries;
+    let frozen = &frozen.unwrap_or(&empty).places(lane);
     let mut frozen = frozen.range(range).peekable();
     let mut active = layers.active.iter().peekable();
     let queues = snapshot.open(QUEUES)?;
@@ -209,7 +209,7 @@ pub(super) fn queue(
             Some(Err(_)) => Some(0),
             None => None,
         };
-        let over = frozen.peek().map(|(index, _)| **index);
+        let over = frozen.peek().map(|(index, _)| *index);
         let top = active.peek().map(|(index, _)| *index);
         let Some(index) = [base, over, top].into_iter().flatten().min() else {
             break;
