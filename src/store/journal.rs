@@ -44,6 +44,9 @@ pub(crate) struct Journal {
     /// Bytes that are not kept yet, those that are being kept included.
     pending: AtomicUsize,
     is_failing: AtomicBool,
+    /// When the attempt began that is under way, in ms since `started`, plus one; 0 if there is none.
+    attempt: AtomicU64,
+    started: Instant,
     /// Why the store will never take changes again, once that is so.
     lost: watch::Sender<Option<StoreError>>,
     meter: Meter,
@@ -89,6 +92,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long attempts fail before the store counts as failing.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a commit may take before the store counts as failing.
+const HANGING: Duration = Duration::from_secs(5);
 /// Between two complaints about the same trouble.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
@@ -109,6 +114,8 @@ impl Journal {
             durable: AtomicU64::new(last),
             pending: AtomicUsize::new(0),
             is_failing: AtomicBool::new(false),
+            attempt: AtomicU64::new(0),
+            started: Instant::now(),
             lost: watch::Sender::new(None),
             meter: Meter::default(),
         });
@@ -137,9 +144,16 @@ impl Journal {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit.
+    /// Whether nothing could be committed for a while. A failure that is over soon is nothing but a slow commit; a commit
+    /// that does not end is a failure.
     pub(crate) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        let hangs = || attempt != 0 && self.now() > attempt + HANGING.as_millis() as u64;
+        self.is_failing.load(Ordering::Relaxed) || hangs()
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
     }
 
     /// The commits until now.
@@ -267,7 +281,9 @@ impl Journal {
 
     fn try_commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let started = Instant::now();
+        self.attempt.store(self.now(), Ordering::Relaxed);
         let result = self.store.commit(batch);
+        self.attempt.store(0, Ordering::Relaxed);
         match &result {
             Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),
             Err(_) => self.meter.failed(),

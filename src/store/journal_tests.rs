@@ -344,6 +344,25 @@ fn a_batch_is_tried_until_it_is_kept() {
     journal.close();
 }
 
+/// A store that neither takes a batch nor says why is failing, too, and no more when it goes on.
+#[test]
+fn a_commit_that_does_not_end_is_a_failure() {
+    let (store, journal) = journal();
+    store.block();
+    write(&journal, &["a"]);
+    store.until("it is tried", |state| state.attempts.len() == 1);
+    let began = Instant::now();
+    while !journal.is_failing() {
+        assert!(began.elapsed() < 12 * HANGING, "it counts as well");
+        std::thread::yield_now();
+    }
+    assert!(began.elapsed() >= HANGING / 2);
+    store.go_on();
+    sync(&journal);
+    assert!(!journal.is_failing());
+    journal.close();
+}
+
 /// While a store fails, what comes is collected, and kept afterwards. It counts as failing when that lasts.
 #[test]
 fn changes_wait_while_the_store_fails() {
