@@ -3,6 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::broker::RouteScratch;
+use crate::router::LastMatch;
+use crate::session::QueueOverflow;
 use crate::store::{Gated, MemoryStore};
 
 const PINGREQ: &[u8] = &[0xC0, 0];
@@ -228,4 +231,74 @@ async fn an_embedded_broker_goes_on() {
     let mut subscriber = Peer311::open(&second, "subscriber", false);
     subscriber.expect(&[0x20, 2, 1, 0]).await;
     subscriber.expect(b"\x32\x09\0\x01a\0\x01kept").await;
+}
+
+/// Queues of one message, one message in flight, and the oldest makes room.
+fn start_dropping(store: &Arc<MemoryStore>) -> Broker {
+    let config = Config {
+        max_inflight: 1,
+        max_queued_messages: 1,
+        queue_overflow: QueueOverflow::DropOldest,
+        ..Config::default()
+    };
+    let broker = Broker::builder()
+        .config(config)
+        .start_with(Some(Arc::clone(store) as _));
+    broker.expect("started")
+}
+
+async fn subscribed(broker: &Broker) -> Peer311 {
+    let mut subscriber = Peer311::connect(broker, "subscriber", false).await;
+    subscriber.try_send(SUBSCRIBE);
+    subscriber.expect(SUBACK).await;
+    subscriber
+}
+
+/// Publishes so many times, and waits for the store alone.
+async fn publish(broker: &Broker, payload: &str, qos: QoS, times: usize) {
+    let message = NewMessage::new("a", payload).expect("valid").qos(qos);
+    let publication = message.as_publication(broker.core.clock.now());
+    let receipt = {
+        let mut scratch = RouteScratch::default();
+        for _ in 0..times {
+            let mut last = LastMatch::default();
+            broker.core.route(&publication, None, &mut scratch, &mut last);
+        }
+        scratch.pen().receipt()
+    };
+    receipt.expect("to be kept").kept().await;
+}
+
+/// What makes room was waiting: what is in flight is there after a restart, a QoS 2 message that was released as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_outlives_what_makes_room() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let store = Arc::new(MemoryStore::default());
+        let first = start_dropping(&store);
+        let mut subscriber = subscribed(&first).await;
+        publish(&first, "0", qos, 1).await;
+        let publish_0 = [0x30 | (qos as u8) << 1, 6, 0, 1, b'a', 0, 1, b'0'];
+        subscriber.expect(&publish_0).await;
+        if qos == QoS::ExactlyOnce {
+            subscriber.try_send(&[0x50, 2, 0, 1]);
+            subscriber.expect(&[0x62, 2, 0, 1]).await;
+        }
+        for payload in ["1", "2", "3"] {
+            publish(&first, payload, qos, 1).await;
+        }
+        first.shutdown().await;
+        let second = start_dropping(&store);
+        let mut subscriber = Peer311::open(&second, "subscriber", false);
+        subscriber.expect(&[0x20, 2, 1, 0]).await;
+        if qos == QoS::ExactlyOnce {
+            subscriber.expect(&[0x62, 2, 0, 1]).await;
+            subscriber.try_send(&[0x70, 2, 0, 1]);
+        } else {
+            subscriber.expect(&[0x3A, 6, 0, 1, b'a', 0, 1, b'0']).await;
+            subscriber.try_send(&[0x40, 2, 0, 1]);
+        }
+        let publish_3 = [0x30 | (qos as u8) << 1, 6, 0, 1, b'a', 0, 4, b'3'];
+        subscriber.expect(&publish_3).await;
+        second.shutdown().await;
+    }
 }

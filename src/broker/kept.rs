@@ -81,7 +81,8 @@ impl Core {
             let (index, before) = (stored.index, stored.before);
             let delivery = delivery_of(stored, lane);
             match (lane, &delivery) {
-                (Lane::Live, _) => session.outbox.pass(index, delivery.as_ref()),
+                (Lane::Live, _) if !session.outbox.pass(index, delivery.as_ref()) => continue,
+                (Lane::Live, _) => {}
                 (Lane::Replayed, Some(delivery)) => session.outbox.charge(delivery.charge as usize),
                 (Lane::Replayed, None) => {}
             }

@@ -13,6 +13,7 @@
 //! * The changes of one session are written by its owner, one batch of input after the other, and each pen leaves before the
 //!   session changes hands: they are in order. What publishers put into its queues carries its place.
 //! * [`Pen::write_now`] keeps the order in which it is called, also between pens.
+//! * What [`Journal::write_last`] writes is behind all that pens have written which had entered before.
 
 use std::fmt;
 use std::sync::Arc;
@@ -67,6 +68,8 @@ struct Open {
 #[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
+    /// Goes behind what the pens write.
+    last: Vec<u8>,
     writers: usize,
     waits: Vec<Arc<dyn Waits>>,
 }
@@ -76,6 +79,12 @@ struct Closed {
     number: u64,
     bytes: Vec<u8>,
     waits: Vec<Arc<dyn Waits>>,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.last.is_empty() && self.waits.is_empty()
+    }
 }
 
 impl Open {
@@ -175,6 +184,19 @@ impl Journal {
         &self.store
     }
 
+    /// Writes a change behind all that was written, or will be by a pen that has entered already. Nothing waits for it.
+    pub(crate) fn write_last(&self, op: &Op<'_>) {
+        let mut open = self.open.lock();
+        let number = open.number;
+        let part = open.part(number);
+        let before = part.last.len();
+        op.write(&mut part.last);
+        self.pending.fetch_add(part.last.len() - before, Ordering::Relaxed);
+        if open.is_idle {
+            self.written.notify_all();
+        }
+    }
+
     /// Has all that was written kept, then closes the store. Blocks. Gives up, if the store fails.
     pub(crate) fn close(&self) {
         let mut open = self.open.lock();
@@ -227,7 +249,7 @@ impl Journal {
     fn take_batch(&self) -> Option<Closed> {
         let mut open = self.open.lock();
         let number = open.number;
-        while open.part(number).bytes.is_empty() && open.part(number).waits.is_empty() {
+        while open.part(number).is_empty() {
             if open.is_closing && open.part(number).writers == 0 {
                 return None;
             }
@@ -238,6 +260,8 @@ impl Journal {
             self.wait(&mut open);
         }
         let part = open.part(number);
+        let last = std::mem::take(&mut part.last);
+        part.bytes.extend_from_slice(&last);
         Some(Closed {
             number,
             bytes: std::mem::take(&mut part.bytes),

@@ -35,8 +35,8 @@ pub(super) struct Kept {
     /// Runs of places that may not be: each with its batch, and the place where it ends.
     runs: VecDeque<(u64, u64)>,
     tail: Option<Tail>,
-    /// Places below this one were dropped, and the journal does not know.
-    dropped_to: u64,
+    /// Places that were dropped, and the journal does not know. Those below them may be in flight.
+    dropped: Vec<u64>,
     /// See [`Appetite`](super::Appetite), as the owner last slept.
     below: u64,
 }
@@ -86,7 +86,7 @@ impl Kept {
             durable_to: 0,
             runs: VecDeque::new(),
             tail: None,
-            dropped_to: 0,
+            dropped: Vec::new(),
             below: u64::MAX,
         }
     }
@@ -152,17 +152,17 @@ impl Kept {
 
     /// The first message of the queue has been dropped.
     pub(super) fn dropped(&mut self, delivery: &Delivery) {
+        self.dropped.push(self.place(delivery));
         self.passed(delivery);
-        self.dropped_to = self.first;
     }
 
     /// Drops the first message of the tail, which is all that there is; how many bytes that were, if there was one.
     pub(super) fn drop_from_tail(&mut self) -> Option<usize> {
         let tail = self.tail.as_mut().filter(|tail| tail.count > 0)?;
         let (_, bytes) = tail.give(1);
+        self.dropped.push(tail.from);
         tail.from += 1;
         self.first = tail.from;
-        self.dropped_to = tail.from;
         if tail.count == 0 {
             self.tail = None;
         }
@@ -219,9 +219,16 @@ impl Kept {
 
     /// Writes down what was dropped.
     pub(super) fn settle_dropped(&mut self, uid: u64, pen: &mut Pen) {
-        if self.dropped_to > 0 {
-            let index = std::mem::take(&mut self.dropped_to);
-            pen.write(&self.journal, &Op::Floor { uid, index });
+        let durable_to = self.durable_to();
+        let lane = Lane::Live;
+        for index in std::mem::take(&mut self.dropped) {
+            let done = Op::Done { uid, lane, index };
+            if index < durable_to {
+                pen.write(&self.journal, &done);
+            } else {
+                // Another pen may still have to write the message.
+                self.journal.write_last(&done);
+            }
         }
     }
 }
@@ -311,12 +318,14 @@ impl Outbox {
         inner.waiting_bytes = (inner.waiting_bytes + bytes).saturating_sub(known);
     }
 
-    /// This message of the tail is in flight, or was released, if there is none.
-    pub(crate) fn pass(&self, place: u64, delivery: Option<&Delivery>) {
+    /// This message of the tail is in flight, or was released, if there is none. `false` if it has been dropped meanwhile.
+    pub(crate) fn pass(&self, place: u64, delivery: Option<&Delivery>) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let Some(kept) = &mut inner.kept else { return };
-        let Some(tail) = &mut kept.tail else { return };
+        let Some(kept) = &mut inner.kept else { return false };
+        let Some(tail) = kept.tail.as_mut().filter(|tail| tail.from <= place) else {
+            return false;
+        };
         let (count, known) = tail.give(1);
         tail.from = place + 1;
         kept.first = tail.from;
@@ -327,6 +336,7 @@ impl Outbox {
         inner.queue_len = (inner.queue_len + added).saturating_sub(count);
         inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
         inner.waiting_bytes = inner.waiting_bytes.saturating_sub(known);
+        true
     }
 
     /// About how many messages are in the store only.
