@@ -302,3 +302,26 @@ async fn what_is_in_flight_outlives_what_makes_room() {
         second.shutdown().await;
     }
 }
+
+/// However many messages were dropped, those behind them come: there are fewer identifiers than places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_behind_many_dropped_messages_comes() {
+    let store = Arc::new(MemoryStore::default());
+    let broker = start_dropping(&store);
+    drop(subscribed(&broker).await);
+    while broker.connected_clients() > 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..60 {
+        publish(&broker, "0", QoS::AtLeastOnce, 1000).await;
+    }
+    publish(&broker, "1", QoS::AtLeastOnce, 1).await;
+    let mut subscriber = Peer311::open(&broker, "subscriber", false);
+    subscriber.expect(&[0x20, 2, 1, 0]).await;
+    // 60,000 modulo 49,152, and 1.
+    subscriber.expect(&[0x32, 6, 0, 1, b'a', 0x2A, 0x61, b'1']).await;
+    subscriber.try_send(&[0x40, 2, 0x2A, 0x61]);
+    publish(&broker, "2", QoS::AtLeastOnce, 1).await;
+    subscriber.expect(&[0x32, 6, 0, 1, b'a', 0x2A, 0x62, b'2']).await;
+    broker.shutdown().await;
+}

@@ -46,6 +46,9 @@ impl Client {
         if self.core.interests.authorize_forward {
             return Box::pin(self.ask_and_deliver(taken, scratch)).await;
         }
+        if let Some(from) = taken.from.take().filter(|_| self.session.has_caught_up()) {
+            self.session.inflight.skip_to(from);
+        }
         for item in taken.qos0.drain(..) {
             match item {
                 Qos0::Frames {

@@ -81,6 +81,9 @@ const ALL: Identifiers = Identifiers {
 };
 /// Of live messages, where retained ones have others.
 pub(crate) const LIVE_IDENTIFIERS: u16 = 49_152;
+/// Places that may be in flight from the first on. A third is spared: who is done with a message may use its identifier
+/// again before that is known to be kept.
+pub(crate) const IDENTIFIERS_AT_ONCE: u64 = LIVE_IDENTIFIERS as u64 / 3 * 2;
 const LIVE: Identifiers = Identifiers {
     first: 1,
     count: LIVE_IDENTIFIERS,
@@ -391,8 +394,13 @@ impl Inflight {
     pub(crate) fn below(&self) -> u64 {
         match self.live.identifiers == ALL {
             true => u64::MAX,
-            false => self.live.first() + u64::from(LIVE_IDENTIFIERS) / 3 * 2,
+            false => self.live.first() + IDENTIFIERS_AT_ONCE,
         }
+    }
+
+    /// Whether no live message is in flight.
+    pub(crate) fn has_no_live(&self) -> bool {
+        self.live.slots.is_empty()
     }
 
     /// The place of the next live message.

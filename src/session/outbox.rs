@@ -100,6 +100,8 @@ pub(crate) struct Appetite {
 pub(crate) struct Taken {
     pub(crate) qos0: Vec<Qos0>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// The place of the first of them, if they have places.
+    pub(crate) from: Option<u64>,
     /// Buffers whose frames have been written.
     pub(crate) emptied: Vec<Vec<u8>>,
 }

@@ -148,6 +148,20 @@ impl Session {
             uid: self.outbox.key,
             client_id: self.client_id(),
             expiry_interval: self.expiry_interval,
+    /// Whether no live message is on its way to the client: the next one may be far behind the last, if those between them
+    /// were dropped.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.inflight.has_no_live() && self.forwarding.len() == 0
+    }
+
+    /// The place from which on live messages have to wait for those before them.
+    pub(crate) fn below(&self) -> u64 {
+        match self.has_caught_up() {
+            true => u64::MAX,
+            false => self.inflight.below(),
+        }
+    }
+
             window,
             away_since,
             unsent,

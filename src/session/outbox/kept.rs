@@ -100,7 +100,7 @@ impl Kept {
         self.tail.map_or(0, |tail| tail.bytes)
     }
 
-    fn place(&self, delivery: &Delivery) -> u64 {
+    pub(super) fn place(&self, delivery: &Delivery) -> u64 {
         live_place(self.first, delivery.identifier)
     }
 

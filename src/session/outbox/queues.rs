@@ -11,6 +11,7 @@ use super::signals::Signals;
 use super::{Appetite, Link, Placement, Qos0, Taken, Wire};
 use crate::identity::ClientInfo;
 use crate::session::delivery::{Delivery, OVERHEAD, Terms};
+use crate::session::inflight::IDENTIFIERS_AT_ONCE;
 use crate::session::outgoing::Outgoing;
 use crate::stats::Discard;
 use crate::time::Clock;
@@ -266,9 +267,11 @@ impl Inner {
         let mut bytes = 0;
         while bytes < most && into.deliveries.len() < appetite.window {
             if let (Some(kept), Some(first)) = (&mut self.kept, self.queue.front()) {
-                if !kept.may_take(first, appetite.below) {
+                let from = into.from.unwrap_or_else(|| kept.place(first));
+                if !kept.may_take(first, appetite.below.min(from + IDENTIFIERS_AT_ONCE)) {
                     break;
                 }
+                into.from = Some(from);
                 kept.passed(first);
             }
             let Some(delivery) = self.queue.pop_front() else { break };
