@@ -325,3 +325,36 @@ async fn what_is_behind_many_dropped_messages_comes() {
     subscriber.expect(&[0x32, 6, 0, 1, b'a', 0x2A, 0x62, b'2']).await;
     broker.shutdown().await;
 }
+
+/// Who clears a topic that another has just cleared is answered when that is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_cleared_for_all_at_once() {
+    let (broker, store) = broker();
+    let retain = &[0x33, 6, 0, 1, b'a', 0, 7, b'x'];
+    let clear = &[0x33, 5, 0, 1, b'a', 0, 7];
+    let mut first = Peer311::connect(&broker, "first", true).await;
+    let mut second = Peer311::connect(&broker, "second", true).await;
+    first.try_send(retain);
+    first.expect(PUBACK).await;
+    let closed = store.gate.lock();
+    let mut early = Box::pin(async {
+        for peer in [&mut first, &mut second] {
+            peer.try_send(&[clear, PINGREQ].concat());
+            peer.expect(PINGRESP).await;
+        }
+    });
+    block(&mut early);
+    drop(early);
+    drop(closed);
+    first.expect(PUBACK).await;
+    second.expect(PUBACK).await;
+    // What was clear before waits for nothing.
+    let closed = store.gate.lock();
+    let mut late = Box::pin(async {
+        second.try_send(clear);
+        second.expect(PUBACK).await;
+    });
+    block(&mut late);
+    drop(late);
+    drop(closed);
+}

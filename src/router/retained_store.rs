@@ -28,6 +28,8 @@ struct Inner {
     bytes: usize,
     /// Counts the messages that were set.
     changes: u64,
+    /// The last batch of the journal in which a topic was cleared.
+    cleared: u64,
     /// The topics of the messages that expire, in the order in which they do.
     expiring: BTreeSet<(Millis, Arc<str>)>,
 }
@@ -67,6 +69,7 @@ impl RetainedStore {
                 tree: RetainedTree::new(),
                 bytes: 0,
                 changes: 0,
+                cleared: 0,
                 expiring: BTreeSet::new(),
             }),
         }
@@ -107,8 +110,8 @@ impl RetainedStore {
         let replaced = inner.remove(message.topic());
         let is_above = inner.tree.len() >= inner.max_messages || inner.bytes + charge(&message) > inner.max_bytes;
         if is_above || !may(replaced.as_deref()) {
-            if let Some(replaced) = &replaced {
-                self.note_cleared(replaced.topic(), pen);
+            if replaced.is_some() || self.is_unsure(&inner) {
+                self.note_cleared(&mut inner, message.topic(), pen);
             }
             return Err(Full);
         }
@@ -124,10 +127,14 @@ impl RetainedStore {
     /// Removes the retained message of the topic [MQTT-3.3.1-6].
     pub(crate) fn clear(&self, topic: &str, pen: &mut Pen) {
         // Most topics that are cleared have nothing retained: no need to hold up readers for them.
-        if self.inner.read().tree.get(topic).is_some() {
+        let is_nothing = {
+            let inner = self.inner.read();
+            inner.tree.get(topic).is_none() && !self.is_unsure(&inner)
+        };
+        if !is_nothing {
             let mut inner = self.inner.write();
             let removed = inner.remove(topic);
-            self.note_cleared(topic, pen);
+            self.note_cleared(&mut inner, topic, pen);
             drop(inner);
             drop(removed);
         }
@@ -138,16 +145,23 @@ impl RetainedStore {
         self.inner.write().insert(Arc::new(message))
     }
 
-    fn note_cleared(&self, topic: &str, pen: &mut Pen) {
-        self.note(topic, pen, || Op::RetainClear { topic });
+    /// Whether a topic that has nothing retained may have something in the store still: whoever clears it then waits, too.
+    fn is_unsure(&self, inner: &Inner) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| journal.durable() < inner.cleared)
+    }
+
+    fn note_cleared(&self, inner: &mut Inner, topic: &str, pen: &mut Pen) {
+        if let Some(batch) = self.note(topic, pen, || Op::RetainClear { topic }) {
+            inner.cleared = batch;
+        }
     }
 
     /// To be called under the lock, so that the last change in the journal is the last one here. What the broker tells of
-    /// itself is not kept.
-    fn note<'a>(&self, topic: &str, pen: &mut Pen, op: impl FnOnce() -> Op<'a>) {
-        if let Some(journal) = self.journal.as_ref().filter(|_| !topic.starts_with("$SYS/")) {
-            pen.write_now(journal, &op());
-        }
+    /// itself is not kept. The batch of which it is part.
+    fn note<'a>(&self, topic: &str, pen: &mut Pen, op: impl FnOnce() -> Op<'a>) -> Option<u64> {
+        let journal = self.journal.as_ref().filter(|_| !topic.starts_with("$SYS/"))?;
+        Some(pen.write_now(journal, &op()))
     }
 
     /// The message of this topic.
@@ -190,7 +204,9 @@ impl RetainedStore {
             .for_some_matches(filter, from, budget, |topic, _| topics.push(Arc::<str>::from(topic)));
         // Freed when nobody waits for the lock any more.
         let removed: Vec<_> = topics.iter().filter_map(|topic| inner.remove(topic)).collect();
-        topics.iter().for_each(|topic| self.note_cleared(topic, pen));
+        topics
+            .iter()
+            .for_each(|topic| self.note_cleared(&mut inner, topic, pen));
         drop(inner);
         (removed.len(), next)
     }
@@ -227,7 +243,7 @@ impl RetainedStore {
         {
             let topic = Arc::clone(topic);
             removed.push(inner.remove(&topic));
-            self.note_cleared(&topic, pen);
+            self.note_cleared(&mut inner, &topic, pen);
         }
     }
 
