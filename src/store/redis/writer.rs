@@ -195,7 +195,7 @@ impl Writer {
 
     /// A new connection, to a server that has all that was confirmed.
     fn connect(&self) -> Result<Link, Failed> {
-        let mut link = Link::connect(&self.settings).map_err(Failed::Refused)?;
+        let mut link = Link::connect(&self.settings).map_err(|error| Failed::Refused(for_now(error)))?;
         let commands: Vec<_> = Home::all()
             .map(|home| {
                 let mut command = redis::cmd("HGET");
@@ -364,6 +364,14 @@ impl Writer {
             return Err(Failed::Refused(StoreError::Unavailable(why)));
         }
         Ok(())
+    }
+}
+
+/// What can't be used now may be usable later, while a broker runs: a password is changed in two places, one after the other.
+fn for_now(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Refused(why) => StoreError::Unavailable(why),
+        other => other,
     }
 }
 

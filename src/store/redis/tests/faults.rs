@@ -299,3 +299,40 @@ fn a_commit_that_meets_garbage_fails() {
         assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
     }
 }
+
+/// It is changed in Redis first, and where the broker reads it later.
+#[test]
+fn a_password_may_change() {
+    let server = RedisServer::start(&[]);
+    let user = |password: &str| {
+        server.command::<()>(&[
+            "ACL",
+            "SETUSER",
+            "broker",
+            "on",
+            "resetpass",
+            password,
+            "~*",
+            "&*",
+            "+@all",
+        ]);
+    };
+    user(">first");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "first").expect("written");
+    let mut settings = server.settings();
+    settings.url = format!("{}?user=broker", server.url());
+    settings.password_file = Some(file.path().to_owned());
+    let store = redis::open(&settings).expect("opens");
+    begun().commit(&store, 1).expect("commits");
+    user(">second");
+    server.command::<u32>(&["CLIENT", "KILL", "USER", "broker"]);
+    for _ in 0..2 {
+        let error = next().commit(&store, 2).expect_err("the password is wrong");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    }
+    std::fs::write(file.path(), "second").expect("written");
+    next().commit(&store, 2).expect("commits");
+    assert_eq!(indexes(&store, 1), [0, 1]);
+    has_no_faults(&server);
+}
