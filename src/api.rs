@@ -361,6 +361,8 @@ fn set_off(core: &Arc<Core>, due: Due) {
 
 mod inspect;
 #[cfg(test)]
+mod kept_hooks_tests;
+#[cfg(test)]
 mod kept_tests;
 #[cfg(test)]
 mod tests;

@@ -228,8 +228,8 @@ pub trait Hooks: Send + Sync + 'static {
     }
 
     /// Whether this client may receive this message; retained messages too. Called for each delivery, by the connection
-    /// of the recipient, when it is about to be sent; not again when it is sent again. Subscriptions of the program
-    /// are not asked about.
+    /// of the recipient, when it is about to be sent; not again when it is sent again, unless the broker has been
+    /// started again meanwhile. Subscriptions of the program are not asked about.
     async fn authorize_forward(&self, _client: &ClientInfo, _message: &Message) -> ForwardVerdict {
         ForwardVerdict::Allow
     }

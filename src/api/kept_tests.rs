@@ -11,8 +11,8 @@ use crate::store::{Gated, MemoryStore};
 const PINGREQ: &[u8] = &[0xC0, 0];
 const PINGRESP: &[u8] = &[0xD0, 0];
 /// Filter `a`, QoS 2, Packet Identifier 1.
-const SUBSCRIBE: &[u8] = &[0x82, 6, 0, 1, 0, 1, b'a', 2];
-const SUBACK: &[u8] = &[0x90, 3, 0, 1, 2];
+pub(super) const SUBSCRIBE: &[u8] = &[0x82, 6, 0, 1, 0, 1, b'a', 2];
+pub(super) const SUBACK: &[u8] = &[0x90, 3, 0, 1, 2];
 const UNSUBSCRIBE: &[u8] = &[0xA2, 5, 0, 2, 0, 1, b'a'];
 const UNSUBACK: &[u8] = &[0xB0, 2, 0, 2];
 /// Payload `x`, Packet Identifier 7.
@@ -25,11 +25,11 @@ const PUBCOMP: &[u8] = &[0x70, 2, 0, 7];
 /// QoS 0, payload `x`.
 const PUBLISH_0: &[u8] = &[0x30, 4, 0, 1, b'a', b'x'];
 
-struct Peer311(DuplexStream);
+pub(super) struct Peer311(DuplexStream);
 
 impl Peer311 {
     /// MQTT 3.1.1, sends CONNECT.
-    fn open(broker: &Broker, name: &str, clean: bool) -> Peer311 {
+    pub(super) fn open(broker: &Broker, name: &str, clean: bool) -> Peer311 {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let broker = broker.clone();
         tokio::spawn(async move { broker.handle(far, Peer::default()).await });
@@ -42,20 +42,20 @@ impl Peer311 {
         peer
     }
 
-    async fn connect(broker: &Broker, name: &str, clean: bool) -> Peer311 {
+    pub(super) async fn connect(broker: &Broker, name: &str, clean: bool) -> Peer311 {
         let mut peer = Peer311::open(broker, name, clean);
         peer.expect(&[0x20, 2, 0, 0]).await;
         peer
     }
 
     /// The pipe is never full.
-    fn try_send(&mut self, bytes: &[u8]) {
+    pub(super) fn try_send(&mut self, bytes: &[u8]) {
         let mut write = pin!(self.0.write_all(bytes));
         let written = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(written, Poll::Ready(Ok(()))));
     }
 
-    async fn expect(&mut self, expected: &[u8]) {
+    pub(super) async fn expect(&mut self, expected: &[u8]) {
         let mut bytes = vec![0; expected.len()];
         let read = tokio::time::timeout(DEADLINE, self.0.read_exact(&mut bytes)).await;
         read.unwrap_or_else(|_| panic!("{expected:02x?} does not come"))

@@ -88,6 +88,9 @@ impl Core {
             }
             session.inflight.restore(lane, index, before, delivery);
         }
+        if self.interests.authorize_forward {
+            session.forwarding.restored(&session.inflight);
+        }
         Ok(())
     }
 

@@ -26,7 +26,10 @@ impl Client {
     ///
     /// What an earlier connection left unacknowledged goes first, in its order [MQTT-4.6.0-1].
     pub(crate) async fn deliver(&mut self, taken: &mut Taken, scratch: &mut RouteScratch) {
-        self.resend(scratch);
+        match self.session.forwarding.has_restored() {
+            true => Box::pin(self.ask_and_resend(scratch)).await,
+            false => self.resend(scratch),
+        }
         while self.session.is_replaying() {
             // Boxed: few connections wait for this at a time, and all have room for what is not.
             if !Box::pin(self.replay(scratch)).await {
@@ -43,11 +46,12 @@ impl Client {
             Box::pin(self.read_queue(page)).await;
         }
         self.session.outbox.take(appetite, taken);
-        if self.core.interests.authorize_forward {
-            return Box::pin(self.ask_and_deliver(taken, scratch)).await;
-        }
         if let Some(from) = taken.from.take().filter(|_| self.session.has_caught_up()) {
             self.session.inflight.skip_to(from);
+        }
+        if self.core.interests.authorize_forward {
+            Box::pin(self.ask_and_deliver(taken, scratch)).await;
+            return scratch.wake_subscribers();
         }
         for item in taken.qos0.drain(..) {
             match item {
@@ -150,6 +154,7 @@ impl Client {
             return false;
         }
         let delivery = if self.core.interests.authorize_forward {
+            scratch.wake_subscribers();
             Box::pin(self.ask_forward(delivery)).await
         } else {
             Some(delivery)
@@ -253,30 +258,62 @@ impl Client {
 
     /// What was in flight is not sent again: it is finished.
     fn give_up(&mut self, identifier: u16, cause: Discard, scratch: &mut RouteScratch) {
-        let discard = |inflight: &mut Inflight| inflight.discard(identifier);
-        if let Acked::Finished(message) = self.acknowledged(scratch, identifier, discard) {
-            self.settle(message.charge);
+        if self.finish_unsent(identifier, scratch) {
             self.session.outbox.count_discard(cause);
         }
     }
 
+    fn finish_unsent(&mut self, identifier: u16, scratch: &mut RouteScratch) -> bool {
+        let discard = |inflight: &mut Inflight| inflight.discard(identifier);
+        let acked = self.acknowledged(scratch, identifier, discard);
+        if let Acked::Finished(message) = &acked {
+            self.settle(message.charge);
+        }
+        matches!(acked, Acked::Finished(_))
+    }
+
     /// Sends again what is unacknowledged [MQTT-4.4.0-1], with DUP set [MQTT-3.3.1-1].
     fn resend(&mut self, scratch: &mut RouteScratch) {
-        while self.session.inflight.is_resending() && self.appetite().is_some() {
-            let window = self.window();
-            match self.session.inflight.next_resend(window) {
-                Some(Resend::Pubrel(identifier)) => {
-                    self.acknowledge(AckKind::Pubrel, identifier, ReasonCode::Success, None);
+        while let Some(resend) = self.next_resend() {
+            self.send_again(resend, scratch);
+        }
+    }
+
+    /// The same, where a hook is to be asked about messages that come from the store: nobody knows whether it was, and
+    /// what it has said.
+    async fn ask_and_resend(&mut self, scratch: &mut RouteScratch) {
+        while let Some(resend) = self.next_resend() {
+            match resend {
+                Resend::Publish(identifier, delivery) if self.session.is_restored(identifier) => {
+                    scratch.wake_subscribers();
+                    match self.ask_forward(delivery).await {
+                        Some(delivery) => self.send_again(Resend::Publish(identifier, delivery), scratch),
+                        None => drop(self.finish_unsent(identifier, scratch)),
+                    }
                 }
-                Some(Resend::Publish(identifier, delivery)) if !self.may_receive(&delivery) => {
-                    self.give_up(identifier, Discard::NotAuthorized, scratch);
-                }
-                Some(Resend::Publish(identifier, delivery)) if self.fits(&delivery) => {
-                    self.send(&delivery, identifier, true);
-                }
-                Some(Resend::Publish(identifier, _)) => self.give_up(identifier, Discard::TooLarge, scratch),
-                None => return,
+                resend => self.send_again(resend, scratch),
             }
+        }
+    }
+
+    fn next_resend(&mut self) -> Option<Resend> {
+        if !self.session.inflight.is_resending() || self.appetite().is_none() {
+            return None;
+        }
+        let window = self.window();
+        self.session.inflight.next_resend(window)
+    }
+
+    fn send_again(&mut self, resend: Resend, scratch: &mut RouteScratch) {
+        match resend {
+            Resend::Pubrel(identifier) => {
+                self.acknowledge(AckKind::Pubrel, identifier, ReasonCode::Success, None);
+            }
+            Resend::Publish(identifier, delivery) if !self.may_receive(&delivery) => {
+                self.give_up(identifier, Discard::NotAuthorized, scratch);
+            }
+            Resend::Publish(identifier, delivery) if self.fits(&delivery) => self.send(&delivery, identifier, true),
+            Resend::Publish(identifier, _) => self.give_up(identifier, Discard::TooLarge, scratch),
         }
     }
 
@@ -349,7 +386,7 @@ impl Client {
         }
     }
 
-    /// Asks the hook about each delivery before it is sent.
+    /// Asks the hook about each delivery before it is sent. What was written down does not wait for it.
     ///
     /// QoS 1 and 2 messages stay in the session while the hook is asked, so that they are still there if the
     /// connection ends meanwhile.
@@ -358,6 +395,7 @@ impl Client {
         for item in taken.qos0.drain(..) {
             // With this hook the outbox has no ready-made frames.
             let Qos0::Message(delivery) = item else { continue };
+            scratch.wake_subscribers();
             if let Some(delivery) = self.ask_forward(delivery).await {
                 self.send(&delivery, 0, false);
             }

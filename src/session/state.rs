@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use super::replay::{Replay, Topics};
 use super::will::WillMessage;
 use crate::packet::SubscriptionOptions;
-use crate::store::{Extent, SessionRecord};
+use crate::store::{Extent, Lane, SessionRecord};
 use crate::time::Millis;
 use crate::topic::TopicFilter;
 
@@ -24,29 +24,52 @@ pub(crate) struct Subscription {
     pub(crate) replay: u64,
 }
 
-/// Messages taken out of the outbox that a hook is being asked about. Boxed, since most brokers have no such hook.
+/// Messages that a hook is to be asked about. Boxed, since most brokers have no such hook.
 #[derive(Debug, Default)]
-pub(crate) struct Forwarding(Option<Box<VecDeque<Delivery>>>);
+pub(crate) struct Forwarding(Option<Box<Asked>>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    /// Those taken out of the outbox.
+    deliveries: VecDeque<Delivery>,
+    /// Of each lane the place below which messages come from the store: the hook of this process was not asked about them.
+    restored: [u64; 2],
+}
 
 impl Forwarding {
     pub(crate) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |deliveries| deliveries.len())
+        self.0.as_ref().map_or(0, |asked| asked.deliveries.len())
+    }
+
+    /// What is in flight comes from the store.
+    pub(crate) fn restored(&mut self, inflight: &Inflight) {
+        self.0.get_or_insert_default().restored = [inflight.next_place(), inflight.next_replayed().0];
+    }
+
+    pub(crate) fn has_restored(&self) -> bool {
+        self.0.as_ref().is_some_and(|asked| asked.restored != [0, 0])
+    }
+
+    fn is_restored(&self, (lane, place): (Lane, u64)) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|asked| place < asked.restored[lane as usize])
     }
 
     pub(crate) fn extend(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
-        self.0.get_or_insert_default().extend(deliveries);
+        self.0.get_or_insert_default().deliveries.extend(deliveries);
     }
 
     pub(crate) fn front(&self) -> Option<&Delivery> {
-        self.0.as_ref()?.front()
+        self.0.as_ref()?.deliveries.front()
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Delivery> {
-        self.0.as_mut()?.pop_front()
+        self.0.as_mut()?.deliveries.pop_front()
     }
 
     pub(crate) fn into_iter(self) -> impl Iterator<Item = Delivery> {
-        self.0.into_iter().flat_map(|deliveries| *deliveries)
+        self.0.into_iter().flat_map(|asked| asked.deliveries)
     }
 }
 
@@ -69,7 +92,7 @@ pub(crate) struct Session {
     replays: Option<Box<VecDeque<(u64, Replay)>>>,
     /// Replays begun in this session: the number of the next one.
     replayed: u64,
-    /// Messages taken out of the outbox that a hook is being asked about.
+    /// Messages that a hook is to be asked about.
     pub(crate) forwarding: Forwarding,
     /// Seconds; 0 ends the session with its connection, `u32::MAX` is never.
     pub(crate) expiry_interval: u32,
@@ -125,6 +148,20 @@ impl Session {
         self.expiry_interval > 0
     }
 
+    /// Whether no live message is on its way to the client: the next one may be far behind the last, if those between them
+    /// were dropped.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.inflight.has_no_live() && self.forwarding.len() == 0
+    }
+
+    /// The place from which on live messages have to wait for those before them.
+    pub(crate) fn below(&self) -> u64 {
+        match self.has_caught_up() {
+            true => u64::MAX,
+            false => self.inflight.below(),
+        }
+    }
+
     /// Whether messages may be in its queue that others could take.
     pub(crate) fn has_shared_subscriptions(&self) -> bool {
         self.subscriptions.keys().any(|filter| filter.share_name().is_some())
@@ -148,20 +185,6 @@ impl Session {
             uid: self.outbox.key,
             client_id: self.client_id(),
             expiry_interval: self.expiry_interval,
-    /// Whether no live message is on its way to the client: the next one may be far behind the last, if those between them
-    /// were dropped.
-    pub(crate) fn has_caught_up(&self) -> bool {
-        self.inflight.has_no_live() && self.forwarding.len() == 0
-    }
-
-    /// The place from which on live messages have to wait for those before them.
-    pub(crate) fn below(&self) -> u64 {
-        match self.has_caught_up() {
-            true => u64::MAX,
-            false => self.inflight.below(),
-        }
-    }
-
             window,
             away_since,
             unsent,
@@ -202,6 +225,12 @@ impl Session {
             let subscriptions = &self.subscriptions;
             replays.retain(|(number, replay)| is_current(subscriptions, *number, replay));
         }
+    }
+
+    /// Whether the message in flight with this Packet Identifier comes from the store.
+    pub(crate) fn is_restored(&self, identifier: u16) -> bool {
+        let place = self.inflight.place(identifier);
+        place.is_some_and(|place| self.forwarding.is_restored(place))
     }
 
     /// Leaves these topics out of all replays.
