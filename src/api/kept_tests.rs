@@ -137,6 +137,9 @@ async fn messages_wait_for_their_place_and_qos_0_does_not() {
     subscriber.try_send(SUBSCRIBE);
     subscriber.expect(SUBACK).await;
     let mut publisher = Peer311::connect(&broker, "publisher", true).await;
+    // Live messages come when it is kept that there are no retained ones.
+    publisher.try_send(PUBLISH_0);
+    subscriber.expect(PUBLISH_0).await;
     let closed = store.gate.lock();
     publisher.try_send(&[PUBLISH_1, PUBLISH_0, PINGREQ].concat());
     let mut answers = Box::pin(async {
@@ -357,4 +360,73 @@ async fn a_topic_is_cleared_for_all_at_once() {
     block(&mut late);
     drop(late);
     drop(closed);
+}
+
+/// A program that goes on publishing while nothing is kept waits when much is pending, whatever the QoS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_program_retains_is_bounded() {
+    let (broker, store) = broker();
+    let closed = store.gate.lock();
+    let retain = || {
+        let message = NewMessage::new("a", vec![0; 1024 * 1024]).expect("valid").retain(true);
+        Box::pin(broker.publish(message))
+    };
+    let published = (0..100).map(|_| retain()).find_map(|mut publish| {
+        let polled = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        polled.is_pending().then_some(publish)
+    });
+    drop(closed);
+    published.expect("waits").await.expect("published");
+}
+
+/// Filter `$share/g/a`, QoS 1, Packet Identifier 1.
+const SUBSCRIBE_SHARED: &[u8] = b"\x82\x0F\0\x01\0\x0A$share/g/a\x01";
+const SUBACK_1: &[u8] = &[0x90, 3, 0, 1, 1];
+
+/// When a session ends, all messages that others may take go to them: also those that are not kept yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_shared_moves_when_it_is_kept() {
+    let (broker, store) = broker();
+    let mut away = Peer311::connect(&broker, "away", false).await;
+    away.try_send(SUBSCRIBE_SHARED);
+    away.expect(SUBACK_1).await;
+    drop(away);
+    while broker.connected_clients() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // What is in memory of a queue is less.
+    publish(&broker, "0", QoS::AtLeastOnce, 2000).await;
+    let mut other = Peer311::connect(&broker, "other", true).await;
+    let closed = store.gate.lock();
+    let mut early = Box::pin(async {
+        let message = NewMessage::new("a", "1").expect("valid").qos(QoS::AtLeastOnce);
+        let mut last = LastMatch::default();
+        let publication = message.as_publication(broker.core.clock.now());
+        broker
+            .core
+            .route(&publication, None, &mut RouteScratch::default(), &mut last);
+        other.try_send(SUBSCRIBE_SHARED);
+        other.expect(SUBACK_1).await;
+        broker.core.end_session("away", ReasonCode::Success);
+        for _ in 0..100 {
+            other.try_send(PINGREQ);
+            let mut read = [0; 2];
+            other.0.read_exact(&mut read).await.expect("open");
+            assert_eq!(read, PINGRESP);
+        }
+    });
+    block(&mut early);
+    drop(early);
+    drop(closed);
+    let mut last = 0;
+    for identifier in 1..=2001_u16 {
+        let mut frame = [0; 8];
+        let read = tokio::time::timeout(DEADLINE, other.0.read_exact(&mut frame)).await;
+        read.expect("comes").expect("open");
+        let [high, low] = identifier.to_be_bytes();
+        assert_eq!(frame[..7], [0x32, 6, 0, 1, b'a', high, low]);
+        last += u16::from(frame[7] == b'1');
+        other.try_send(&[0x40, 2, high, low]);
+    }
+    assert_eq!(last, 1);
 }

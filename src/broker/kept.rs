@@ -124,10 +124,23 @@ impl Core {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return self.finish(*session);
         };
+        let receipt = self.note_ending(&session);
         runtime.spawn(async move {
+            // Then all is kept that is in the queue, and so will be read.
+            if let Some(receipt) = receipt {
+                receipt.kept().await;
+            }
             core.share_stored(&session.outbox).await;
             core.finish(*session);
         });
+    }
+
+    /// The next process is to end the session, if this one does not come to it.
+    fn note_ending(&self, session: &Session) -> Option<Receipt> {
+        let mut scratch = RouteScratch::default();
+        let record = session.record(Some(self.clock.now()));
+        scratch.pen().write(self.journal.as_ref()?, &Op::Session(record));
+        scratch.pen().receipt()
     }
 
     async fn share_stored(&self, outbox: &Arc<Outbox>) {

@@ -218,7 +218,6 @@ impl Core {
         self.take_will(&mut session);
         if session.kept && session.outbox.stored_from().is_some() && session.has_shared_subscriptions() {
             session.expiry_interval = 0;
-            self.note_away(&session);
             return self.end_from_store(session);
         }
         self.finish(*session);

@@ -84,7 +84,8 @@ pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(),
         let receipt = scratch.pen().receipt();
         (core.congested(publication.topic, &mut scratch), receipt)
     };
-    if let Some(receipt) = receipt.filter(|_| publication.qos > QoS::AtMostOnce) {
+    let is_full = core.journal.as_ref().is_some_and(|journal| journal.is_full());
+    if let Some(receipt) = receipt.filter(|_| publication.qos > QoS::AtMostOnce || is_full) {
         receipt.kept().await;
     }
     core.tell_published(None, &publication, false).await;

@@ -38,6 +38,7 @@ pub(super) fn connect(settings: &RedisSettings) -> Result<Link, StoreError> {
         servers,
         slots,
         address,
+        is_lost: false,
     })
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Link {
     pub(super) slots: Option<Slots>,
     /// Where it leads, without names and passwords.
     pub(super) address: String,
+    /// It must not be used any more: replies may come that nobody waits for.
+    pub(super) is_lost: bool,
 }
 
 impl Link {
@@ -112,7 +114,8 @@ impl Link {
         }
     }
 
-    fn lost(&self, error: &RedisError) -> StoreError {
+    fn lost(&mut self, error: &RedisError) -> StoreError {
+        self.is_lost = true;
         StoreError::Unavailable(format!("Redis at {}: {}", self.address, told(error)))
     }
 }

@@ -187,7 +187,7 @@ impl Writer {
         };
         // A note that stays does no harm: the next one takes its place, or the next start takes it away.
         let is_tidy = result.is_err() || self.is_cluster || !plan.is_noted() || link.ask(self.forget_note()).is_ok();
-        if is_tidy && !matches!(result, Err(Failed::Lost(_))) {
+        if is_tidy && !link.is_lost && !matches!(result, Err(Failed::Lost(_))) {
             self.link = Some(link);
         }
         result

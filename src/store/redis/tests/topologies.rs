@@ -151,3 +151,29 @@ fn a_batch_that_was_cut_in_a_cluster_is_finished() {
     let report = doctor(&settings).expect("can look");
     assert!(report.faults.is_empty(), "{report}");
 }
+
+/// When one server of several does not answer in time, what the others answer is not taken for something else later.
+#[test]
+fn replies_that_came_too_late_are_not_taken_for_others() {
+    let cluster = Cluster::start(3);
+    let mut settings = cluster.settings();
+    settings.timeout = std::time::Duration::from_millis(300);
+    let store = redis::open(&settings).expect("opens");
+    let begin = Changes::default().session(1, "c", None);
+    begin.commit(&store, 1).expect("commits");
+    for (place, server) in (0..).zip(&cluster.servers) {
+        // The scripts are loaded again, and that fails at one server.
+        for server in &cluster.servers {
+            server.command::<()>(&["SCRIPT", "FLUSH"]);
+        }
+        let changes = Changes::default().message(b"m", &[(1, place)]);
+        server.signal("STOP");
+        let failed = changes.commit(&store, place + 2);
+        server.signal("CONT");
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+        changes.commit(&store, place + 2).expect("commits");
+    }
+    assert_eq!(indexes(&store, 1), [0, 1, 2]);
+    let report = doctor(&settings).expect("can look");
+    assert!(report.faults.is_empty(), "{report}");
+}
