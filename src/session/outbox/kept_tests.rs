@@ -84,7 +84,8 @@ impl Scene {
     fn keep(&mut self) {
         let batch = self.wake_ups.pen.batch();
         self.wake_ups.pen.leave();
-        while batch.is_some_and(|batch| self.journal.durable() < batch) {
+        // What was dropped may be in a later batch.
+        while batch.is_some_and(|batch| self.journal.durable() < batch) || self.journal.pending() > 0 {
             std::thread::yield_now();
         }
     }
