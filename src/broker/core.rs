@@ -275,8 +275,6 @@ impl Core {
     }
 
     fn route_will(&self, will: &WillMessage, key: u64, scratch: &mut RouteScratch) {
-        // In one step with what becomes of it, so that it is published once.
-        self.note_will_end(key, scratch);
         let origin = Origin {
             key,
             client: &will.client,
@@ -290,9 +288,12 @@ impl Core {
                 topic = publication.topic,
                 "the will was not allowed"
             );
-            return;
+        } else {
+            self.route(&publication, Some(&origin), scratch, &mut LastMatch::default());
         }
-        self.route(&publication, Some(&origin), scratch, &mut LastMatch::default());
+        // In one step with what becomes of it, so that it is published once: behind it, since a retained message begins a
+        // step of its own.
+        self.note_will_end(key, scratch);
     }
 
     async fn publish_authorized_will(self: Arc<Core>, mut will: Box<WillMessage>, key: u64) {

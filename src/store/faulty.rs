@@ -110,6 +110,15 @@ impl Store for FaultyStore {
         self.attempt("a commit", || self.inner.commit(batch))
     }
 
+    fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        self.attempt("a commit", || self.inner.keep(batch))
+    }
+
+    fn follow(&self, batch: &Batch<'_>) {
+        self.delay();
+        self.inner.follow(batch);
+    }
+
     fn last_batch(&self) -> Result<u64, StoreError> {
         self.delay();
         self.inner.last_batch()

@@ -228,13 +228,14 @@ impl Journal {
             return false;
         };
         let (number, mut bytes) = (closed.number, closed.bytes);
-        let size = bytes.len();
-        if !self.commit(&Batch { number, bytes: &bytes }, complaints) {
+        let batch = Batch { number, bytes: &bytes };
+        if !self.keep(&batch, complaints) {
             return false;
         }
-        self.pending.fetch_sub(size, Ordering::Relaxed);
+        self.pending.fetch_sub(batch.bytes.len(), Ordering::Relaxed);
         self.durable.store(number, Ordering::Release);
         closed.waits.iter().for_each(|waits| waits.kept());
+        self.store.follow(&batch);
         bytes.clear();
         bytes.shrink_to(SMALL);
         let part = &mut *self.open.lock();
@@ -275,11 +276,11 @@ impl Journal {
         open.is_idle = false;
     }
 
-    /// Commits until it succeeds; `false` if the broker ends before.
-    fn commit(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
+    /// Tries until it succeeds; `false` if the broker ends before.
+    fn keep(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
         let mut failing_since: Option<Instant> = None;
-        while let Err(error) = self.try_commit(batch) {
+        while let Err(error) = self.try_to_keep(batch) {
             let since = failing_since.get_or_insert_with(Instant::now);
             self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
             if matches!(error, StoreError::Refused(_)) {
@@ -303,10 +304,10 @@ impl Journal {
         true
     }
 
-    fn try_commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn try_to_keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let started = Instant::now();
         self.attempt.store(self.now(), Ordering::Relaxed);
-        let result = self.store.commit(batch);
+        let result = self.store.keep(batch);
         self.attempt.store(0, Ordering::Relaxed);
         match &result {
             Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),

@@ -75,6 +75,15 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     /// Keeps a batch. Blocks. Called by one thread, with numbers that count up from [`last_batch`](Store::last_batch).
     fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError>;
 
+    /// Does of a commit what must be done before the batch is durable. [`follow`](Store::follow) does the rest.
+    fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        self.commit(batch)
+    }
+
+    /// Called after [`keep`](Store::keep) has returned `Ok`, by the same thread and before anything else is kept. Who reads
+    /// waits for it, and so misses nothing that is durable.
+    fn follow(&self, _batch: &Batch<'_>) {}
+
     /// The number of the last batch that is kept; 0 if there is none.
     fn last_batch(&self) -> Result<u64, StoreError>;
 

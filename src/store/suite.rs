@@ -43,7 +43,8 @@ macro_rules! store_suite {
                 a_subscription_is_replaced, a_subscription_ends_alone, received_identifiers_are_a_set,
                 there_may_be_many_sessions;
             queues: a_queue_is_in_the_order_of_its_places, places_are_read_as_they_were_put, each_place_has_its_state,
-                lanes_are_apart, pages_end_after_so_many_messages, pages_end_after_so_many_bytes,
+                lanes_are_apart, what_is_durable_is_read_at_once, pages_end_after_so_many_messages,
+                pages_end_after_so_many_bytes,
                 a_page_begins_where_it_is_told, a_message_larger_than_a_page_is_read,
                 released_places_are_no_bytes_of_a_page, a_message_may_have_many_recipients,
                 a_message_may_be_large, topics_may_be_long, an_extent_follows_the_queue,

@@ -141,7 +141,17 @@ impl DiskStore {
 
 impl Store for DiskStore {
     fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        self.shared.commit(batch)
+        self.keep(batch)?;
+        self.follow(batch);
+        Ok(())
+    }
+
+    fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        self.shared.keep(batch)
+    }
+
+    fn follow(&self, batch: &Batch<'_>) {
+        self.shared.follow(batch);
     }
 
     fn last_batch(&self) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::database::Base;
 use super::files::Files;
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     wanted: Condvar,
     /// For commits: a checkpoint has ended, well or not.
     ended: Condvar,
+    /// For readers: what is in the journal is in the overlay, too.
+    followed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,9 @@ struct State {
     /// What is on its way into the database.
     frozen: Option<Arc<Overlay>>,
     sessions: Sessions,
+    /// The last batch that is in the journal.
+    kept: u64,
+    /// The last batch whose effect is in the overlay: for a moment one less.
     last: u64,
     /// When the active overlay began.
     since: Option<Instant>,
@@ -70,13 +75,16 @@ impl Shared {
         let mut state = State {
             sessions,
             last,
+            kept: last,
             wants_spare: true,
             ..State::default()
         };
         let mut replayed = 0;
         let mut log = Log::recover(Arc::clone(&files), tuning.segment, last, |batch| {
             replayed += frame_len(batch.bytes.len()) as u64;
-            state.apply(batch)?;
+            // A change that can't be read is damage.
+            batch.ops().try_for_each(|op| op.map(drop))?;
+            state.apply(batch);
             if state.active.memory > tuning.memory {
                 base.apply(&std::mem::take(&mut state.active))?;
             }
@@ -97,6 +105,7 @@ impl Shared {
             state: Mutex::new(state),
             wanted: Condvar::new(),
             ended: Condvar::new(),
+            followed: Condvar::new(),
         };
         let last = shared.last_batch();
         shared.remove_covered(last);
@@ -121,10 +130,11 @@ impl Shared {
         self.state.lock().is_stopping = true;
         self.wanted.notify_all();
         self.ended.notify_all();
+        self.followed.notify_all();
     }
 
     pub(super) fn last_batch(&self) -> u64 {
-        self.state.lock().last
+        self.state.lock().kept
     }
 
     #[cfg(test)]
@@ -132,7 +142,8 @@ impl Shared {
         !self.state.lock().remains
     }
 
-    pub(super) fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    /// Puts a batch into the journal.
+    pub(super) fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         if batch.number <= self.last_batch() {
             return Ok(());
         }
@@ -141,14 +152,38 @@ impl Shared {
         self.make_room()?;
         let has_spare = self.append(batch)?;
         let mut state = self.state.lock();
-        state.apply(batch)?;
-        state.wants_spare |= !has_spare;
-        let is_first = state.since.is_none();
-        state.since.get_or_insert_with(Instant::now);
-        if is_first || !has_spare || state.is_due(&self.tuning) {
+        state.kept = batch.number;
+        if !has_spare {
+            state.wants_spare = true;
             self.wanted.notify_one();
         }
         Ok(())
+    }
+
+    /// Brings a batch that is in the journal into the overlay.
+    pub(super) fn follow(&self, batch: &Batch<'_>) {
+        let mut state = self.state.lock();
+        if batch.number > state.kept || batch.number <= state.last {
+            return;
+        }
+        state.apply(batch);
+        let is_first = state.since.is_none();
+        state.since.get_or_insert_with(Instant::now);
+        if is_first || state.is_due(&self.tuning) {
+            self.wanted.notify_one();
+        }
+        self.followed.notify_all();
+    }
+
+    /// The state, in which the effect of all is that is in the journal by now.
+    fn settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        let kept = state.kept;
+        // At the end nobody follows any more, perhaps.
+        while state.last < kept && !state.is_stopping {
+            self.followed.wait(&mut state);
+        }
+        state
     }
 
     /// Whether there is a segment for later.
@@ -181,7 +216,7 @@ impl Shared {
     pub(super) fn queue(&self, uid: Uid, lane: Lane, from: u64, most: Page) -> Result<Vec<StoredDelivery>, StoreError> {
         let place = (uid, lane);
         self.base.with(|database| {
-            let state = self.state.lock();
+            let state = self.settled();
             let Some(known) = state.sessions.get(&uid) else {
                 return Ok(Vec::new());
             };
@@ -202,7 +237,7 @@ impl Shared {
         if let Some(frozen) = retried {
             self.bring(&frozen)?;
         }
-        let frozen = self.state.lock().freeze();
+        let frozen = self.settled().freeze();
         frozen.map_or(Ok(()), |frozen| self.bring(&frozen))
     }
 
@@ -286,14 +321,15 @@ impl Shared {
 }
 
 impl State {
-    fn apply(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        for op in batch.ops() {
-            self.active.apply(op?, &mut self.sessions);
+    /// Brings a batch into the overlay, which can be read: see [`Shared::keep`].
+    fn apply(&mut self, batch: &Batch<'_>) {
+        for op in batch.ops().flatten() {
+            self.active.apply(op, &mut self.sessions);
         }
         self.active.last = batch.number;
         self.active.journal += frame_len(batch.bytes.len()) as u64;
         self.last = batch.number;
-        Ok(())
+        self.kept = self.kept.max(batch.number);
     }
 
     /// What is to be brought into the database, if there is anything. Nothing is on its way there.

@@ -1,11 +1,14 @@
 //! Queues: their order, their pages and their extents.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use super::state::{Place, Sent, read_queue};
 use super::{Bench, Subject, Text, changes, live, publication, record, replayed};
 use crate::message::Publication;
 use crate::packet::QoS;
 use crate::store::suite::changes::{Changes, PLAIN};
-use crate::store::{Extent, Lane, Op, Page, SessionRecord, TermsRecord, Uid};
+use crate::store::{Batch, Extent, Lane, Op, Page, SessionRecord, TermsRecord, Uid};
 use crate::time::Millis;
 
 const ALL: Page = Page {
@@ -38,6 +41,43 @@ pub(crate) fn a_queue_is_in_the_order_of_its_places<S: Subject>() {
         assert_eq!(indexes(state.queue(1, Lane::Live)), sorted);
         assert_eq!(indexes(state.queue(1, Lane::Replayed)), sorted);
         assert!(live(state, 2).is_empty());
+    });
+}
+
+/// "Who reads waits for it, and so misses nothing that is durable."
+pub(crate) fn what_is_durable_is_read_at_once<S: Subject>() {
+    const MESSAGES: u64 = 20;
+    let mut bench = Bench::<S>::new();
+    bench.commit(&changes().session(1));
+    let (store, first) = (bench.store(), bench.number());
+    let (durable, asked) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for index in 0..MESSAGES {
+                let message = changes().message(1, index, "m");
+                let (number, bytes) = (first + 1 + index, message.bytes());
+                let batch = Batch { number, bytes };
+                while store.keep(&batch).is_err() {}
+                durable.store(index + 1, Ordering::Release);
+                // The reader asks for it, and has some time to be answered too early.
+                while asked.load(Ordering::Acquire) <= index {
+                    thread::yield_now();
+                }
+                (0..10).for_each(|_| thread::yield_now());
+                store.follow(&batch);
+            }
+        });
+        for index in 0..MESSAGES {
+            while durable.load(Ordering::Acquire) <= index {
+                thread::yield_now();
+            }
+            asked.store(index + 1, Ordering::Release);
+            let page = std::iter::repeat_with(|| store.queue(1, Lane::Live, index, ALL));
+            let page = page.flatten().next().unwrap_or_default();
+            asked.store(u64::MAX, Ordering::Release);
+            assert_eq!(page.first().map(|delivery| delivery.index), Some(index));
+            asked.store(index + 1, Ordering::Release);
+        }
     });
 }
 

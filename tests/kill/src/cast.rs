@@ -123,6 +123,9 @@ fn wills(world: &mut World) {
     add("w-now-r-2", Settings::persistent(V5), 2, 0);
     add("w-now-r-3", Settings::volatile(V311), 1, 0);
     add("w-now-4", Settings::volatile(V5), 2, 0);
+    for number in 5..=10 {
+        add(&format!("w-now-r-{number}"), Settings::persistent(V5), 2, 0);
+    }
     add("w-bye-1", Settings::volatile(V311), 2, 0);
     add("w-bye-2", Settings::persistent(V5), 2, 1);
     add("w-with-1", Settings::persistent(V5), 2, 0);
