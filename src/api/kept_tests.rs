@@ -430,3 +430,78 @@ async fn what_is_shared_moves_when_it_is_kept() {
     }
     assert_eq!(last, 1);
 }
+
+/// A Packet Identifier is used again when it is durable that the message which had it is finished: else the next process
+/// would take the acknowledgement of the one for that of the other [MQTT-4.3.3-1].
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identifier_is_free_when_that_is_kept() {
+    let store = Arc::new(Gated::default());
+    let config = Config {
+        max_inflight: u16::MAX,
+        max_queued_messages: 100_000,
+        max_queued_bytes: 1 << 30,
+        ..Config::default()
+    };
+    let broker = Broker::builder()
+        .config(config)
+        .start_with(Some(Arc::clone(&store) as _))
+        .expect("started");
+    let mut subscriber = subscribed(&broker).await;
+    publish(&broker, "0", QoS::ExactlyOnce, 1).await;
+    subscriber.expect(&[0x34, 6, 0, 1, b'a', 0, 1, b'0']).await;
+    subscriber.try_send(&[0x50, 2, 0, 1]);
+    subscriber.expect(&[0x62, 2, 0, 1]).await;
+    publish(&broker, "1", QoS::AtLeastOnce, 49_151).await;
+    publish(&broker, "2", QoS::ExactlyOnce, 1).await;
+    let closed = store.gate.lock();
+    let mut early = Box::pin(async {
+        subscriber.0.write_all(&[0x70, 2, 0, 1]).await.expect("open");
+        for identifier in 2..=49_152_u16 {
+            let [high, low] = identifier.to_be_bytes();
+            subscriber.expect(&[0x32, 6, 0, 1, b'a', high, low, b'1']).await;
+            subscriber.0.write_all(&[0x40, 2, high, low]).await.expect("open");
+        }
+        // What is delivered in the turn of the first is before the answer to the second.
+        for _ in 0..2 {
+            subscriber.0.write_all(PINGREQ).await.expect("open");
+            subscriber.expect(PINGRESP).await;
+        }
+    });
+    block(&mut early);
+    drop(early);
+    drop(closed);
+    subscriber.expect(&[0x34, 6, 0, 1, b'a', 0, 1, b'2']).await;
+}
+
+/// The same where most of the queue was dropped, so that the next message is far behind the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identifier_is_free_also_behind_what_was_dropped() {
+    let store = Arc::new(Gated::default());
+    let config = Config {
+        max_inflight: 1,
+        max_queued_messages: 10,
+        queue_overflow: QueueOverflow::DropOldest,
+        ..Config::default()
+    };
+    let broker = Broker::builder()
+        .config(config)
+        .start_with(Some(Arc::clone(&store) as _))
+        .expect("started");
+    let mut subscriber = subscribed(&broker).await;
+    publish(&broker, "0", QoS::AtLeastOnce, 1).await;
+    subscriber.expect(&[0x32, 6, 0, 1, b'a', 0, 1, b'0']).await;
+    publish(&broker, "1", QoS::AtLeastOnce, 49_161).await;
+    let closed = store.gate.lock();
+    let mut early = Box::pin(async {
+        subscriber.0.write_all(&[0x40, 2, 0, 1]).await.expect("open");
+        // What is delivered in the turn of the first is before the answer to the second.
+        for _ in 0..2 {
+            subscriber.0.write_all(PINGREQ).await.expect("open");
+            subscriber.expect(PINGRESP).await;
+        }
+    });
+    block(&mut early);
+    drop(early);
+    drop(closed);
+    subscriber.expect(&[0x32, 6, 0, 1, b'a', 0, 1, b'1']).await;
+}

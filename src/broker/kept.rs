@@ -7,7 +7,7 @@ use super::registry::{Entry, Offline};
 use crate::message::NewMessage;
 use crate::router::Route;
 use crate::session::{
-    Delivery, Outbox, Replay, Restored, Session, Subscription, TailPage, Topics, WillMessage, delivery_of,
+    Delivery, Outbox, Replay, Restored, Reuse, Session, Subscription, TailPage, Topics, WillMessage, delivery_of,
 };
 use crate::store::{
     Journal, Lane, Op, Page, Pen, Receipt, SessionRecord, Store, StoreError, StoredDelivery, StoredSession,
@@ -31,6 +31,7 @@ impl Core {
         if session.is_persistent() && !session.kept {
             session.kept = true;
             session.inflight.keep();
+            session.reuse = Some(Box::default());
             session.outbox.keep(journal);
         }
         let pen = scratch.pen();
@@ -223,6 +224,7 @@ impl Core {
             replayed,
         }));
         session.inflight.restore_next(live.first, replayed.first);
+        session.reuse = Some(Box::new(Reuse::new(live.first)));
         stored.received.iter().for_each(|id| session.inbound.insert(*id));
         for subscription in stored.subscriptions {
             self.restore_subscription(&mut session, subscription);

@@ -84,7 +84,7 @@ impl Client {
         Some(Appetite {
             bytes,
             window: room.saturating_sub(self.session.forwarding.len()),
-            below: self.session.below(),
+            below: self.session.below(self.durable()),
         })
     }
 

@@ -60,6 +60,11 @@ impl Client {
         self.core.journal.as_ref()
     }
 
+    /// The last batch that is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.journal().map_or(0, |journal| journal.durable())
+    }
+
     /// Where an answer goes: to the output, or to those that wait.
     pub(super) fn answers(&mut self) -> &mut Vec<u8> {
         let Some(journal) = &self.core.journal else {
@@ -189,14 +194,28 @@ impl Client {
         } else {
             None
         };
+        let before = self.session.inflight.first_place();
         let acked = acknowledge(&mut self.session.inflight);
         let Some((lane, index)) = place else { return acked };
         match &acked {
-            Acked::Finished(_) | Acked::Completed => self.note(scratch, |uid| Op::Done { uid, lane, index }),
+            Acked::Finished(_) | Acked::Completed => {
+                self.note(scratch, |uid| Op::Done { uid, lane, index });
+                self.note_finished(scratch, before);
+            }
             Acked::Release(Some(_)) => self.record(scratch, |uid| Op::Released { uid, lane, index }),
             Acked::Release(None) | Acked::Unknown | Acked::WrongState => {}
         }
         acked
+    }
+
+    /// The identifier of what was just finished is used again when that is durable.
+    fn note_finished(&mut self, scratch: &mut RouteScratch, before: u64) {
+        let durable = self.durable();
+        if let Some(batch) = scratch.pen().batch()
+            && self.session.finished_in(before, batch, durable)
+        {
+            scratch.pen().tell(Arc::clone(&self.session.outbox) as _);
+        }
     }
 
     /// A message has been given up that was in flight, or was to be next.

@@ -390,12 +390,17 @@ impl Inflight {
         self.live.next_identifier()
     }
 
-    /// The place from which on live messages have no identifier that is surely free.
+    /// The place from which on live messages would have an identifier that is in flight, or nearly.
     pub(crate) fn below(&self) -> u64 {
         match self.live.identifiers == ALL {
             true => u64::MAX,
             false => self.live.first() + IDENTIFIERS_AT_ONCE,
         }
+    }
+
+    /// All live places below this one are finished.
+    pub(crate) fn first_place(&self) -> u64 {
+        self.live.first()
     }
 
     /// Whether no live message is in flight.

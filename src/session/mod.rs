@@ -8,6 +8,7 @@ mod inquiry;
 mod outbox;
 mod outgoing;
 mod replay;
+mod reuse;
 mod state;
 mod will;
 
@@ -21,5 +22,6 @@ pub(crate) use outbox::{
 };
 pub(crate) use outgoing::{FrameScratch, Outgoing};
 pub(crate) use replay::{Replay, Topics};
+pub(crate) use reuse::Reuse;
 pub(crate) use state::{Restored, Session, Subscription, Subscriptions};
 pub(crate) use will::WillMessage;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::delivery::Delivery;
 use super::inbound::InboundQos2;
-use super::inflight::Inflight;
+use super::inflight::{Inflight, LIVE_IDENTIFIERS};
 use super::outbox::Outbox;
 use super::replay::{Replay, Topics};
+use super::reuse::Reuse;
 use super::will::WillMessage;
 use crate::packet::SubscriptionOptions;
 use crate::store::{Extent, Lane, SessionRecord};
@@ -102,6 +103,8 @@ pub(crate) struct Session {
     pub(crate) gate: u64,
     /// The session is kept in a store.
     pub(crate) kept: bool,
+    /// Of a session that is kept.
+    pub(crate) reuse: Option<Box<Reuse>>,
     /// The Receive Maximum of its last connection.
     pub(crate) window: u16,
     /// It comes from the store: what was in flight has to be read yet.
@@ -134,6 +137,7 @@ impl Session {
             will: None,
             gate: 0,
             kept: false,
+            reuse: None,
             window: 0,
             restored: None,
         }
@@ -154,12 +158,33 @@ impl Session {
         self.inflight.has_no_live() && self.forwarding.len() == 0
     }
 
-    /// The place from which on live messages have to wait for those before them.
-    pub(crate) fn below(&self) -> u64 {
+    /// The place from which on live messages have to wait for those before them, or until it is durable that those are
+    /// finished.
+    pub(crate) fn below(&self, durable: u64) -> u64 {
+        let Some(reuse) = &self.reuse else { return u64::MAX };
+        let free = self.identifiers_free(reuse, durable);
         match self.has_caught_up() {
-            true => u64::MAX,
-            false => self.inflight.below(),
+            true if reuse.is_settled(durable) => u64::MAX,
+            true => free,
+            false => self.inflight.below().min(free),
         }
+    }
+
+    /// The place from which on a live message has a Packet Identifier that is in doubt.
+    fn identifiers_free(&self, reuse: &Reuse, durable: u64) -> u64 {
+        reuse.settled(self.inflight.first_place(), durable) + u64::from(LIVE_IDENTIFIERS)
+    }
+
+    /// Something in flight was finished in this batch, where all places below `before` were before it. Whether the
+    /// session is to be told when that is durable.
+    pub(crate) fn finished_in(&mut self, before: u64, batch: u64, durable: u64) -> bool {
+        let first = self.inflight.first_place();
+        let Some(reuse) = &mut self.reuse else { return false };
+        if reuse.finished(before, first, batch, durable) {
+            return true;
+        }
+        let is_far = |reuse| self.outbox.next_place() >= self.identifiers_free(reuse, durable);
+        self.inflight.has_no_live() && self.reuse.as_deref().is_some_and(is_far)
     }
 
     /// Whether messages may be in its queue that others could take.

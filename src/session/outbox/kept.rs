@@ -339,6 +339,11 @@ impl Outbox {
         true
     }
 
+    /// The place of the next message of a session that is kept.
+    pub(crate) fn next_place(&self) -> u64 {
+        self.inner.lock().kept.as_ref().map_or(0, |kept| kept.next)
+    }
+
     /// About how many messages are in the store only.
     pub(crate) fn stored_messages(&self) -> usize {
         self.inner.lock().kept.as_ref().map_or(0, |kept| kept.tail_count())
