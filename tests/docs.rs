@@ -70,6 +70,11 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--cores",
     "--broker-cores",
     "--latency-rate",
+    // benches/store
+    "--redis-cores",
+    "--load-cores",
+    "--soak",
+    "--csv",
     // tests/run
     "--yes",
     "--only",
