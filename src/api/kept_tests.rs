@@ -236,6 +236,39 @@ async fn an_embedded_broker_goes_on() {
     subscriber.expect(b"\x32\x09\0\x01a\0\x01kept").await;
 }
 
+/// A session that was ended is not there again: who comes next is told so only when that is kept. Others do not wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_session_is_kept_before_the_next_connack() {
+    let (broker, store) = broker();
+    drop(Peer311::connect(&broker, "client", false).await);
+    while broker.connected_clients() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let closed = store.gate.lock();
+    broker.core.end_session("client", ReasonCode::Success);
+    let mut client = Peer311::open(&broker, "client", true);
+    let mut early = Box::pin(async {
+        while broker.connected_clients() < 1 {
+            tokio::task::yield_now().await;
+        }
+        let mut other = Peer311::connect(&broker, "other", true).await;
+        for _ in 0..100 {
+            other.try_send(PINGREQ);
+            other.expect(PINGRESP).await;
+        }
+    });
+    block(&mut early);
+    drop(early);
+    let mut byte = [0];
+    {
+        let mut read = pin!(client.0.read(&mut byte));
+        let polled = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+    drop(closed);
+    client.expect(&[0x20, 2, 0, 0]).await;
+}
+
 /// Queues of one message, one message in flight, and the oldest makes room.
 fn start_dropping(store: &Arc<MemoryStore>) -> Broker {
     let config = Config {
@@ -304,6 +337,30 @@ async fn what_is_in_flight_outlives_what_makes_room() {
         subscriber.expect(&publish_3).await;
         second.shutdown().await;
     }
+}
+
+/// What makes room before the client is back was waiting, too: what was in flight is there, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_in_flight_outlives_what_makes_room_before_the_client_is_back() {
+    let store = Arc::new(MemoryStore::default());
+    let first = start_dropping(&store);
+    let mut subscriber = subscribed(&first).await;
+    publish(&first, "0", QoS::ExactlyOnce, 1).await;
+    subscriber.expect(&[0x34, 6, 0, 1, b'a', 0, 1, b'0']).await;
+    subscriber.try_send(&[0x50, 2, 0, 1]);
+    subscriber.expect(&[0x62, 2, 0, 1]).await;
+    publish(&first, "1", QoS::ExactlyOnce, 1).await;
+    first.shutdown().await;
+    let second = start_dropping(&store);
+    for payload in ["2", "3", "4"] {
+        publish(&second, payload, QoS::ExactlyOnce, 1).await;
+    }
+    let mut subscriber = Peer311::open(&second, "subscriber", false);
+    subscriber.expect(&[0x20, 2, 1, 0]).await;
+    subscriber.expect(&[0x62, 2, 0, 1]).await;
+    subscriber.try_send(&[0x70, 2, 0, 1]);
+    subscriber.expect(&[0x34, 6, 0, 1, b'a', 0, 5, b'4']).await;
+    second.shutdown().await;
 }
 
 /// However many messages were dropped, those behind them come: there are fewer identifiers than places.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::addresses::Addresses;
+use super::endings::Endings;
 use super::memory::Memory;
 use super::policy::{self, Policies, Policy};
 use super::registry::Registry;
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     retained_sweep: Mutex<Option<TimerKey>>,
     /// What must outlive the process goes there; `None` if nothing must.
     pub(crate) journal: Option<Arc<Journal>>,
+    pub(super) endings: Endings,
 }
 
 /// An expired retained message, which nobody gets any more, takes memory for this long: those of a while go together.
@@ -145,6 +147,7 @@ impl Core {
                 journal.clone(),
             )),
             journal,
+            endings: Endings::default(),
             registry: Registry::default(),
             timers: Timers::default(),
             stats,

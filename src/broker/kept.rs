@@ -49,6 +49,24 @@ impl Core {
         scratch.pen().receipt()
     }
 
+    /// Whether a session of this client has ended, and would be there again if the broker were killed now.
+    pub(crate) fn is_ending(&self, client_id: &str) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| self.endings.has(client_id, journal.durable()))
+    }
+
+    /// Writes down that the next process is to end the session. To be called before another connection can find that it has
+    /// gone.
+    pub(super) fn note_end(&self, session: &mut Session) {
+        session.expiry_interval = 0;
+        if let Some(journal) = self.journal.as_ref().filter(|_| session.kept) {
+            let mut scratch = RouteScratch::default();
+            let record = session.record(Some(self.clock.now()));
+            let batch = scratch.pen().write(journal, &Op::Session(record));
+            self.endings.note(session.client_id(), batch, journal.durable());
+        }
+    }
+
     /// Whether nothing can be kept, and will be soon.
     pub(crate) fn is_store_down(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.is_failing())
@@ -115,7 +133,8 @@ impl Core {
         let read = read(journal, outbox.key, Lane::Live, page.from, PAGE).await?;
         // A page ends by its bytes, too: only an empty one says that there is no more.
         let is_last = read.is_empty();
-        outbox.loaded(page, deliveries(read), is_last);
+        let mut scratch = RouteScratch::default();
+        outbox.loaded(page, deliveries(read), is_last, scratch.pen());
         Ok(())
     }
 
@@ -211,7 +230,7 @@ impl Core {
         let now = self.clock.now();
         let outbox = self.outbox_of(stored.uid, stored.client_id.into());
         let StoredSession { live, replayed, .. } = stored;
-        outbox.restore(journal, live.first, live.next, live.count as usize, live.bytes as usize);
+        outbox.restore(journal, &live, stored.unsent, stored.window);
         let mut session = Box::new(Session::new(outbox));
         session.kept = true;
         session.expiry_interval = stored.expiry_interval;

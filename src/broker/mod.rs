@@ -3,6 +3,7 @@
 mod addresses;
 mod aedes;
 mod core;
+mod endings;
 mod gauge;
 mod glob;
 pub(crate) mod inspect;

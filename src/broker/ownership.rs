@@ -138,6 +138,7 @@ impl Core {
                     shard.insert(client_id, Entry::Offline(offline));
                     self.registry.stored();
                 } else {
+                    self.note_end(&mut session);
                     shard.remove(session.client_id());
                     drop(shard);
                     self.end(session);
@@ -275,9 +276,10 @@ impl Core {
                 true
             }
             Some(Entry::Offline(_)) => {
-                let Some(Entry::Offline(offline)) = shard.remove(client_id) else {
+                let Some(Entry::Offline(mut offline)) = shard.remove(client_id) else {
                     unreachable!("matched just above")
                 };
+                self.note_end(&mut offline.session);
                 drop(shard);
                 if let Some(timer) = offline.timer {
                     self.timers.cancel(timer);
@@ -323,7 +325,8 @@ impl Owned {
         let outbox = core.new_outbox(Arc::clone(self.client_id()));
         core.install(&outbox);
         let fresh = Box::new(Session::new(outbox));
-        if let Some(old) = self.session.replace(fresh) {
+        if let Some(mut old) = self.session.replace(fresh) {
+            core.note_end(&mut old);
             core.end(old);
         }
         Claimed {

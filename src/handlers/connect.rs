@@ -109,7 +109,7 @@ pub(crate) async fn accept(
     if core.memory.is_short() && !core.registry.has(&info.client_id) {
         return Err(refuse(ReasonCode::ServerBusy, "the broker's memory is short"));
     }
-    if core.is_store_down() && (expiry > 0 || connect.will.is_some() || core.registry.has(&info.client_id)) {
+    if core.is_store_down() && needs_store(core, connect, &info.client_id, expiry) {
         return Err(refuse(ReasonCode::ServerUnavailable, STORE_DOWN));
     }
     let (access, generation) = (policy.access.clone(), policy.access.generation());
@@ -187,6 +187,11 @@ fn client_info(core: &Core, connect: &Connect<'_>, peer: Peer, policy: &Policy) 
     }
 }
 
+/// Whether the CONNACK would have to wait for the store.
+fn needs_store(core: &Core, connect: &Connect<'_>, client_id: &str, expiry: u32) -> bool {
+    expiry > 0 || connect.will.is_some() || core.registry.has(client_id) || core.is_ending(client_id)
+}
+
 /// From here on the CONNECT is accepted: before, the session was as its last connection left it. What is to be waited for
 /// until that is kept.
 fn take_over(client: &mut Client, connect: &Connect<'_>, expiry: u32, replaced: bool) -> Option<Receipt> {
@@ -197,7 +202,8 @@ fn take_over(client: &mut Client, connect: &Connect<'_>, expiry: u32, replaced: 
     let will = will.map(|will| Box::new(WillMessage::new(will, Arc::clone(&client.info))));
     let had_will = std::mem::replace(&mut client.session.will, will).is_some();
     let core = Arc::clone(&client.core);
-    let receipt = core.note_connected(&mut client.session, had_will || replaced);
+    let goes = had_will || replaced || core.is_ending(&client.info.client_id);
+    let receipt = core.note_connected(&mut client.session, goes);
     attach(client);
     receipt
 }

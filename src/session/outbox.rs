@@ -15,6 +15,7 @@
 //!   it sleeps with nothing to write (see `direct`).
 
 mod direct;
+mod found;
 mod kept;
 mod limits;
 mod queues;
@@ -192,6 +193,7 @@ impl Outbox {
             let made_room = inner.make_room(&self.limits, charge, placement, clock);
             if let Some(kept) = &mut inner.kept {
                 kept.settle_dropped(self.key, &mut wake_ups.pen);
+                self.begin_to_trim(kept);
             }
             made_room?;
         }
@@ -271,6 +273,9 @@ impl Outbox {
     pub(crate) fn attach(&self, wire: Wire) {
         let mut inner = self.inner.lock();
         inner.link = Link::Online(wire);
+        if let Some(kept) = &mut inner.kept {
+            kept.attached();
+        }
     }
 
     /// Lets others see who is connected.

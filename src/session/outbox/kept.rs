@@ -13,19 +13,21 @@
 //! Invariants:
 //! * The places of the messages in `queue` rise; places may be missing, of messages that have been given up.
 //! * While there is a tail, what comes goes to its end. The owner loads it when `queue` is empty.
+//! * There is a tail until its `from` has come to `next`, whatever the count says.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::found::Found;
 use super::{Inner, Link, Outbox};
 use crate::session::delivery::{Delivery, OVERHEAD};
 use crate::session::inflight::{live_identifier, live_place};
-use crate::store::{Journal, Lane, Op, Pen, Recipient, StoredDelivery, TermsRecord, Waits};
+use crate::store::{Extent, Journal, Lane, Op, Pen, Recipient, StoredDelivery, TermsRecord, Waits};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Kept {
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
     /// A place at or below that of the first message in memory, and above all that have been taken out.
     first: u64,
     /// The place of the next message.
@@ -34,17 +36,19 @@ pub(super) struct Kept {
     durable_to: u64,
     /// Runs of places that may not be: each with its batch, and the place where it ends.
     runs: VecDeque<(u64, u64)>,
-    tail: Option<Tail>,
+    pub(super) tail: Option<Tail>,
+    /// The first part of the tail, if an earlier process left it.
+    pub(super) found: Option<Box<Found>>,
     /// Places that were dropped, and the journal does not know. Those below them may be in flight.
-    dropped: Vec<u64>,
+    pub(super) dropped: Vec<u64>,
     /// See [`Appetite`](super::Appetite), as the owner last slept.
     below: u64,
 }
 
 /// The end of a queue, which is in the store only.
 #[derive(Clone, Copy, Debug)]
-struct Tail {
-    from: u64,
+pub(super) struct Tail {
+    pub(super) from: u64,
     /// About how many messages, and how many bytes they will be charged.
     count: usize,
     bytes: usize,
@@ -86,6 +90,7 @@ impl Kept {
             durable_to: 0,
             runs: VecDeque::new(),
             tail: None,
+            found: None,
             dropped: Vec::new(),
             below: u64::MAX,
         }
@@ -160,13 +165,29 @@ impl Kept {
     pub(super) fn drop_from_tail(&mut self) -> Option<usize> {
         let tail = self.tail.as_mut().filter(|tail| tail.count > 0)?;
         let (_, bytes) = tail.give(1);
-        self.dropped.push(tail.from);
-        tail.from += 1;
-        self.first = tail.from;
-        if tail.count == 0 {
-            self.tail = None;
+        match &mut self.found {
+            Some(found) if found.count > 0 => {
+                found.count -= 1;
+                found.owed += 1;
+            }
+            Some(found) => {
+                self.dropped.push(found.known_from);
+                found.known_from += 1;
+            }
+            None => {
+                self.dropped.push(tail.from);
+                tail.from += 1;
+                self.first = tail.from;
+            }
         }
+        self.end_tail();
         Some(bytes)
+    }
+
+    /// There is no tail, if all of it has left.
+    fn end_tail(&mut self) {
+        let next = self.next;
+        self.tail.take_if(|tail| tail.from >= next);
     }
 
     /// Gives the message its place and writes it down; whether it stays in memory.
@@ -217,6 +238,63 @@ impl Kept {
         }
     }
 
+    /// Puts what was read into the queue, which is empty: how many messages, how many bytes, and what they had been counted
+    /// for.
+    fn load(
+        &mut self,
+        page: TailPage,
+        deliveries: Vec<(u64, Delivery)>,
+        is_last: bool,
+        queue: &mut VecDeque<Delivery>,
+    ) -> (usize, usize, (usize, usize)) {
+        let (mut added, mut bytes, mut passed) = (0, 0, 0);
+        let Some(tail) = &mut self.tail else {
+            return (0, 0, (0, 0));
+        };
+        let found_end = self.found.as_ref().map(|found| found.end);
+        for (place, delivery) in deliveries {
+            // Messages may have been dropped meanwhile. Above what is durable, places may be missing that are still to come;
+            // and between what was found and the rest there may be more places than identifiers.
+            if place < tail.from {
+                continue;
+            }
+            if place >= page.durable_to || (added > 0 && found_end.is_some_and(|end| place >= end)) {
+                break;
+            }
+            tail.from = place + 1;
+            if let Some(found) = &mut self.found {
+                if found.is_gone(place) {
+                    continue;
+                }
+                if found.claims(place) {
+                    self.dropped.push(place);
+                    continue;
+                }
+            }
+            if added == 0 {
+                self.first = place;
+            }
+            passed += self.found.as_mut().map_or(1, |found| found.pass(place));
+            added += 1;
+            bytes += delivery.charge as usize;
+            queue.push_back(delivery);
+        }
+        if is_last {
+            tail.from = tail.from.max(page.durable_to);
+        }
+        (added, bytes, self.give(passed))
+    }
+
+    /// So many messages have left the tail; how many had been counted, and about how many bytes.
+    fn give(&mut self, passed: usize) -> (usize, usize) {
+        let absent = self.leave_found();
+        let Some(tail) = &mut self.tail else { return (0, 0) };
+        let is_end = tail.from >= self.next;
+        let given = tail.give(if is_end { usize::MAX } else { passed + absent });
+        self.end_tail();
+        given
+    }
+
     /// Writes down what was dropped.
     pub(super) fn settle_dropped(&mut self, uid: u64, pen: &mut Pen) {
         let durable_to = self.durable_to();
@@ -252,9 +330,12 @@ impl Outbox {
         self.inner.lock().kept = Some(Box::new(kept));
     }
 
-    /// Goes on with a queue that is in the store: from `first` up to `next`, so many messages and bytes of theirs.
-    pub(crate) fn restore(&self, journal: &Arc<Journal>, first: u64, next: u64, count: usize, bytes: usize) {
-        let bytes = bytes + count * (OVERHEAD + MESSAGE);
+    /// Goes on with a queue that is in the store. What is in it below `unsent` has been sent, and so may have been the first
+    /// messages up to the client's window.
+    pub(crate) fn restore(&self, journal: &Arc<Journal>, live: &Extent, unsent: u64, window: u16) {
+        let Extent { first, next, .. } = *live;
+        let count = live.count as usize;
+        let bytes = live.bytes as usize + count * (OVERHEAD + MESSAGE);
         let tail = Tail {
             from: first,
             count,
@@ -266,6 +347,7 @@ impl Outbox {
             next,
             durable_to: next,
             tail: (count > 0).then_some(tail),
+            found: (count > 0).then(|| Box::new(Found::new(first, next, count, unsent, window))),
             ..Kept::new(Arc::clone(journal))
         }));
         inner.queue_len += count;
@@ -287,35 +369,15 @@ impl Outbox {
     }
 
     /// Puts in what was read; `is_last` if there was no more to be read.
-    pub(crate) fn loaded(&self, page: TailPage, deliveries: Vec<(u64, Delivery)>, is_last: bool) {
+    pub(crate) fn loaded(&self, page: TailPage, deliveries: Vec<(u64, Delivery)>, is_last: bool, pen: &mut Pen) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let Some(kept) = &mut inner.kept else { return };
-        let Some(tail) = kept.tail.as_mut() else { return };
-        // Messages may have been dropped meanwhile.
-        let begin = tail.from;
-        let (mut added, mut bytes) = (0, 0);
-        for (place, delivery) in deliveries {
-            // Above what is durable, places may be missing that are still to come.
-            if place >= begin && place < page.durable_to {
-                tail.from = place + 1;
-                added += 1;
-                bytes += delivery.charge as usize;
-                inner.queue.push_back(delivery);
-            }
-        }
-        if is_last {
-            tail.from = tail.from.max(page.durable_to);
-        }
-        kept.first = kept.first.max(begin);
-        let is_end = tail.from >= kept.next;
-        let (count, known) = tail.give(if is_end { usize::MAX } else { added });
-        if is_end {
-            kept.tail = None;
-        }
-        inner.queue_len = (inner.queue_len + added).saturating_sub(count);
-        inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
-        inner.waiting_bytes = (inner.waiting_bytes + bytes).saturating_sub(known);
+        let (added, bytes, known) = kept.load(page, deliveries, is_last, &mut inner.queue);
+        kept.settle_dropped(self.key, pen);
+        inner.queue_len = (inner.queue_len + added).saturating_sub(known.0);
+        inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known.1);
+        inner.waiting_bytes = (inner.waiting_bytes + bytes).saturating_sub(known.1);
     }
 
     /// This message of the tail is in flight, or was released, if there is none. `false` if it has been dropped meanwhile.
@@ -326,13 +388,11 @@ impl Outbox {
         let Some(tail) = kept.tail.as_mut().filter(|tail| tail.from <= place) else {
             return false;
         };
-        let (count, known) = tail.give(1);
         tail.from = place + 1;
         kept.first = tail.from;
+        let passed = kept.found.as_mut().map_or(1, |found| found.pass(place));
+        let (count, known) = kept.give(passed);
         let (added, bytes) = delivery.map_or((0, 0), |delivery| (1, delivery.charge as usize));
-        if tail.from >= kept.next {
-            kept.tail = None;
-        }
         inner.queue_len = (inner.queue_len + added).saturating_sub(count);
         inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known);
         inner.waiting_bytes = inner.waiting_bytes.saturating_sub(known);

@@ -6,7 +6,7 @@ use crate::packet::{QoS, Version};
 use crate::session::outbox::Wire;
 use crate::session::{Appetite, FrameScratch, OutboxLimits, Outgoing, Placement, QueueOverflow, Taken, Terms, WakeUps};
 use crate::stats::Stats;
-use crate::store::{Gated, Page, SessionRecord, Store};
+use crate::store::{Gated, Page, SessionRecord, Store, StoredSession};
 use crate::time::Clock;
 
 const ALL: Appetite = Appetite {
@@ -113,7 +113,7 @@ impl Scene {
             .filter_map(|stored| Some((stored.index, delivery_of(stored, Lane::Live)?)))
             .collect();
         let count = read.len();
-        self.outbox.loaded(page, read, count == 0);
+        self.outbox.loaded(page, read, count == 0, &mut Pen::default());
         count
     }
 }
@@ -123,6 +123,104 @@ impl Drop for Scene {
         self.wake_ups.pen.leave();
         self.journal.close();
     }
+}
+
+impl Scene {
+    /// Another process goes on, with this limit.
+    fn restart(&mut self, messages: usize) {
+        self.keep();
+        let limits = OutboxLimits::new(Arc::new(Stats::default()));
+        limits.set(messages, 1 << 30, QueueOverflow::DropOldest);
+        let outbox = Outbox::new(7, "client".into(), Arc::new(limits));
+        let restore = |stored: StoredSession| outbox.restore(&self.journal, &stored.live, stored.unsent, 0);
+        let mut stored = None;
+        self.store
+            .sessions(&mut |session| stored = Some(session))
+            .expect("read");
+        restore(stored.expect("there"));
+        self.outbox = Arc::new(outbox);
+    }
+
+    fn done(&mut self, index: u64) {
+        let (uid, lane) = (7, Lane::Live);
+        self.wake_ups.pen.write(&self.journal, &Op::Done { uid, lane, index });
+    }
+
+    fn stored(&self) -> Vec<u64> {
+        let most = Page {
+            messages: 100,
+            bytes: usize::MAX,
+        };
+        let read = self.store.queue(7, Lane::Live, 0, most).expect("read");
+        read.iter().map(|stored| stored.index).collect()
+    }
+}
+
+/// Places 1, 2 and 4 of 0 to 6 are not there.
+fn with_gaps(limit: usize) -> Scene {
+    let mut scene = Scene::new(100, QueueOverflow::DropOldest);
+    (0..7).for_each(|number| assert!(scene.offer(number)));
+    [1, 2, 4].into_iter().for_each(|index| scene.done(index));
+    scene.restart(limit);
+    scene
+}
+
+/// What makes room in a queue with gaps are its oldest messages, and none is left behind; whoever drops them.
+#[tokio::test]
+async fn the_oldest_are_dropped_from_a_queue_with_gaps() {
+    for trims in [false, true] {
+        for (limit, more) in [(4, 2), (1, 1), (1, 5), (3, 6)] {
+            let mut scene = with_gaps(limit);
+            let offer = |scene: &mut Scene| (7..7 + more).for_each(|number| assert!(scene.offer(number)));
+            if trims {
+                offer(&mut scene);
+            } else {
+                std::thread::scope(|scope| scope.spawn(|| offer(&mut scene)).join().expect("offered"));
+            }
+            scene.keep();
+            let left: Vec<_> = [0, 3, 5, 6].into_iter().chain(7..7 + more as u64).collect();
+            let left = left[left.len() - limit..].to_vec();
+            if trims {
+                while scene.stored() != left {
+                    tokio::task::yield_now().await;
+                }
+            }
+            scene.attach();
+            let mut all = Vec::new();
+            while scene.load() > 0 {
+                all.extend(scene.take(ALL));
+            }
+            scene.load();
+            let text = |place: &u64| (*place as u16 + 1, place.to_string());
+            assert_eq!(
+                all,
+                left.iter().map(text).collect::<Vec<_>>(),
+                "limit {limit}, {more} more"
+            );
+            scene.keep();
+            assert_eq!(scene.stored(), left);
+            assert_eq!((scene.outbox.stored_from(), scene.outbox.queue_len()), (None, limit));
+        }
+    }
+}
+
+/// Of what was found the first messages up to the window stay, and those that were released.
+#[test]
+fn what_may_have_been_sent_is_not_dropped() {
+    let mut found = Found::new(0, 4, 4, 1, 2);
+    found.owed = 4;
+    let store = with_gaps(100);
+    let most = Page {
+        messages: 100,
+        bytes: usize::MAX,
+    };
+    let read = store.store.queue(7, Lane::Live, 0, most).expect("read");
+    // Places 0 and 3 of these four.
+    assert_eq!(found.look_at(&read, 0), Vec::<u64>::new());
+    assert_eq!(found.owed, 0);
+    let mut found = Found::new(0, 7, 4, 1, 2);
+    found.owed = 4;
+    assert_eq!(found.look_at(&read, 0), [5, 6]);
 }
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<(u16, String)> {
