@@ -167,7 +167,7 @@ async fn sessions_are_kept_before_connack() {
             while broker.connected_clients() < 2 {
                 tokio::task::yield_now().await;
             }
-            other.try_send(PINGREQ);
+            other.0.write_all(PINGREQ).await.expect("open");
             other.expect(PINGRESP).await;
         });
         block(&mut seen);
@@ -253,7 +253,7 @@ async fn the_end_of_a_session_is_kept_before_the_next_connack() {
         }
         let mut other = Peer311::connect(&broker, "other", true).await;
         for _ in 0..100 {
-            other.try_send(PINGREQ);
+            other.0.write_all(PINGREQ).await.expect("open");
             other.expect(PINGRESP).await;
         }
     });
