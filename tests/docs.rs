@@ -75,6 +75,9 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--load-cores",
     "--soak",
     "--csv",
+    // Cargo, in tests/cluster
+    "--manifest-path",
+    "--test",
     // tests/run
     "--yes",
     "--only",
