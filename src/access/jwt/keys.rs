@@ -53,7 +53,7 @@ const MOST: usize = 1000;
 pub(super) fn parse(settings: &JwtSettings, text: &[u8]) -> Result<Vec<Key>, String> {
     let found = match settings.keys {
         JwtKeys::File(_) if text.windows(10).any(|part| part == b"-----BEGIN") => from_pem(text)?,
-        JwtKeys::File(_) => vec![from_secret(without_line_break(text), None)?],
+        JwtKeys::File(_) => vec![from_secret_file(text)?],
         JwtKeys::Set(_) => from_set(text)?,
     };
     let keys: Vec<Key> = found.into_iter().filter_map(|found| key(settings, found)).collect();
@@ -98,6 +98,16 @@ fn without_line_break(text: &[u8]) -> &[u8] {
     text.strip_suffix(b"\r").unwrap_or(text)
 }
 
+/// A key in DER may end with what would be a line break.
+fn from_secret_file(text: &[u8]) -> Result<Found, String> {
+    if public_key(text, false).is_some() {
+        return Err(IS_DER.to_owned());
+    }
+    from_secret(without_line_break(text), None)
+}
+
+const IS_DER: &str = "this is a public key in DER, and not a secret: write it in PEM";
+
 /// A secret is as long as the hash at least (RFC 7518, section 3.2). What is a key of another kind by its looks is not
 /// taken for a secret: a public key is no secret.
 fn from_secret(secret: &[u8], id: Option<Box<str>>) -> Result<Found, String> {
@@ -105,7 +115,7 @@ fn from_secret(secret: &[u8], id: Option<Box<str>>) -> Result<Found, String> {
         return Err("this is JSON, and not a secret: a key set is for --jwt-jwks-file".to_owned());
     }
     if public_key(secret, false).is_some() {
-        return Err("this is a public key in DER, and not a secret: write it in PEM".to_owned());
+        return Err(IS_DER.to_owned());
     }
     let lengths = [(32, Algorithm::HS256), (48, Algorithm::HS384), (64, Algorithm::HS512)];
     let long_enough = lengths.iter().filter(|(least, _)| secret.len() >= *least);

@@ -330,9 +330,12 @@ fn files_that_make_no_sense() {
             reason(text)
         );
     }
-    let der = BASE64
+    let mut der = BASE64
         .decode(public.lines().nth(1).expect("a line").as_bytes())
         .expect("valid");
+    assert!(reason(&der).contains("write it in PEM"));
+    // That is no line break at its end.
+    *der.last_mut().expect("not empty") = b'\n';
     assert!(reason(&der).contains("write it in PEM"));
     let reason = |text: &[u8]| Jwt::parse(&set_settings(), text).expect_err("no key");
     let small = json!({"kty": "RSA", "n": BASE64URL_NOPAD.encode(&[1; 128]), "e": "AQAB"});
