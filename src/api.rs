@@ -22,6 +22,9 @@ use crate::message::NewMessage;
 use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
+#[cfg(feature = "redis")]
+use crate::store::cluster::Limits;
+use crate::store::cluster::Shared;
 use crate::store::{self, Journal, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
@@ -120,30 +123,51 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn try_start(mut self) -> Result<Broker, StoreError> {
-        let store = store::open(&std::mem::take(&mut self.persistence))?;
+        let persistence = std::mem::take(&mut self.persistence);
+        #[cfg(feature = "redis")]
+        if let Persistence::Cluster(settings) = &persistence {
+            let limits = Limits {
+                queue_messages: self.config.max_queued_messages as u64,
+                queue_bytes: self.config.max_queued_bytes as u64,
+                retained_messages: self.config.max_retained_messages as u64,
+            };
+            let store = store::open_shared(settings, limits)?;
+            let lease = settings.lease;
+            return self.start_as(Some(Arc::clone(&store) as _), Some((store, lease)));
+        }
+        let store = store::open(&persistence)?;
         self.start_with(store)
     }
 
     pub(crate) fn start_with(self, store: Option<Arc<dyn Store>>) -> Result<Broker, StoreError> {
+        self.start_as(store, None)
+    }
+
+    fn start_as(
+        self,
+        store: Option<Arc<dyn Store>>,
+        shared: Option<(Arc<dyn Shared>, Duration)>,
+    ) -> Result<Broker, StoreError> {
         let journal = store.map(Journal::start).transpose()?;
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
             access: self.access,
         };
-        let core = Arc::new(Core::new(policy, self.hooks, journal.clone()));
+        let core = Arc::new(Core::of_node(policy, self.hooks, journal.clone(), shared));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
             tasks.push(tokio::spawn(sys::run(Arc::clone(&core), interval)).abort_handle());
         }
-        let broker = Broker {
+        let mut background = Background { tasks, journal };
+        core.restore()?;
+        background.tasks.extend(core.join_cluster()?);
+        Ok(Broker {
             core,
             subscriptions: Arc::default(),
-            _background: Arc::new(Background { tasks, journal }),
-        };
-        broker.core.restore()?;
-        Ok(broker)
+            _background: Arc::new(background),
+        })
     }
 }
 
@@ -286,11 +310,17 @@ impl Broker {
         let core = &self.core;
         let limit = core.config().drain_timeout;
         core.stopping.send_replace(true);
-        let _ = tokio::time::timeout(limit, publish_wills(core)).await;
+        if core.cluster.is_none() {
+            let _ = tokio::time::timeout(limit, publish_wills(core)).await;
+        }
         for outbox in core.registry.online_outboxes() {
             outbox.signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
         }
         let _ = tokio::time::timeout(limit, all_closed(core)).await;
+        if let Some(cluster) = &core.cluster {
+            // Else the others find that this node is gone.
+            let _ = tokio::time::timeout(limit, cluster.all_released()).await;
+        }
         if self.subscriptions.end() {
             core.events.emit(|| Event::Closed);
         }

@@ -50,6 +50,9 @@ pub struct Config {
     pub max_queued_bytes: usize,
     /// What gives way when a session's queue is full.
     pub queue_overflow: QueueOverflow,
+    /// In a cluster, seconds for which a will waits at least when its broker shuts down: it is not published if the client is
+    /// back by then.
+    pub will_grace: u32,
     /// Subscriptions of one session.
     pub max_subscriptions: usize,
     /// Bytes of the Topic Filters of one session.
@@ -111,6 +114,7 @@ impl Default for Config {
             max_queued_messages: 1_000_000,
             max_queued_bytes: 64 * 1024 * 1024,
             queue_overflow: QueueOverflow::DropNew,
+            will_grace: 10,
             max_subscriptions: 1_000_000,
             max_subscription_bytes: 16 * 1024 * 1024,
             max_memory: None,

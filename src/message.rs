@@ -18,7 +18,7 @@ pub(crate) struct Publication<'a> {
 }
 
 /// An Application Message that the broker keeps: immutable, and shared by all who wait for it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Message {
     /// Topic Name, forwardable properties, payload.
     bytes: Bytes,
@@ -30,7 +30,7 @@ pub struct Message {
 }
 
 /// Short messages are within the [`Message`]: then it takes one allocation.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Bytes {
     Short(u8, [u8; SHORT]),
     Long(Box<[u8]>),

@@ -24,11 +24,13 @@ pub enum Discard {
     RetainedFull = 7,
     /// The broker's memory is short: QoS 0 that waited for a slow client, or a message that was not retained.
     MemoryShort = 8,
+    /// QoS 0 for other nodes of a cluster, or a retained message of QoS 0, while the store takes no changes.
+    StoreDown = 9,
 }
 
 impl Discard {
     /// Every cause.
-    pub const ALL: [Discard; 9] = [
+    pub const ALL: [Discard; 10] = [
         Discard::QueueFull,
         Discard::SlowSubscriber,
         Discard::TooLarge,
@@ -38,6 +40,7 @@ impl Discard {
         Discard::SessionEnded,
         Discard::RetainedFull,
         Discard::MemoryShort,
+        Discard::StoreDown,
     ];
 
     /// A short name for topics and metrics.
@@ -53,6 +56,7 @@ impl Discard {
             Discard::SessionEnded => "session-ended",
             Discard::RetainedFull => "retained-full",
             Discard::MemoryShort => "memory-short",
+            Discard::StoreDown => "store-down",
         }
     }
 
@@ -69,6 +73,7 @@ impl Discard {
             Discard::SessionEnded => "session ended",
             Discard::RetainedFull => "too many retained messages",
             Discard::MemoryShort => "memory is short",
+            Discard::StoreDown => "the store takes no changes",
         }
     }
 }

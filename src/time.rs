@@ -53,6 +53,14 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A clock that shows this time, which was right at that moment.
+    pub(crate) fn set((time, at): (Millis, std::time::Instant)) -> Clock {
+        Clock {
+            started: Instant::now(),
+            started_unix: time.plus(at.elapsed()).as_unix(),
+        }
+    }
+
     pub(crate) fn start() -> Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock {

@@ -20,8 +20,15 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
+    // redis-server
+    "--appendfsync",
+    "--appendonly",
     // tests/kill/run
     "--backend",
+    "--haproxy",
+    "--lease",
+    "--nodes",
+    "--race",
     "--seed",
     "--log",
     "--faults",

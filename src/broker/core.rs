@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::addresses::Addresses;
+use super::cluster::Cluster;
 use super::endings::Endings;
 use super::memory::Memory;
 use super::policy::{self, Policies, Policy};
@@ -22,6 +23,7 @@ use crate::message::Publication;
 use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WakeUps, WillMessage};
 use crate::stats::{Discard, Stats};
+use crate::store::cluster::{ClusterOp, Once, Shared};
 use crate::store::{Journal, Op, Pen};
 use crate::time::Clock;
 
@@ -64,6 +66,8 @@ pub(crate) struct Core {
     /// What must outlive the process goes there; `None` if nothing must.
     pub(crate) journal: Option<Arc<Journal>>,
     pub(super) endings: Endings,
+    /// The others, if this broker is a node of a cluster.
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }
 
 /// An expired retained message, which nobody gets any more, takes memory for this long: those of a while go together.
@@ -72,11 +76,11 @@ const SWEEP_DELAY: Duration = Duration::from_secs(1);
 /// Reusable memory for routing; lent to a connection for a batch.
 #[derive(Debug, Default)]
 pub(crate) struct RouteScratch {
-    matches: Matches,
-    frames: FrameScratch,
-    wake_ups: WakeUps,
+    pub(super) matches: Matches,
+    pub(super) frames: FrameScratch,
+    pub(super) wake_ups: WakeUps,
     /// Deliveries offered since the connection last let others run.
-    offers: usize,
+    pub(super) offers: usize,
 }
 
 impl RouteScratch {
@@ -129,7 +133,18 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
+    #[cfg(test)]
     pub(crate) fn new(policy: Policy, hooks: Option<Arc<dyn Hooks>>, journal: Option<Arc<Journal>>) -> Core {
+        Core::of_node(policy, hooks, journal, None)
+    }
+
+    /// A broker; with a store that is shared, and the time for which a node may be silent, it is a node of a cluster.
+    pub(crate) fn of_node(
+        policy: Policy,
+        hooks: Option<Arc<dyn Hooks>>,
+        journal: Option<Arc<Journal>>,
+        shared: Option<(Arc<dyn Shared>, Duration)>,
+    ) -> Core {
         let stats = Arc::new(Stats::default());
         let identifiers = IdentifierSource::default();
         let config = Arc::clone(&policy.config);
@@ -139,13 +154,24 @@ impl Core {
             config.max_queued_bytes,
             config.queue_overflow,
         );
+        let outbox_limits = Arc::new(outbox_limits);
+        let cluster = shared
+            .zip(journal.clone())
+            .map(|((store, lease), journal)| Arc::new(Cluster::new(store, journal, lease, &outbox_limits)));
+        let clock = match &cluster {
+            None => Clock::start(),
+            // All nodes go by the same clock.
+            Some(cluster) => Clock::set(cluster.store.time()),
+        };
         Core {
-            clock: Clock::start(),
+            clock,
             router: Router::new(RetainedStore::new(
                 config.max_retained_messages,
                 config.max_retained_bytes,
-                journal.clone(),
+                // In a cluster, it is the log that retains.
+                journal.clone().filter(|_| cluster.is_none()),
             )),
+            cluster,
             journal,
             endings: Endings::default(),
             registry: Registry::default(),
@@ -162,7 +188,7 @@ impl Core {
             reconfigured: Notify::new(),
             connection_closed: Notify::new(),
             stopping: watch::Sender::new(false),
-            outbox_limits: Arc::new(outbox_limits),
+            outbox_limits,
             next_key: AtomicU64::new(1),
             complaints: AtomicU32::new(0),
             retained_sweep: Mutex::default(),
@@ -197,6 +223,9 @@ impl Core {
         scratch: &mut RouteScratch,
         last: &mut LastMatch,
     ) -> bool {
+        if let Some(cluster) = &self.cluster {
+            return self.route_in_cluster(cluster, publication, origin, scratch, last, None);
+        }
         let RouteScratch {
             matches,
             frames,
@@ -238,17 +267,25 @@ impl Core {
             &mut scratch.frames,
             &self.clock,
         );
-        let taken = match self.router.group(filter) {
-            Some(group) => group.deliver(&mut outgoing, &mut scratch.wake_ups),
-            None => false,
+        let group = self.router.group(filter);
+        let wake_ups = &mut scratch.wake_ups;
+        let taken = match (&self.cluster, group) {
+            (_, None) => false,
+            (None, Some(group)) => group.deliver(&mut outgoing, wake_ups),
+            (Some(cluster), Some(group)) => group.choose(&publication, |route, terms, placement| {
+                cluster.give(route, terms, placement, &mut outgoing, None, wake_ups)
+            }),
         };
-        scratch.wake_ups.pen.end_message(&publication);
+        match &self.cluster {
+            None => scratch.wake_ups.pen.end_message(&publication),
+            Some(_) => scratch.wake_ups.pen.end_publish(&publication, 0, None),
+        }
         if !taken {
             self.no_member(publication.topic);
         }
     }
 
-    fn no_member(&self, topic: &str) {
+    pub(super) fn no_member(&self, topic: &str) {
         tracing::debug!(
             topic,
             "discarding a message: no member of the shared subscription can take it"
@@ -258,13 +295,24 @@ impl Core {
 
     /// Publishes a will whose time has come. With a hook to ask, in a task of its own. `done` is dropped afterwards.
     pub(crate) fn publish_will(self: &Arc<Core>, will: Box<WillMessage>, key: u64, done: impl Send + 'static) {
+        self.publish_will_once(will, key, None, done);
+    }
+
+    /// The same; in a cluster, as the message that must have effect `once`.
+    pub(super) fn publish_will_once(
+        self: &Arc<Core>,
+        will: Box<WillMessage>,
+        key: u64,
+        once: Option<Once>,
+        done: impl Send + 'static,
+    ) {
         if !self.interests.authorize_publish && !self.interests.published {
-            return self.route_will(&will, key, &mut RouteScratch::default());
+            return self.route_will(&will, key, once, &mut RouteScratch::default());
         }
         let core = Arc::clone(self);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                core.publish_authorized_will(will, key).await;
+                core.publish_authorized_will(will, key, once).await;
                 drop(done);
             });
         }
@@ -272,12 +320,21 @@ impl Core {
 
     /// The will of this session has been published, or is not to be.
     pub(crate) fn note_will_end(&self, key: u64, scratch: &mut RouteScratch) {
-        if let Some(journal) = &self.journal {
+        if let Some(journal) = self.journal.as_ref().filter(|_| self.cluster.is_none()) {
             scratch.pen().write(journal, &Op::WillEnd { uid: key });
         }
     }
 
-    fn route_will(&self, will: &WillMessage, key: u64, scratch: &mut RouteScratch) {
+    /// The same of a will that is not to be published, and that has become a job.
+    fn note_will_refused(&self, key: u64, once: Option<Once>, scratch: &mut RouteScratch) {
+        self.note_will_end(key, scratch);
+        if let (Some(journal), Some(Once { mid, bucket, .. })) = (&self.journal, once) {
+            let finish = ClusterOp::Finish { bucket, mid };
+            scratch.pen().write(journal, &Op::Cluster(finish));
+        }
+    }
+
+    fn route_will(&self, will: &WillMessage, key: u64, once: Option<Once>, scratch: &mut RouteScratch) {
         let origin = Origin {
             key,
             client: &will.client,
@@ -291,6 +348,10 @@ impl Core {
                 topic = publication.topic,
                 "the will was not allowed"
             );
+            return self.note_will_refused(key, once, scratch);
+        }
+        if let Some((cluster, once)) = self.cluster.as_ref().zip(once) {
+            self.publish_once(cluster, &publication, &origin, once, scratch);
         } else {
             self.route(&publication, Some(&origin), scratch, &mut LastMatch::default());
         }
@@ -299,7 +360,7 @@ impl Core {
         self.note_will_end(key, scratch);
     }
 
-    async fn publish_authorized_will(self: Arc<Core>, mut will: Box<WillMessage>, key: u64) {
+    async fn publish_authorized_will(self: Arc<Core>, mut will: Box<WillMessage>, key: u64, once: Option<Once>) {
         let client = Arc::clone(&will.client);
         if let Some(verdict) = self
             .ask_publish(&client, &will.message.as_publication(self.clock.now()), true)
@@ -310,12 +371,12 @@ impl Core {
                 PublishVerdict::Rewrite(message) => will.message = message,
                 PublishVerdict::Refuse(reason) => {
                     tracing::info!(client = &*client.client_id, %reason, "the will was refused");
-                    self.note_will_end(key, &mut RouteScratch::default());
+                    self.note_will_refused(key, once, &mut RouteScratch::default());
                     return;
                 }
             }
         }
-        self.route_will(&will, key, &mut RouteScratch::default());
+        self.route_will(&will, key, once, &mut RouteScratch::default());
         self.tell_published(Some(&client), &will.message.as_publication(self.clock.now()), true)
             .await;
     }
@@ -347,7 +408,7 @@ impl Core {
         }
     }
 
-    fn retain(&self, outgoing: &mut Outgoing<'_>, is_own: bool, pen: &mut Pen) {
+    pub(super) fn retain(&self, outgoing: &mut Outgoing<'_>, is_own: bool, pen: &mut Pen) {
         let publication = outgoing.publication();
         if publication.payload.is_empty() {
             return self.router.retained.clear(publication.topic, pen);

@@ -27,6 +27,9 @@ impl Core {
     /// something `goes`, that an earlier will or session has gone.
     pub(crate) fn note_connected(&self, session: &mut Session, goes: bool) -> Option<Receipt> {
         let journal = self.journal.as_ref()?;
+        if self.cluster.is_some() {
+            return self.note_connected_in_cluster(journal, session);
+        }
         let mut scratch = RouteScratch::default();
         if session.is_persistent() && !session.kept {
             session.kept = true;
@@ -45,6 +48,15 @@ impl Core {
                 pen.write(journal, &Op::WillEnd { uid });
             }
             None => {}
+        }
+        scratch.pen().receipt()
+    }
+
+    /// The same in a cluster: the claim has done the rest.
+    fn note_connected_in_cluster(&self, journal: &Arc<Journal>, session: &Session) -> Option<Receipt> {
+        let mut scratch = RouteScratch::default();
+        if session.kept {
+            scratch.pen().write(journal, &Op::Session(session.record(None)));
         }
         scratch.pen().receipt()
     }
@@ -130,9 +142,17 @@ impl Core {
     /// Reads more of the queue into memory.
     pub(crate) async fn read_queue(&self, outbox: &Arc<Outbox>, page: TailPage) -> Result<(), StoreError> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        let read = read(journal, outbox.key, Lane::Live, page.from, PAGE).await?;
-        // A page ends by its bytes, too: only an empty one says that there is no more.
-        let is_last = read.is_empty();
+        let read = match read(journal, outbox.key, Lane::Live, page.from, PAGE).await {
+            Ok(read) => read,
+            Err(error) => {
+                outbox.look();
+                return Err(error);
+            }
+        };
+        // A page ends by its bytes, too: only an empty one says that there is no more, or a short one.
+        let bytes: usize = read.iter().map(StoredDelivery::bytes).sum();
+        let is_short = outbox.is_shared() && read.len() < PAGE.messages && bytes < PAGE.bytes;
+        let is_last = read.is_empty() || is_short;
         let mut scratch = RouteScratch::default();
         outbox.loaded(page, deliveries(read), is_last, scratch.pen());
         Ok(())
@@ -190,7 +210,7 @@ impl Core {
 
     /// Goes on with what is in the store. Blocks. To be called before there are clients.
     pub(crate) fn restore(self: &Arc<Core>) -> Result<(), StoreError> {
-        let Some(journal) = self.journal.clone() else {
+        let Some(journal) = self.journal.clone().filter(|_| self.cluster.is_none()) else {
             return Ok(());
         };
         let store = journal.store();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::cluster::Cluster;
 use super::{Core, memory};
 use crate::stats::{Discard, Stats};
 use crate::store::{BOUNDS, Journal};
@@ -14,6 +15,9 @@ pub(crate) fn render(core: &Core) -> String {
     text.gauges(core);
     if let Some(journal) = &core.journal {
         text.store(journal);
+    }
+    if let Some(cluster) = &core.cluster {
+        text.cluster(cluster);
     }
     text.0
 }
@@ -166,6 +170,69 @@ impl Text {
         }
         self.line(&format!("{name}_sum"), "", commits.seconds);
         self.line(&format!("{name}_count"), "", commits.within[BOUNDS.len()]);
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) {
+        let seen = cluster.glance();
+        for (name, help, value) in [
+            (
+                "cluster_incarnation",
+                "The number of this run of the node",
+                seen.incarnation,
+            ),
+            (
+                "cluster_nodes",
+                "Nodes that live, as far as this one knows",
+                seen.nodes as u64,
+            ),
+            ("cluster_routes", "Topic Filters of other nodes", seen.routes as u64),
+            (
+                "cluster_sessions",
+                "Sessions that are kept and have subscriptions",
+                seen.sessions as u64,
+            ),
+        ] {
+            self.head(name, help, "gauge");
+            self.line(name, "", value);
+        }
+        let name = "cluster_heartbeat_age_seconds";
+        self.head(
+            name,
+            "Time since the last heartbeat that was answered was sent",
+            "gauge",
+        );
+        self.line(name, "", seen.heartbeat_age.as_secs_f64());
+        let counters = &cluster.counters;
+        for (name, help, value) in [
+            (
+                "cluster_log_entries_total",
+                "Entries of the log that were applied",
+                &counters.entries_applied,
+            ),
+            (
+                "cluster_inbox_messages_total",
+                "Messages that came from other nodes",
+                &counters.inbox_messages,
+            ),
+            (
+                "cluster_claims_waited_total",
+                "CONNECT packets that waited for another connection to let go",
+                &counters.claims_waited,
+            ),
+            (
+                "cluster_recovered_nodes_total",
+                "Dead nodes whose clients this one has freed",
+                &counters.recovered_nodes,
+            ),
+            (
+                "cluster_recovered_clients_total",
+                "Clients of dead nodes that this one has freed",
+                &counters.recovered_clients,
+            ),
+        ] {
+            self.head(name, help, "counter");
+            self.line(name, "", value.load(Ordering::Relaxed));
+        }
     }
 
     fn head(&mut self, name: &str, help: &str, kind: &str) {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod aedes;
+pub(crate) mod cluster;
 mod core;
 mod endings;
 mod gauge;

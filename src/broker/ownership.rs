@@ -111,6 +111,9 @@ impl Core {
 
     /// The connection of a session has ended.
     fn release(self: &Arc<Core>, mut session: Box<Session>) {
+        if let Some(cluster) = &self.cluster {
+            return self.release_in_cluster(cluster, session);
+        }
         if session.outbox.is_condemned() {
             session.expiry_interval = 0;
         }
@@ -231,6 +234,11 @@ impl Core {
             let uid = session.outbox.key;
             scratch.pen().write(journal, &Op::SessionEnd { uid });
         }
+        self.give_up_messages(session, &mut scratch);
+    }
+
+    /// What a session still had goes to other members of Shared Subscriptions, or is discarded.
+    pub(super) fn give_up_messages(&self, session: Session, scratch: &mut RouteScratch) {
         let Session {
             outbox,
             inflight,
@@ -245,7 +253,7 @@ impl Core {
             .chain(queued)
         {
             match delivery.share() {
-                Some(_) => self.reroute_shared(&delivery, &mut scratch),
+                Some(_) => self.reroute_shared(&delivery, scratch),
                 None => lost += 1,
             }
         }
@@ -303,6 +311,11 @@ impl Core {
 }
 
 impl Owned {
+    /// The hand that has this session, which nobody else has.
+    pub(super) fn of(core: &Arc<Core>, session: Box<Session>) -> Owned {
+        Owned::new(core, session)
+    }
+
     fn new(core: &Arc<Core>, session: Box<Session>) -> Owned {
         Owned {
             core: Arc::clone(core),

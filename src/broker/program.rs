@@ -161,6 +161,7 @@ pub struct Subscription {
     core: Arc<Core>,
     all: Arc<Subscriptions>,
     filter: TopicFilter,
+    subscription: crate::session::Subscription,
     outbox: Arc<Outbox>,
     /// Retained messages that have not been received yet.
     replay: Option<Replay>,
@@ -201,6 +202,9 @@ impl Subscription {
         };
         core.router
             .subscribe(&filter, Route::new(Arc::clone(&outbox), &filter, &subscription));
+        if let Some(cluster) = &core.cluster {
+            cluster.join_route(&filter, &subscription, false, &mut RouteScratch::default());
+        }
         let until = core.router.retained.changes();
         let replay = filter
             .share_name()
@@ -211,6 +215,7 @@ impl Subscription {
             core: Arc::clone(core),
             all: Arc::clone(all),
             filter,
+            subscription,
             outbox,
             replay,
             received: VecDeque::new(),
@@ -302,6 +307,9 @@ impl Drop for Subscription {
         self.core.router.unsubscribe(&self.filter, self.outbox.key);
         self.all.remove(self.outbox.key);
         let mut scratch = RouteScratch::default();
+        if let Some(cluster) = &self.core.cluster {
+            cluster.leave_route(&self.filter, &self.subscription, false, &mut scratch);
+        }
         let mut lost = 0;
         // What the program has not been handed finds another member of a Shared Subscription.
         for delivery in self.received.drain(..).chain(self.outbox.close()) {

@@ -23,6 +23,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -68,13 +69,32 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("can't start the runtime: {error}")),
     };
+    let again = arguments.clone().into_iter().skip(1);
     let served = runtime.block_on(serve(&options, arguments, log));
     // A reload whose files hang is not waited for.
     runtime.shutdown_timeout(LAST_WORK_TIME);
     match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Lost(error)) if options.persistence.is_node() => start_again(&error, again),
+        Ok(Ended::Lost(error)) | Err(error) => fail(&error),
     }
+}
+
+/// How serving has ended.
+enum Ended {
+    Stopped,
+    /// The store is not for this process any more.
+    Lost(String),
+}
+
+/// A node that the others have declared dead begins again, as a new one: what it had is theirs. Returns only if that fails.
+fn start_again(error: &str, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    eprintln!("broker: {error}: starting again");
+    let failed = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(arguments).exec(),
+        Err(failed) => failed,
+    };
+    fail(&format!("can't start again: {failed}"))
 }
 
 /// Time at the end for what still runs.
@@ -85,14 +105,14 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<(), String> {
+async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<Ended, String> {
     let plan = Plan::make(options, &Held::default())?;
     let no_signals = |error| format!("can't listen for signals: {error}");
     let mut signals = Signals::listen().map_err(no_signals)?;
     // Before anybody is told that the broker is there: until now SIGHUP would end it.
     let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     let Some((plan, broker)) = start_broker(plan, options, &mut signals).await? else {
-        return Ok(());
+        return Ok(Ended::Stopped);
     };
     plan.announce()?;
     let lost = broker.clone();
@@ -104,7 +124,7 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
         tokio::select! {
             name = signals.next() => {
                 tracing::info!("{name}: shutting down");
-                break Ok(());
+                break Ok(Ended::Stopped);
             }
             _ = hangups.recv() => {
                 systemd::reloading();
@@ -117,18 +137,21 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
                 }
             }
             reason = running.failure() => break Err(reason),
-            error = lost.store_lost() => break Err(error.to_string()),
+            error = lost.store_lost() => break Ok(Ended::Lost(error.to_string())),
         }
     };
     running.close_listeners();
-    ended?;
+    let ended = ended?;
+    if matches!(ended, Ended::Lost(_)) {
+        return Ok(ended);
+    }
     // Wills and connections have this time each.
     systemd::stopping(options.config().drain_timeout * 2);
     tokio::select! {
         () = running.broker.shutdown() => tracing::info!("shut down"),
         name = signals.next() => tracing::warn!("{name} again: ending at once"),
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Opens the store, which may take its time, and starts the broker; `None` if a signal comes before that is done.

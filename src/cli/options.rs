@@ -173,6 +173,15 @@ pub(super) struct Options {
     /// Time that clients have to take what is left when the broker shuts down
     #[arg(long, env = "BROKER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "5", value_parser = seconds, help_heading = "Clients and sessions")]
     drain_timeout: Duration,
+    /// In a cluster: how long wills wait at least for their clients to be back, when this broker shuts down
+    #[arg(
+        long,
+        env = "BROKER_WILL_GRACE",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        help_heading = "Operation"
+    )]
+    will_grace: u32,
 
     /// QoS 1 and 2 messages on their way to a client at a time; its own Receive Maximum may be lower
     #[arg(long, env = "BROKER_MAX_INFLIGHT", value_name = "N", default_value_t = 65_535, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Queues")]
@@ -413,6 +422,7 @@ impl Options {
             sys_interval: Some(self.sys_interval).filter(|interval| !interval.is_zero()),
             aedes_sys_topics: self.aedes_sys_topics,
             drain_timeout: self.drain_timeout,
+            will_grace: self.will_grace,
             ..Config::default()
         };
         self.rates.set(&mut config);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::seconds;
-use crate::{DiskSettings, Durability, Persistence, RedisSettings};
+use crate::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings};
 
 const HEADING: &str = "Persistence";
 
@@ -37,6 +37,12 @@ pub(super) struct PersistenceOptions {
     /// How long Redis may take to connect, and to answer [default: 10]
     #[arg(long, env = "BROKER_REDIS_TIMEOUT", value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
     redis_timeout: Option<Duration>,
+    /// This broker is a node of the cluster that all brokers with the same Redis and prefix form
+    #[arg(long, env = "BROKER_CLUSTER", help_heading = HEADING)]
+    cluster: bool,
+    /// How long a node may be silent before the others take over its clients; the same on all nodes [default: 3]
+    #[arg(long, env = "BROKER_CLUSTER_LEASE", value_name = "SECONDS", value_parser = lease, help_heading = HEADING)]
+    cluster_lease: Option<Duration>,
     /// Has the store fail now and then, for tests: one of RATE calls
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "SEED[:RATE]", hide = true)]
@@ -77,6 +83,11 @@ enum Survives {
 }
 
 impl PersistenceOptions {
+    /// Whether this broker is a node of a cluster.
+    pub(super) fn is_node(&self) -> bool {
+        self.cluster
+    }
+
     /// What the options come to, or how they contradict each other.
     pub(super) fn settings(&self) -> Result<Persistence, String> {
         let kept = self.kept()?;
@@ -97,6 +108,9 @@ impl PersistenceOptions {
         {
             return Err(format!("{option} is for a store in Redis, which --redis URL turns on"));
         }
+        if self.cluster_lease.is_some() && !self.cluster {
+            return Err("--cluster-lease is for a node of a cluster, which --cluster turns on".to_owned());
+        }
         match (place, &self.data_dir, &self.redis) {
             (Where::Memory, ..) => Ok(Persistence::Memory),
             (Where::Disk, Some(dir), _) => {
@@ -113,10 +127,19 @@ impl PersistenceOptions {
                 settings.wait = self.redis_wait.unwrap_or_default();
                 settings.fsync = self.redis_fsync;
                 settings.timeout = self.redis_timeout.unwrap_or(RedisSettings::TIMEOUT);
-                Ok(Persistence::Redis(settings))
+                Ok(match self.cluster {
+                    false => Persistence::Redis(settings),
+                    true => Persistence::Cluster(self.node(settings)),
+                })
             }
             (Where::Redis, _, None) => Err("--persistence redis needs a server: --redis URL".to_owned()),
         }
+    }
+
+    fn node(&self, redis: RedisSettings) -> ClusterSettings {
+        let mut settings = ClusterSettings::new(redis);
+        settings.lease = self.cluster_lease.unwrap_or(ClusterSettings::LEASE);
+        settings
     }
 
     /// Which of the stores is meant.
@@ -155,6 +178,7 @@ impl PersistenceOptions {
             ("--redis-wait", self.redis_wait.is_some()),
             ("--redis-fsync", self.redis_fsync),
             ("--redis-timeout", self.redis_timeout.is_some()),
+            ("--cluster", self.cluster),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
@@ -166,7 +190,7 @@ impl PersistenceOptions {
     }
 
     /// By name, and in words that tell whether they have changed.
-    pub(super) fn fixed(&self) -> [(&'static str, String); 12] {
+    pub(super) fn fixed(&self) -> [(&'static str, String); 14] {
         let access = &self.access;
         [
             ("persistence", format!("{:?}", self.persistence)),
@@ -181,6 +205,8 @@ impl PersistenceOptions {
             ("redis-wait", format!("{:?}", self.redis_wait)),
             ("redis-fsync", format!("{:?}", self.redis_fsync)),
             ("redis-timeout", format!("{:?}", self.redis_timeout)),
+            ("cluster", self.cluster.to_string()),
+            ("cluster-lease", format!("{:?}", self.cluster_lease)),
         ]
     }
 }
@@ -200,6 +226,18 @@ impl RedisAccess {
             settings.prefix.clone_from(prefix);
         }
         Ok(settings)
+    }
+}
+
+/// Heartbeats are told three times in a lease: a shorter one would make nodes dead that are only slow.
+const SHORTEST_LEASE: Duration = Duration::from_millis(500);
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = seconds(text)?;
+    match (SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease) {
+        true => Ok(lease),
+        false => Err("expected 0.5 to 60 seconds".to_owned()),
     }
 }
 
@@ -283,6 +321,9 @@ mod tests {
             ("--data-dir d --redis-wait 1", "--redis URL turns on"),
             ("--redis-fsync", "--redis URL turns on"),
             ("--redis redis://h --redis-cert c", "--redis-key"),
+            ("--cluster", "--redis URL turns on"),
+            ("--redis redis://h --cluster-lease 1", "--cluster turns on"),
+            ("--redis redis://h --cluster --cluster-lease 0.1", "0.5 to 60"),
             ("--redis host:6379", "no URL"),
             ("--redis redis://h --redis-prefix a{b}", "letters, digits"),
             ("--persistence file", "invalid value"),

@@ -455,6 +455,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         self.disarm();
         self.ending = closing.reason();
         self.log(&closing);
+        if !matches!(closing, Closing::Lost(_)) && closing.reason() != ReasonCode::SessionTakenOver {
+            self.settle_answers().await;
+        }
         if closing == Closing::Disconnected {
             // Answers to what came before the DISCONNECT in the same batch.
             let mut batch = buffers::lend();
@@ -483,6 +486,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.link.finish(&mut self.client.output, patience).await;
         }
         self.client.end_batch();
+    }
+
+    /// Waits until what the client has sent is answered, which may have to be kept before; not for long.
+    async fn settle_answers(&mut self) {
+        let settle = async {
+            loop {
+                self.client.release_answers();
+                if !self.client.holds_answers() {
+                    return;
+                }
+                let outbox = &self.client.session.outbox;
+                poll_fn(|cx| match outbox.poll_ready(cx, None) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                })
+                .await;
+                outbox.take_signals();
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIME, settle).await;
     }
 
     /// Sends what the client can be sent, for as long as a shutdown may take.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, Closing};
+use super::{Client, Closing, publish};
 use crate::broker::RouteScratch;
 use crate::codec::encode::AckKind;
 use crate::events::Event;
@@ -54,6 +54,10 @@ pub(super) fn pubrec(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScra
 pub(super) fn pubrel(client: &mut Client, ack: &Ack<'_>, scratch: &mut RouteScratch) -> Result<(), Closing> {
     let packet_id = ack.packet_id;
     let reason = match client.session.inbound.release(packet_id) {
+        true if client.session.accepted.is_some() => {
+            publish::release(client, packet_id, scratch);
+            ReasonCode::Success
+        }
         true => {
             client.record(scratch, |uid| Op::ReceivedEnd { uid, packet_id });
             ReasonCode::Success

@@ -77,6 +77,10 @@ impl Client {
 
     /// What can be taken out of the outbox now; `None` while the client has not read what is there already.
     pub(crate) fn appetite(&self) -> Option<Appetite> {
+        // Its successor may be sending the same.
+        if self.core.cluster.as_ref().is_some_and(|cluster| cluster.is_stale()) {
+            return None;
+        }
         let bytes = OUTPUT_TARGET
             .checked_sub(self.output.len())
             .filter(|bytes| *bytes > 0)?;

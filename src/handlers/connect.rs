@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth::{self, Dialogue};
 use super::client::{Agreed, Client};
 use super::{publish, subscribe, trace};
+use crate::broker::cluster::Wanted;
 use crate::broker::policy::Policy;
 use crate::broker::{AedesEvent, Claimed, Core, Owned, RouteScratch};
 use crate::codec::decode::ConnectError;
@@ -119,7 +120,7 @@ pub(crate) async fn accept(
     ask_hooks(core, connect, &info)
         .await
         .map_err(|reason| refuse(reason, "refused by the program"))?;
-    let claimed = core.claim(&info.client_id, connect.clean_start).await;
+    let claimed = claim(core, connect, &info, expiry).await;
     let Claimed {
         session,
         present,
@@ -164,6 +165,21 @@ pub(crate) async fn accept(
     Ok(client)
 }
 
+/// Makes the connection the owner of the session; in a cluster, of the client among all nodes.
+async fn claim(core: &Arc<Core>, connect: &Connect<'_>, info: &Arc<ClientInfo>, expiry: u32) -> Option<Claimed> {
+    let Some(cluster) = &core.cluster else {
+        return core.claim(&info.client_id, connect.clean_start).await;
+    };
+    let will = connect.will.as_ref();
+    let wanted = Wanted {
+        client_id: Arc::clone(&info.client_id),
+        clean_start: connect.clean_start,
+        expiry_interval: expiry,
+        will: will.map(|will| Box::new(WillMessage::new(will, Arc::clone(info)))),
+    };
+    Box::pin(core.claim_in_cluster(cluster, wanted)).await
+}
+
 /// Who connects, before anything is proven.
 fn client_info(core: &Core, connect: &Connect<'_>, peer: Peer, policy: &Policy) -> ClientInfo {
     ClientInfo {
@@ -189,7 +205,11 @@ fn client_info(core: &Core, connect: &Connect<'_>, peer: Peer, policy: &Policy) 
 
 /// Whether the CONNACK would have to wait for the store.
 fn needs_store(core: &Core, connect: &Connect<'_>, client_id: &str, expiry: u32) -> bool {
-    expiry > 0 || connect.will.is_some() || core.registry.has(client_id) || core.is_ending(client_id)
+    core.cluster.is_some()
+        || expiry > 0
+        || connect.will.is_some()
+        || core.registry.has(client_id)
+        || core.is_ending(client_id)
 }
 
 /// From here on the CONNECT is accepted: before, the session was as its last connection left it. What is to be waited for

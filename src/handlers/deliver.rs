@@ -36,15 +36,17 @@ impl Client {
                 return scratch.wake_subscribers();
             }
         }
-        let Some(appetite) = self.appetite_for_live() else {
-            return scratch.wake_subscribers();
-        };
         if self.session.kept
+            && self.appetite_for_live().is_some()
             && let Some(page) = self.session.outbox.tail_page()
         {
             scratch.wake_subscribers();
             Box::pin(self.read_queue(page)).await;
         }
+        // Only now: while the queue was read, this node of a cluster may have become one that must send nothing.
+        let Some(appetite) = self.appetite_for_live() else {
+            return scratch.wake_subscribers();
+        };
         self.session.outbox.take(appetite, taken);
         if let Some(from) = taken.from.take().filter(|_| self.session.has_caught_up()) {
             self.session.inflight.skip_to(from);
@@ -103,6 +105,9 @@ impl Client {
         }
         if self.replay_waits || self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
             return false;
+        }
+        if self.core.cluster.is_some() {
+            self.session.begin_replay(self.core.router.retained.changes());
         }
         let Some(replay) = self.session.current_replay() else {
             self.record_end_of_replays(scratch);

@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// Whether answers wait.
-    pub(super) fn holds_answers(&self) -> bool {
+    pub(crate) fn holds_answers(&self) -> bool {
         self.held.as_ref().is_some_and(|held| !held.bytes.is_empty())
     }
 

@@ -7,10 +7,11 @@ use crate::access::DeniedPublish;
 use crate::broker::{Origin, RouteScratch};
 use crate::codec::encode::AckKind;
 use crate::hooks::PublishVerdict;
-use crate::message::Publication;
+use crate::message::{Message, Publication};
 use crate::packet::{Publish, QoS};
 use crate::reason::ReasonCode;
 use crate::store::Op;
+use crate::store::cluster::ClusterOp;
 use crate::topic;
 
 /// Routes the message and acknowledges it, once it is as safe as the broker makes it [MQTT-3.3.4-1].
@@ -25,9 +26,65 @@ pub(super) fn handle(client: &mut Client, publish: &Publish<'_>, scratch: &mut R
     }
     let properties = publish.properties.forwardable();
     let publication = publication(client, topic, &properties, publish);
+    if is_published_at_release(client, publish) {
+        accept_for_release(client, publish, &publication, scratch);
+        return Ok(());
+    }
     let reason = route(client, &publication, scratch);
     accepted(client, publish, reason, scratch);
     Ok(())
+}
+
+/// Whether the message is kept until its PUBREL, and published then: in a cluster it takes many steps to publish it, and what has
+/// begun must be finished by whoever comes after.
+fn is_published_at_release(client: &Client, publish: &Publish<'_>) -> bool {
+    publish.qos == QoS::ExactlyOnce && client.session.kept && client.core.cluster.is_some()
+}
+
+fn accept_for_release(
+    client: &mut Client,
+    publish: &Publish<'_>,
+    publication: &Publication<'_>,
+    scratch: &mut RouteScratch,
+) {
+    let packet_id = publish.packet_id;
+    client.record(scratch, |uid| {
+        Op::Cluster(ClusterOp::Received {
+            uid,
+            packet_id,
+            message: *publication,
+        })
+    });
+    let accepted = client.session.accepted.get_or_insert_default();
+    accepted.insert(packet_id, Arc::new(Message::new(publication)));
+    acknowledge(client, publish, ReasonCode::Success, None);
+}
+
+/// PUBREL of a message that was kept until then: in one step it begins, and is published.
+pub(super) fn release(client: &mut Client, packet_id: u16, scratch: &mut RouteScratch) {
+    let core = Arc::clone(&client.core);
+    let message = client
+        .session
+        .accepted
+        .as_mut()
+        .and_then(|accepted| accepted.remove(&packet_id));
+    let (Some(cluster), Some(message)) = (&core.cluster, message) else {
+        return;
+    };
+    let once = cluster.begin_job(&client.info.client_id);
+    client.record(scratch, |uid| {
+        Op::Cluster(ClusterOp::Begin {
+            uid,
+            packet_id,
+            mid: once.mid,
+        })
+    });
+    let origin = Origin {
+        key: client.session.outbox.key,
+        client: &client.info,
+    };
+    core.publish_once(cluster, &message.as_publication(), &origin, once, scratch);
+    client.wait_for_writes(scratch);
 }
 
 /// Checks whether the message may be published at all; whether it has been answered, and is not to be routed.
@@ -187,8 +244,12 @@ pub(super) async fn ask_and_handle(
         .as_ref()
         .map_or(*publication, |message| message.as_publication(core.clock.now()));
     // Nothing may come between these two: a QoS 2 message that was routed must be known by its identifier.
-    let reason = route(client, publication, scratch);
-    accepted(client, publish, reason, scratch);
+    if is_published_at_release(client, publish) {
+        accept_for_release(client, publish, publication, scratch);
+    } else {
+        let reason = route(client, publication, scratch);
+        accepted(client, publish, reason, scratch);
+    }
     if core.interests.published {
         scratch.wake_subscribers();
         core.tell_published(Some(&client.info), publication, false).await;
@@ -202,7 +263,10 @@ fn accepted(client: &mut Client, publish: &Publish<'_>, reason: ReasonCode, scra
     if publish.qos == QoS::ExactlyOnce {
         client.note(scratch, |uid| Op::Received { uid, packet_id });
     }
-    client.wait_for_writes(scratch);
+    // In a cluster QoS 0 is written down for other nodes, and nobody waits for that.
+    if publish.qos > QoS::AtMostOnce || client.core.cluster.is_none() {
+        client.wait_for_writes(scratch);
+    }
     acknowledge(client, publish, reason, None);
 }
 

@@ -13,6 +13,7 @@ use crate::packet::{RetainHandling, Subscribe, SubscriptionOptions, Version};
 use crate::reason::ReasonCode;
 use crate::router::Route;
 use crate::session::{Replay, Subscription};
+use crate::store::cluster::{ClusterOp, Entry};
 use crate::store::{Op, SubscriptionRecord};
 use crate::topic::{self, TopicFilter};
 
@@ -148,8 +149,7 @@ fn grant(
     check_limits(client, &filter)?;
     check_rights(client, &filter)?;
     subscription.options.qos = subscription.options.qos.min(client.config.max_qos);
-    let route = Route::new(Arc::clone(&client.session.outbox), &filter, &subscription);
-    client.core.router.subscribe(&filter, route);
+    begin_routes(client, &filter, &subscription, scratch);
     let is_new = client.session.add_subscription(filter.clone(), subscription);
     let granted = Granted {
         filter,
@@ -161,6 +161,56 @@ fn grant(
         subscription: granted.record(),
     });
     Ok(granted)
+}
+
+/// From here on messages are matched with the subscription; in a cluster, on all nodes when that is kept.
+fn begin_routes(client: &Client, filter: &TopicFilter, subscription: &Subscription, scratch: &mut RouteScratch) {
+    let session = &client.session;
+    let Some(cluster) = &client.core.cluster else {
+        let route = Route::new(Arc::clone(&session.outbox), filter, subscription);
+        return client.core.router.subscribe(filter, route);
+    };
+    let before = session.subscriptions.get(filter).copied();
+    if session.kept {
+        let entry = Entry::Subscribe {
+            uid: session.outbox.key,
+            client_id: &client.info.client_id,
+            subscription: SubscriptionRecord {
+                filter: filter.as_str(),
+                options: subscription.options,
+                identifier: subscription.identifier.map_or(0, u32::from),
+                replays: false,
+            },
+        };
+        let op = Op::Cluster(ClusterOp::Log(entry));
+        scratch.pen().write(&cluster.journal, &op);
+    } else {
+        let route = Route::new(Arc::clone(&session.outbox), filter, subscription);
+        client.core.router.subscribe(filter, route);
+    }
+    cluster.join_route(filter, subscription, session.kept, scratch);
+    if let Some(before) = before {
+        cluster.leave_route(filter, &before, session.kept, scratch);
+    }
+}
+
+/// From here on they are not any more.
+pub(super) fn end_routes(client: &Client, filter: &TopicFilter, scratch: &mut RouteScratch) {
+    let session = &client.session;
+    let Some(cluster) = &client.core.cluster else {
+        client.core.router.unsubscribe(filter, session.outbox.key);
+        return;
+    };
+    if session.kept {
+        let (uid, filter) = (session.outbox.key, filter.as_str());
+        let op = Op::Cluster(ClusterOp::Log(Entry::Unsubscribe { uid, filter }));
+        scratch.pen().write(&cluster.journal, &op);
+    } else {
+        client.core.router.unsubscribe(filter, session.outbox.key);
+    }
+    if let Some(subscription) = session.subscriptions.get(filter) {
+        cluster.leave_route(filter, subscription, session.kept, scratch);
+    }
 }
 
 impl Granted {
@@ -244,7 +294,12 @@ fn answer(client: &mut Client, identifier: u16, codes: &[ReasonCode]) -> Result<
 
 fn send_retained(client: &mut Client, granted: &Granted) {
     if granted.wants_retained() {
-        let until = client.core.router.retained.changes();
+        // In a cluster, it is the log that says what was retained before the subscription: how far it has come, is known when
+        // the subscription is kept.
+        let until = match client.core.cluster {
+            None => client.core.router.retained.changes(),
+            Some(_) => Replay::NOT_BEGUN,
+        };
         client
             .session
             .replay(Replay::new(granted.filter.clone(), granted.subscription, until));
@@ -286,7 +341,8 @@ pub(super) async fn reauthorize(client: &mut Client) {
 }
 
 pub(super) fn revoke(client: &mut Client, filter: &TopicFilter) {
-    client.core.router.unsubscribe(filter, client.session.outbox.key);
+    let mut scratch = RouteScratch::default();
+    end_routes(client, filter, &mut scratch);
     client.session.remove_subscription(filter);
-    client.note_unsubscribed(filter, &mut RouteScratch::default());
+    client.note_unsubscribed(filter, &mut scratch);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, Closing, trace};
+use super::{Client, Closing, subscribe, trace};
 use crate::broker::{AedesEvent, RouteScratch};
 use crate::codec::encode;
 use crate::events::Event;
@@ -45,10 +45,11 @@ fn end(client: &mut Client, text: &str, scratch: &mut RouteScratch) -> ReasonCod
     let Ok(filter) = TopicFilter::parse(text) else {
         return ReasonCode::TopicFilterInvalid;
     };
-    if !client.session.remove_subscription(&filter) {
+    if !client.session.subscriptions.contains_key(&filter) {
         return ReasonCode::NoSubscriptionExisted;
     }
-    client.core.router.unsubscribe(&filter, client.session.outbox.key);
+    subscribe::end_routes(client, &filter, scratch);
+    client.session.remove_subscription(&filter);
     client.note_unsubscribed(&filter, scratch);
     ReasonCode::Success
 }

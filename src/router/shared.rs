@@ -4,7 +4,8 @@ use parking_lot::Mutex;
 
 use super::Route;
 use super::matches::terms;
-use crate::session::{Outgoing, Placement, WakeUps};
+use crate::message::Publication;
+use crate::session::{Outgoing, Placement, Terms, WakeUps};
 
 /// The members of one Shared Subscription, who share its messages.
 #[derive(Debug, Default)]
@@ -62,6 +63,11 @@ impl Group {
         routes
     }
 
+    /// Whether a session is a member.
+    pub(crate) fn has(&self, key: u64) -> bool {
+        self.members.lock().routes.iter().any(|member| member.outbox.key == key)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.lock().routes.is_empty()
     }
@@ -69,19 +75,30 @@ impl Group {
     /// Gives the message to one member in turn: a connected one with room if there is any, else one whose session can
     /// keep it. Whether a member took it.
     pub(crate) fn deliver(&self, outgoing: &mut Outgoing<'_>, wake_ups: &mut WakeUps) -> bool {
+        let publication = outgoing.publication();
+        self.choose(publication, |route, terms, placement| {
+            route.outbox.offer(outgoing, terms, placement, wake_ups)
+        })
+    }
+
+    /// The same, with another way to offer it to a member: whether that has taken it.
+    pub(crate) fn choose(
+        &self,
+        publication: &Publication<'_>,
+        mut offer: impl FnMut(&Route, Terms, Placement) -> bool,
+    ) -> bool {
         let mut members = self.members.lock();
-        members.deliver(outgoing, Placement::IfOnline, wake_ups)
-            || members.deliver(outgoing, Placement::IfRoom, wake_ups)
+        let mut choose = |placement| members.choose(publication, |route, terms| offer(route, terms, placement));
+        choose(Placement::IfOnline) || choose(Placement::IfRoom)
     }
 }
 
 impl Members {
-    fn deliver(&mut self, outgoing: &mut Outgoing<'_>, placement: Placement, wake_ups: &mut WakeUps) -> bool {
+    fn choose(&mut self, publication: &Publication<'_>, mut offer: impl FnMut(&Route, Terms) -> bool) -> bool {
         let count = self.routes.len();
         for turn in (0..count).map(|step| (self.next + step) % count) {
             let member = &self.routes[turn];
-            let terms = terms(member, outgoing.publication());
-            if member.outbox.offer(outgoing, terms, placement, wake_ups) {
+            if offer(member, terms(member, publication)) {
                 self.next = (turn + 1) % count;
                 return true;
             }

@@ -19,6 +19,7 @@ mod found;
 mod kept;
 mod limits;
 mod queues;
+mod shared;
 mod signals;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ use crate::identity::ClientInfo;
 use crate::packet::{QoS, Version};
 use crate::reason::ReasonCode;
 use crate::stats::Discard;
+use crate::store::Journal;
 use crate::time::Clock;
 pub(crate) use direct::{DirectWrite, WakeUps};
 pub(crate) use kept::{TailPage, delivery_of};
@@ -116,6 +118,8 @@ pub(crate) struct Outbox {
     limits: Arc<OutboxLimits>,
     /// Subscriptions of the session, for those who look at it.
     subscriptions: AtomicUsize,
+    /// Where messages are written down that others deliver as well: see `shared`.
+    shared: Option<Arc<Journal>>,
     inner: Mutex<Inner>,
 }
 
@@ -140,6 +144,7 @@ impl Outbox {
             client_id,
             limits,
             subscriptions: AtomicUsize::new(0),
+            shared: None,
             inner: Mutex::new(Inner::new()),
         }
     }
@@ -155,6 +160,9 @@ impl Outbox {
         placement: Placement,
         wake_ups: &mut WakeUps,
     ) -> bool {
+        if let Some(taken) = self.offer_shared(outgoing, &terms, placement, wake_ups) {
+            return taken;
+        }
         let mut inner = self.inner.lock();
         let offered = match (inner.link, terms.qos) {
             (Link::Closed, _) => Err(None),

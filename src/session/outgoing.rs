@@ -65,7 +65,7 @@ impl<'p> Outgoing<'p> {
         self.clock
     }
 
-    pub(crate) fn publication(&self) -> &Publication<'p> {
+    pub(crate) fn publication(&self) -> &'p Publication<'p> {
         self.publication
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct Replay {
 pub(crate) type Topics = HashSet<Box<str>>;
 
 impl Replay {
+    /// In place of `until`, while that is not known.
+    pub(crate) const NOT_BEGUN: u64 = u64::MAX;
+
     /// `until` is to be read after the subscription has been put into the router.
     pub(crate) fn new(filter: TopicFilter, subscription: Subscription, until: u64) -> Replay {
         Replay {

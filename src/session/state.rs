@@ -11,7 +11,9 @@ use super::outbox::Outbox;
 use super::replay::{Replay, Topics};
 use super::reuse::Reuse;
 use super::will::WillMessage;
+use crate::message::Message;
 use crate::packet::SubscriptionOptions;
+use crate::store::cluster::Token;
 use crate::store::{Extent, Lane, SessionRecord};
 use crate::time::Millis;
 use crate::topic::TopicFilter;
@@ -109,6 +111,10 @@ pub(crate) struct Session {
     pub(crate) window: u16,
     /// It comes from the store: what was in flight has to be read yet.
     pub(crate) restored: Option<Box<Restored>>,
+    /// Of a session that a cluster keeps: the messages of `inbound`, which are published when they are released.
+    pub(crate) accepted: Option<Box<HashMap<u16, Arc<Message>>>>,
+    /// In a cluster: as which owner.
+    pub(crate) token: Option<Token>,
 }
 
 /// What is known of a session in the store whose client has not come yet.
@@ -140,6 +146,8 @@ impl Session {
             reuse: None,
             window: 0,
             restored: None,
+            accepted: None,
+            token: None,
         }
     }
 
@@ -283,6 +291,15 @@ impl Session {
             self.replays = None;
         }
         self.replays.as_ref()?.front().map(|(_, replay)| replay)
+    }
+
+    /// The replay whose turn it is begins, if it has not: what is retained after this change is left out.
+    pub(crate) fn begin_replay(&mut self, until: u64) {
+        if let Some((_, replay)) = self.replays.as_mut().and_then(|replays| replays.front_mut())
+            && replay.until == Replay::NOT_BEGUN
+        {
+            replay.until = until;
+        }
     }
 
     /// The replay whose turn it is goes on at this topic; `None` if it is finished.

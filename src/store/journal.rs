@@ -23,10 +23,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
+use super::cluster::{Once, write_publish};
 use super::meter::{Commits, Meter};
-use super::op::{Recipient, write_message, write_recipient};
-use super::{Batch, Op, Store, StoreError};
+use super::op::{CLUSTER, Recipient, write_message, write_recipient};
+use super::{Batch, Op, Store, StoreError, Uid};
 use crate::message::Publication;
+use crate::packet::QoS;
 
 /// Somebody who waits for batches to be kept.
 pub(crate) trait Waits: Send + Sync {
@@ -146,6 +148,11 @@ impl Journal {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.pending() > FULL
+    }
+
+    /// The batch that pens enter now.
+    pub(crate) fn open_batch(&self) -> u64 {
+        self.open.lock().number
     }
 
     /// Bytes that are not kept yet.
@@ -457,6 +464,23 @@ impl Pen {
         write_recipient(&mut self.recipients, recipient);
         self.count += 1;
         batch
+    }
+
+    /// Enters the open batch: what is matched from now on is matched in it, or in a later one.
+    pub(crate) fn begin(&mut self, journal: &Arc<Journal>) {
+        self.enter(journal);
+    }
+
+    /// The message has been routed, in a cluster. Of QoS 1 and 2 it is written down even if it is for nobody: somebody may have
+    /// subscribed whom this node does not know of yet.
+    pub(crate) fn end_publish(&mut self, message: &Publication<'_>, origin: Uid, once: Option<Once>) {
+        if self.count > 0 || message.qos > QoS::AtMostOnce {
+            self.bytes.push(CLUSTER);
+            write_publish(&mut self.bytes, message, origin, once, (self.count, &self.recipients));
+            self.recipients.clear();
+            self.recipients.shrink_to(SMALL);
+            self.count = 0;
+        }
     }
 
     /// The message has been routed.

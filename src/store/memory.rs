@@ -169,6 +169,7 @@ impl State {
                 self.wills.insert(uid, will);
             }
             Op::WillEnd { uid } => drop(self.wills.remove(&uid)),
+            Op::Cluster(_) => {}
         }
     }
 
@@ -189,6 +190,7 @@ impl State {
                 unsent: 0,
                 subscriptions: Vec::new(),
                 received: Vec::new(),
+                accepted: Vec::new(),
                 live: Extent::default(),
                 replayed: Extent::default(),
             },
@@ -211,6 +213,7 @@ impl Session {
         StoredSession {
             subscriptions: self.subscriptions.values().cloned().collect(),
             received: self.received.iter().copied().collect(),
+            accepted: Vec::new(),
             live: extent(&self.live, unsent),
             replayed: extent(&self.replayed, 0),
             ..self.record.clone()

@@ -5,6 +5,7 @@
 //! kept. Sessions that end with their connection are not here at all.
 
 mod client;
+pub(crate) mod cluster;
 mod disk;
 #[cfg(any(test, feature = "faults"))]
 mod faulty;
@@ -38,13 +39,15 @@ pub(crate) use op::{Lane, Op, Recipient, SessionRecord, SubscriptionRecord, Term
 #[cfg(any(feature = "cli", test))]
 pub(crate) use op::{write_message, write_recipient};
 pub(crate) use open::open;
+#[cfg(feature = "redis")]
+pub(crate) use open::open_shared;
 #[cfg(feature = "cli")]
 pub(crate) use open::open_to_read;
 #[cfg(all(feature = "redis", feature = "cli"))]
 pub(crate) use redis::doctor;
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
-pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
+pub use settings::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings};
 pub(crate) use stored::{Extent, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill};
 
 use crate::message::Message;

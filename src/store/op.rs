@@ -2,6 +2,7 @@
 //!
 //! The bytes are those of the journal on disk, too: they must stay readable, or the version of the format must change.
 
+use super::cluster::ClusterOp;
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::time::Millis;
@@ -77,6 +78,8 @@ pub(crate) enum Op<'a> {
     },
     /// The will has been published, or is not wanted any more.
     WillEnd { uid: Uid },
+    /// Of brokers that form a cluster; to all other stores it is nothing.
+    Cluster(ClusterOp<'a>),
 }
 
 /// What is kept of a session beside its parts.
@@ -131,7 +134,7 @@ pub(crate) struct Recipient<'a> {
 }
 
 /// All queues that a message is put into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recipients<'a> {
     count: u32,
     /// Checked when the op was read.
@@ -142,6 +145,11 @@ impl<'a> Recipients<'a> {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count as usize
+    }
+
+    /// How many, and their bytes.
+    pub(crate) fn parts(&self) -> (u32, &'a [u8]) {
+        (self.count, self.bytes)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Recipient<'a>> + use<'a> {
@@ -166,13 +174,15 @@ const RETAIN: u8 = 13;
 const RETAIN_CLEAR: u8 = 14;
 const WILL: u8 = 15;
 const WILL_END: u8 = 16;
+pub(crate) const CLUSTER: u8 = 64;
 
 impl<'a> Op<'a> {
     /// Reads one from the front of a batch.
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Op<'a>, Malformed> {
         let code = from.u8()?;
-        if matches!(code, RETAIN | RETAIN_CLEAR) {
+        if matches!(code, RETAIN | RETAIN_CLEAR | CLUSTER) {
             return Ok(match code {
+                CLUSTER => Op::Cluster(ClusterOp::read(from)?),
                 RETAIN => Op::Retain {
                     message: publication(from)?,
                 },
@@ -319,6 +329,10 @@ impl<'a> Op<'a> {
                 to.extend_from_slice(client);
             }
             Op::WillEnd { uid } => head(to, WILL_END, uid),
+            Op::Cluster(ref op) => {
+                to.push(CLUSTER);
+                op.write(to);
+            }
         }
     }
 }
@@ -441,7 +455,7 @@ pub(crate) fn put_publication(to: &mut Vec<u8>, message: &Publication<'_>) {
     to.extend_from_slice(message.payload);
 }
 
-fn publication<'a>(from: &mut Reader<'a>) -> Result<Publication<'a>, Malformed> {
+pub(crate) fn publication<'a>(from: &mut Reader<'a>) -> Result<Publication<'a>, Malformed> {
     let flags = from.u8()?;
     let expires_at = millis(from)?;
     let topic = from.string()?;
@@ -532,21 +546,23 @@ pub(crate) fn read_options(byte: u8) -> Result<SubscriptionOptions, Malformed> {
 }
 
 fn message<'a>(count: u64, from: &mut Reader<'a>) -> Result<Op<'a>, Malformed> {
+    Ok(Op::Message {
+        recipients: read_recipients(count as u32, from)?,
+        message: publication(from)?,
+    })
+}
+
+/// Reads so many recipients, with their length before them.
+pub(crate) fn read_recipients<'a>(count: u32, from: &mut Reader<'a>) -> Result<Recipients<'a>, Malformed> {
     let bytes = sized(from)?;
     let mut reader = Reader::new(bytes);
     for _ in 0..count {
         recipient(&mut reader)?;
     }
-    if !reader.is_empty() {
-        return Err(Malformed("more recipients than were announced"));
+    match reader.is_empty() {
+        true => Ok(Recipients { count, bytes }),
+        false => Err(Malformed("more recipients than were announced")),
     }
-    Ok(Op::Message {
-        recipients: Recipients {
-            count: count as u32,
-            bytes,
-        },
-        message: publication(from)?,
-    })
 }
 
 fn recipient<'a>(from: &mut Reader<'a>) -> Result<Recipient<'a>, Malformed> {

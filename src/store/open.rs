@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "redis")]
+use super::ClusterSettings;
+#[cfg(feature = "redis")]
+use super::cluster::{Limits, Shared};
 use super::{Persistence, Store, StoreError};
 
 /// Opens the store, which no other process can open then. `None` in memory: there is nothing to keep.
@@ -11,6 +15,9 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
         Persistence::Disk(settings) => Ok(Some(Arc::new(super::disk::open(settings)?))),
         #[cfg(feature = "redis")]
         Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
+        Persistence::Cluster(_) => Err(StoreError::Refused(
+            "a cluster is not opened by one broker alone".to_owned(),
+        )),
         #[cfg(not(feature = "redis"))]
         Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
         #[cfg(feature = "faults")]
@@ -20,6 +27,16 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
             Ok(Some(super::faulty::wrap(store, faults)))
         }
     }
+}
+
+/// Opens the store that the brokers of a cluster share.
+#[cfg(feature = "redis")]
+pub(crate) fn open_shared(settings: &ClusterSettings, limits: Limits) -> Result<Arc<dyn Shared>, StoreError> {
+    Ok(Arc::new(super::redis::open_shared(
+        &settings.redis,
+        limits,
+        settings.lease,
+    )?))
 }
 
 #[cfg(any(feature = "cli", test))]

@@ -18,6 +18,8 @@ pub enum Persistence {
     Disk(DiskSettings),
     /// In a Redis or Valkey server.
     Redis(RedisSettings),
+    /// In one that several brokers share: all of them are one cluster.
+    Cluster(ClusterSettings),
     /// As the first says, with faults for tests: `SEED` or `SEED:RATE`, one of so many calls having one.
     #[cfg(feature = "faults")]
     #[doc(hidden)]
@@ -64,6 +66,30 @@ pub struct RedisSettings {
     pub fsync: bool,
     /// How long the server may take to connect, and to answer.
     pub timeout: Duration,
+}
+
+/// A cluster: brokers that share a Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterSettings {
+    /// What they share. Those with the same prefix form a cluster.
+    pub redis: RedisSettings,
+    /// How long a node may be silent before the others declare it dead. The same on all nodes.
+    pub lease: Duration,
+}
+
+impl ClusterSettings {
+    /// A node is dead after so long a silence, unless something else is set.
+    pub const LEASE: Duration = Duration::from_secs(3);
+
+    /// A cluster by this Redis.
+    #[must_use]
+    pub fn new(redis: RedisSettings) -> ClusterSettings {
+        ClusterSettings {
+            redis,
+            lease: ClusterSettings::LEASE,
+        }
+    }
 }
 
 impl DiskSettings {

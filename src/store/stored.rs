@@ -20,6 +20,8 @@ pub(crate) struct StoredSession {
     pub(crate) subscriptions: Vec<StoredSubscription>,
     /// Packet Identifiers of QoS 2 messages that were accepted and not released.
     pub(crate) received: Vec<u16>,
+    /// In a cluster, their messages.
+    pub(crate) accepted: Vec<(u16, Arc<Message>)>,
     pub(crate) live: Extent,
     pub(crate) replayed: Extent,
 }

@@ -7,6 +7,7 @@ use super::{Stream, Transport};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -17,6 +18,9 @@ pub struct Broker {
     child: Option<Child>,
     /// Where its state is, if the tests run over another store.
     place: Option<Place>,
+    /// The other nodes, if it is a cluster; connections go to one after the other.
+    others: Vec<Broker>,
+    opened: AtomicUsize,
     announced: Arc<Announced>,
     log: Arc<Mutex<String>>,
     /// How far [`Broker::expect_log`] has read.
@@ -85,11 +89,14 @@ impl Broker {
                 transport,
                 child: None,
                 place: None,
+                others: Vec::new(),
+                opened: AtomicUsize::new(0),
                 announced: Arc::default(),
                 log: Arc::default(),
                 log_read: Mutex::default(),
             };
         }
+        let others = Broker::start_others(args, transport, place.as_ref());
         add_options(&mut command, args);
         command.args(place.iter().flat_map(|place| &place.options));
         let mut child = command.args(transport.options()).spawn().expect("the broker starts");
@@ -101,12 +108,27 @@ impl Broker {
             log_read: Mutex::default(),
             child: Some(child),
             place,
+            others,
+            opened: AtomicUsize::new(0),
         };
         // Without TCP there is no address to be used unless a test says which.
         if !args.contains(&"--no-tcp") {
             broker.addr = broker.addr_of(transport.scheme());
         }
         broker
+    }
+
+    /// The nodes of a cluster but one. Their ports are their own, whatever the options say.
+    fn start_others(args: &[&str], transport: Transport, place: Option<&Place>) -> Vec<Broker> {
+        let start = |place: &Place| {
+            let mut command = Command::new(program());
+            command.args(&place.options);
+            Broker::launch(command, args, transport, None)
+        };
+        let others = place
+            .into_iter()
+            .flat_map(|place| (1..place.nodes).map(move |_| start(place)));
+        others.collect()
     }
 
     /// Starts a broker with these options, which must not be able to start: its exit code and what it says.
@@ -123,6 +145,8 @@ impl Broker {
             log_read: Mutex::default(),
             child: Some(child),
             place: None,
+            others: Vec::new(),
+            opened: AtomicUsize::new(0),
         };
         let code = broker.wait().code();
         // The thread that reads it ends with the pipe, and then nobody else has it.
@@ -183,7 +207,9 @@ impl Broker {
 
     /// A connection on which nothing has been sent; `version` says how answers are read.
     pub fn open(&self, version: Version) -> Client {
-        Client::on(self.transport.connect(self.addr), version)
+        let number = self.opened.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let addr = self.others.get(number).map_or(self.addr, |node| node.addr);
+        Client::on(self.transport.connect(addr), version)
     }
 
     /// Connects on this stream, and expects to be accepted.

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 /// Where the state of one broker is; it is removed when this is dropped.
 pub struct Place {
     pub options: Vec<String>,
+    /// How many brokers share it.
+    pub nodes: usize,
     _dir: Option<TempDir>,
 }
 
@@ -26,7 +28,9 @@ pub fn place(options: &[&str]) -> Option<Place> {
         Ok("disk-os") => Some(on_disk(&["--durability", "os"])),
         Ok("faulty") => Some(on_disk(&["--durability", "os", "--store-faults", &next().to_string()])),
         Ok("redis") => Some(in_redis()),
-        Ok(other) => panic!("CONF_PERSISTENCE={other} is not memory, disk, disk-os, redis or faulty"),
+        Ok("node") => Some(in_cluster(1)),
+        Ok("cluster") => Some(in_cluster(3)),
+        Ok(other) => panic!("CONF_PERSISTENCE={other} is not memory, disk, disk-os, redis, node, cluster or faulty"),
     }
 }
 
@@ -37,6 +41,7 @@ fn on_disk(options: &[&str]) -> Place {
     let options = [&["--persistence", "disk", "--data-dir", data], options].concat();
     Place {
         options: options.into_iter().map(str::to_owned).collect(),
+        nodes: 1,
         _dir: Some(dir),
     }
 }
@@ -48,8 +53,16 @@ pub fn in_redis() -> Place {
     let options = ["--redis", &url, "--redis-prefix", &prefix];
     Place {
         options: options.map(str::to_owned).to_vec(),
+        nodes: 1,
         _dir: None,
     }
+}
+
+/// The same, for the nodes of a cluster.
+pub fn in_cluster(nodes: usize) -> Place {
+    let mut place = in_redis();
+    place.options.push("--cluster".to_owned());
+    Place { nodes, ..place }
 }
 
 /// Numbers that differ within this process, and mostly from those of other test programs.

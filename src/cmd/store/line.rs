@@ -120,6 +120,7 @@ fn session(fields: &mut Fields) -> Result<StoredSession, String> {
         unsent: fields.number("unsent")?,
         subscriptions: each(fields.list("subscriptions")?, subscription)?,
         received: fields.list("received")?.iter().map(number).collect::<Result<_, _>>()?,
+        accepted: Vec::new(),
         live: fields.object("live", extent)?,
         replayed: fields.object("replayed", extent)?,
     };

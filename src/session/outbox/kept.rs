@@ -29,11 +29,11 @@ use crate::store::{Extent, Journal, Lane, Op, Pen, Recipient, StoredDelivery, Te
 pub(super) struct Kept {
     pub(super) journal: Arc<Journal>,
     /// A place at or below that of the first message in memory, and above all that have been taken out.
-    first: u64,
+    pub(super) first: u64,
     /// The place of the next message.
-    next: u64,
+    pub(super) next: u64,
     /// All places below this one are durable.
-    durable_to: u64,
+    pub(super) durable_to: u64,
     /// Runs of places that may not be: each with its batch, and the place where it ends.
     runs: VecDeque<(u64, u64)>,
     pub(super) tail: Option<Tail>,
@@ -43,6 +43,12 @@ pub(super) struct Kept {
     pub(super) dropped: Vec<u64>,
     /// See [`Appetite`](super::Appetite), as the owner last slept.
     below: u64,
+    /// Others put messages into the queue as well: see `shared.rs`.
+    pub(super) is_shared: bool,
+    /// The owner is to look whether there are messages of which it was not told.
+    pub(super) looks: bool,
+    /// It is doing so.
+    pub(super) is_looking: bool,
 }
 
 /// The end of a queue, which is in the store only.
@@ -50,13 +56,13 @@ pub(super) struct Kept {
 pub(super) struct Tail {
     pub(super) from: u64,
     /// About how many messages, and how many bytes they will be charged.
-    count: usize,
-    bytes: usize,
+    pub(super) count: usize,
+    pub(super) bytes: usize,
 }
 
 impl Tail {
     /// Takes off so many messages; how many there were of them, and about how many bytes.
-    fn give(&mut self, count: usize) -> (usize, usize) {
+    pub(super) fn give(&mut self, count: usize) -> (usize, usize) {
         let count = count.min(self.count);
         let bytes = if count == self.count {
             self.bytes
@@ -74,15 +80,15 @@ impl Tail {
 pub(crate) struct TailPage {
     pub(crate) from: u64,
     /// Places below this one are durable, and so will be found if they are there.
-    durable_to: u64,
+    pub(super) durable_to: u64,
 }
 
 /// What an offline session may have in memory of its queue; the rest is in the store.
-const MESSAGES_IN_MEMORY: usize = 1000;
+pub(super) const MESSAGES_IN_MEMORY: usize = 1000;
 const BYTES_IN_MEMORY: usize = 256 * 1024;
 
 impl Kept {
-    fn new(journal: Arc<Journal>) -> Kept {
+    pub(super) fn new(journal: Arc<Journal>) -> Kept {
         Kept {
             journal,
             first: 0,
@@ -93,6 +99,9 @@ impl Kept {
             found: None,
             dropped: Vec::new(),
             below: u64::MAX,
+            is_shared: false,
+            looks: false,
+            is_looking: false,
         }
     }
 
@@ -144,6 +153,7 @@ impl Kept {
     pub(super) fn has_some(&mut self, first: Option<&Delivery>, below: u64) -> bool {
         match first {
             Some(first) => self.may_take(first, below),
+            None if self.is_shared => self.shared_from().is_some_and(|from| from < below),
             None => self
                 .tail
                 .is_some_and(|tail| tail.from < below && tail.from < self.durable_to()),
@@ -359,8 +369,11 @@ impl Outbox {
     pub(crate) fn tail_page(&self) -> Option<TailPage> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let kept = inner.kept.as_mut()?;
-        let tail = kept.tail.filter(|_| inner.queue.is_empty())?;
+        let kept = inner.kept.as_mut().filter(|_| inner.queue.is_empty())?;
+        if kept.is_shared {
+            return kept.shared_page();
+        }
+        let tail = kept.tail?;
         let durable_to = kept.durable_to();
         (tail.from < durable_to).then_some(TailPage {
             from: tail.from,
@@ -373,7 +386,10 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let Some(kept) = &mut inner.kept else { return };
-        let (added, bytes, known) = kept.load(page, deliveries, is_last, &mut inner.queue);
+        let (added, bytes, known) = match kept.is_shared {
+            true => kept.load_shared(page, deliveries, is_last, &mut inner.queue),
+            false => kept.load(page, deliveries, is_last, &mut inner.queue),
+        };
         kept.settle_dropped(self.key, pen);
         inner.queue_len = (inner.queue_len + added).saturating_sub(known.0);
         inner.queue_bytes = (inner.queue_bytes + bytes).saturating_sub(known.1);
@@ -442,7 +458,7 @@ impl Inner {
 }
 
 /// About what a short message takes beside its entry.
-const MESSAGE: usize = 160;
+pub(super) const MESSAGE: usize = 160;
 
 /// What the store has of a message, as it goes to the client.
 pub(crate) fn delivery_of(stored: StoredDelivery, lane: Lane) -> Option<Delivery> {

@@ -100,6 +100,8 @@ impl Overlay {
                 self.memory += OBJECT + bytes.len();
                 self.wills.insert(uid, Some(bytes.into_boxed_slice()));
             }
+            // Brokers on disk form no cluster.
+            Op::Cluster(_) => {}
             Op::WillEnd { uid } => {
                 self.memory += OBJECT;
                 self.wills.insert(uid, None);

@@ -78,6 +78,7 @@ fn session(uid: Uid, row: &SessionRow) -> StoredSession {
         unsent: record.unsent,
         subscriptions: Vec::<StoredSubscription>::new(),
         received: Vec::new(),
+        accepted: Vec::new(),
         live: row.lane(Lane::Live).extent(record.unsent.max(row.floor)),
         replayed: row.lane(Lane::Replayed).extent(0),
     }

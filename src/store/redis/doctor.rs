@@ -8,7 +8,7 @@ use std::fmt;
 
 use redis::{Cmd, Value};
 
-use super::keys::{BUCKETS, Home, Keys, SCHEMA};
+use super::keys::{BUCKETS, Home, Keys};
 use super::link::Link;
 use super::read;
 use super::reply::{bytes, bytes_or_none, list, number, parse};
@@ -137,11 +137,12 @@ impl Examination<'_> {
         meta.arg(self.keys.of(Home::Global, "meta"))
             .arg(&["schema", "buckets", "batch"]);
         let fields = self.link.ask(meta).and_then(list)?;
-        let expected = [Some(SCHEMA.to_string()), Some(BUCKETS.to_string())];
+        let expected = [Some(self.keys.schema().number().to_string()), Some(BUCKETS.to_string())];
         for (field, expected) in fields.into_iter().zip(expected) {
             if bytes_or_none(field)? != expected.map(String::into_bytes) {
                 return Err(StoreError::Refused(format!(
-                    "there is nothing of a broker with schema {SCHEMA} under the prefix {} in Redis at {}",
+                    "there is nothing of a broker with schema {} under the prefix {} in Redis at {}",
+                    self.keys.schema().number(),
                     self.keys.prefix(),
                     self.link.address()
                 )));

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::keys::Schema;
 use super::slots::crc16;
 use crate::message::{Message, Publication};
+use crate::store::cluster::{Incarnation, Job, Mid};
 use crate::store::op::{
     Lane, SubscriptionRecord, TermsRecord, options_byte, put_publication, put_terms, read_options, read_publication,
     read_terms,
@@ -14,22 +16,27 @@ use crate::wire::{Malformed, Reader, text};
 /// Elements of a list for each message of a queue: its place, its terms, and the message itself.
 pub(super) const ELEMENTS: usize = 3;
 
-/// The terms of a message of the live lane.
-pub(super) fn live_terms(place: u64, message: &Publication<'_>, terms: &TermsRecord<'_>) -> Vec<u8> {
+/// The terms of a message of the live lane. `None` in a cluster, where nobody knows its place before.
+pub(super) fn live_terms(place: Option<u64>, message: &Publication<'_>, terms: &TermsRecord<'_>) -> Vec<u8> {
     let mut rest = Vec::new();
     put_terms(&mut rest, terms);
     terms_bytes(place, size(message), &rest)
 }
 
 /// The terms of a message of the lane of replays.
-pub(super) fn replayed_terms(place: u64, message: &Publication<'_>, before: u64, terms: &TermsRecord<'_>) -> Vec<u8> {
+pub(super) fn replayed_terms(
+    place: Option<u64>,
+    message: &Publication<'_>,
+    before: u64,
+    terms: &TermsRecord<'_>,
+) -> Vec<u8> {
     let mut rest = before.to_be_bytes().to_vec();
     put_terms(&mut rest, terms);
     terms_bytes(place, size(message), &rest)
 }
 
 /// The terms of a place that never had a message.
-pub(super) fn no_terms(lane: Lane, place: u64) -> Vec<u8> {
+pub(super) fn no_terms(lane: Lane, place: Option<u64>) -> Vec<u8> {
     match lane {
         Lane::Live => terms_bytes(place, 0, &[]),
         Lane::Replayed => terms_bytes(place, 0, &0_u64.to_be_bytes()),
@@ -38,11 +45,20 @@ pub(super) fn no_terms(lane: Lane, place: u64) -> Vec<u8> {
 
 /// What scripts rely on: the size is the first 4 bytes. They set it to 0 when the message is released; so it is not in the
 /// checksum.
-fn terms_bytes(place: u64, size: u32, rest: &[u8]) -> Vec<u8> {
+fn terms_bytes(place: Option<u64>, size: u32, rest: &[u8]) -> Vec<u8> {
     let mut bytes = size.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&sum(&[&place.to_be_bytes(), rest]));
+    bytes.extend_from_slice(&match place {
+        Some(place) => sum(&[&place.to_be_bytes(), rest]),
+        None => sum(&[rest]),
+    });
     bytes.extend_from_slice(rest);
     bytes
+}
+
+/// Reads what [`live_terms`] has made without a place.
+pub(super) fn read_live_terms(bytes: &[u8]) -> Result<TermsRecord<'_>, Malformed> {
+    let (_, terms) = bytes.split_first_chunk::<4>().ok_or(WRONG)?;
+    read_terms(summed(terms, &[])?)
 }
 
 /// For what the message counts. A packet, and so the sum, is shorter than 4 GiB.
@@ -94,12 +110,16 @@ fn summed<'a>(bytes: &'a [u8], also: &[&[u8]]) -> Result<&'a [u8], Malformed> {
 
 /// Reads an entry of a queue.
 pub(super) fn read_delivery(
+    schema: Schema,
     lane: Lane,
     [place, terms, message]: [&[u8]; ELEMENTS],
 ) -> Result<StoredDelivery, Malformed> {
     let index = read_place(place)?;
     let (size, terms) = terms.split_first_chunk::<4>().ok_or(WRONG)?;
-    let mut terms = Reader::new(summed(terms, &[&index.to_be_bytes()])?);
+    let mut terms = Reader::new(match schema {
+        Schema::One => summed(terms, &[&index.to_be_bytes()])?,
+        Schema::Cluster => summed(terms, &[])?,
+    });
     let before = match lane {
         Lane::Live => 0,
         Lane::Replayed => terms.u64()?,
@@ -166,10 +186,15 @@ pub(super) fn received_bytes(packet_id: u16) -> [u8; 2] {
     sum(&[&packet_id.to_be_bytes()])
 }
 
-pub(super) fn read_received(packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malformed> {
+/// In a cluster the value is the message.
+pub(super) fn read_received(schema: Schema, packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malformed> {
     let packet_id = read_place(packet_id)?;
     let packet_id = u16::try_from(packet_id).map_err(|_| Malformed("a Packet Identifier out of range"))?;
-    match *bytes == received_bytes(packet_id) {
+    let is_whole = match schema {
+        Schema::One => *bytes == received_bytes(packet_id),
+        Schema::Cluster => read_message(bytes).is_ok(),
+    };
+    match is_whole {
         true => Ok(packet_id),
         false => Err(WRONG),
     }
@@ -216,5 +241,40 @@ pub(super) fn read_will(uid: Uid, bytes: &[u8]) -> Result<StoredWill, Malformed>
         expires_in: has_expiry.then_some(expiry),
         message: read_message(reader.bytes(length)?)?,
         client: reader.rest().into(),
+    })
+}
+
+const OF_WILL: u8 = 1;
+const OF_MESSAGE: u8 = 2;
+const JOB_HEAD: usize = 19;
+
+/// What is before a message, or a will if nobody has published it as a session: whose job it is, and who has published it.
+pub(super) fn job_head(of: Incarnation, origin: Option<Uid>) -> [u8; JOB_HEAD] {
+    let mut head = [0; JOB_HEAD];
+    head[2..10].copy_from_slice(&of.to_be_bytes());
+    head[10] = if origin.is_some() { OF_MESSAGE } else { OF_WILL };
+    head[11..].copy_from_slice(&origin.unwrap_or(0).to_be_bytes());
+    let checksum = sum(&[&head[2..]]);
+    head[..2].copy_from_slice(&checksum);
+    head
+}
+
+pub(super) fn read_job(bucket: u8, mid: Mid, bytes: &[u8]) -> Result<Job, Malformed> {
+    let (head, rest) = bytes.split_first_chunk::<JOB_HEAD>().ok_or(WRONG)?;
+    let mut head = Reader::new(summed(head, &[])?);
+    let (of, kind, origin) = (head.u64()?, head.u8()?, head.u64()?);
+    let (will, message) = match kind {
+        OF_WILL => (Some(read_will(0, rest)?), None),
+        OF_MESSAGE => (None, Some(read_message(rest)?)),
+        _ => return Err(Malformed("a job of an unknown kind")),
+    };
+    Ok(Job {
+        mid,
+        of,
+        bucket,
+        will,
+        origin,
+        message,
+        reached: Vec::new(),
     })
 }

@@ -9,8 +9,23 @@ use super::Uid;
 /// Buckets into which clients are divided. Part of the schema.
 pub(super) const BUCKETS: u16 = 256;
 
-/// The version of the schema.
-pub(super) const SCHEMA: u32 = 1;
+/// How what is kept is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// For one broker at a time.
+    One,
+    /// For brokers that form a cluster: places are given by the scripts, and QoS 2 messages that were received are kept.
+    Cluster,
+}
+
+impl Schema {
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Schema::One => 1,
+            Schema::Cluster => 2,
+        }
+    }
+}
 
 /// One home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +65,7 @@ impl Home {
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Box<str>,
+    schema: Schema,
 }
 
 impl Keys {
@@ -61,7 +77,22 @@ impl Keys {
                 "{prefix:?} can't be a prefix of keys in Redis: it needs 1 to 200 bytes, without any of {{}}*?[]\\"
             )));
         }
-        Ok(Keys { prefix: prefix.into() })
+        Ok(Keys {
+            prefix: prefix.into(),
+            schema: Schema::One,
+        })
+    }
+
+    /// The same keys with what brokers in a cluster keep in them.
+    pub(super) fn in_cluster(self) -> Keys {
+        Keys {
+            schema: Schema::Cluster,
+            ..self
+        }
+    }
+
+    pub(super) fn schema(&self) -> Schema {
+        self.schema
     }
 
     /// What all keys begin with.

@@ -4,7 +4,9 @@
 //! [planned](plan) into calls of it, which the [`Writer`] sends; [reading](read) goes over connections of its own.
 //! The keys and their fields are described in `docs/redis.md`.
 
+mod attempt;
 mod check;
+mod cluster;
 mod connect;
 #[cfg(any(feature = "cli", test))]
 mod doctor;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use cluster::open as open_shared;
 #[cfg(any(feature = "cli", test))]
 pub(crate) use doctor::doctor;
 pub(crate) use open::open;

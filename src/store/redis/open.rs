@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 
 use super::RedisStore;
 use super::check::check;
-use super::keys::{BUCKETS, Home, Keys, SCHEMA};
+use super::keys::{BUCKETS, Home, Keys, Schema};
 use super::link::Link;
 use super::note;
 use super::read;
@@ -56,7 +56,7 @@ pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<RedisStore, Store
     let mut next = || fields.next().unwrap_or(Ok(None));
     let (schema, buckets, last) = (next()?, next()?, next()?);
     if let (Some(schema), Some(buckets)) = (schema, buckets)
-        && (schema, buckets) != (SCHEMA.to_string().into(), BUCKETS.to_string().into())
+        && (schema, buckets) != (Schema::One.number().to_string().into(), BUCKETS.to_string().into())
     {
         return Err(StoreError::Refused(format!(
             "what is under the prefix {} in Redis at {} has another schema than this version",
@@ -80,19 +80,28 @@ pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<RedisStore, Store
 /// Begins an incarnation: its number, and that of the last batch.
 fn join(link: &mut Link, keys: &Keys) -> Result<(u64, u64), StoreError> {
     let mut command = script::eval(JOIN, &[&keys.of(Home::Global, "meta"), &keys.of(Home::Global, "inc")]);
-    command.arg(SCHEMA).arg(BUCKETS);
+    command.arg(Schema::One.number()).arg(BUCKETS);
     let mut reply = list(link.ask(command)?)?.into_iter();
     let mut next = || reply.next().unwrap_or(Value::Nil);
     let (incarnation, last, buckets) = (number(next())?, text(next())?, text(next())?);
     if incarnation == 0 {
-        return Err(StoreError::Refused(format!(
-            "what is under the prefix {} in Redis at {} has schema {last} with {buckets} buckets, and this broker knows \
-             schema {SCHEMA} with {BUCKETS}: use the version that made it, or another prefix",
-            keys.prefix(),
-            link.address(),
-        )));
+        return Err(other_schema(link, keys, (&last, &buckets), Schema::One));
     }
     Ok((incarnation, parse(last.as_bytes())?))
+}
+
+/// What is there is not for this broker.
+pub(super) fn other_schema(link: &Link, keys: &Keys, (found, buckets): (&str, &str), known: Schema) -> StoreError {
+    let (prefix, address, known) = (keys.prefix(), link.address(), known.number());
+    let hint = match (found, known) {
+        ("1", 2) => "it is that of a broker which is in no cluster. Use another prefix",
+        ("2", 1) => "it is that of a cluster. Start this broker as one of it, or use another prefix",
+        _ => "use the version that made it, or another prefix",
+    };
+    StoreError::Refused(format!(
+        "what is under the prefix {prefix} in Redis at {address} has schema {found} with {buckets} buckets, and this broker \
+         knows schema {known} with {BUCKETS}: {hint}"
+    ))
 }
 
 /// Takes all homes. After the global one nobody else can begin a batch; the last one is finished, then the buckets follow.

@@ -75,6 +75,8 @@ pub(super) struct Arguments {
     ends: Vec<usize>,
 }
 
+const COUNT_DIGITS: usize = 9;
+
 impl Arguments {
     pub(super) fn push(&mut self, argument: &[u8]) {
         self.bytes.extend_from_slice(argument);
@@ -87,7 +89,27 @@ impl Arguments {
         self.ends.push(self.bytes.len());
     }
 
-    fn append(&mut self, other: &Arguments) {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[index]]
+    }
+
+    /// Puts another number in the place of one that had as many digits: see [`push_count`](Arguments::push_count).
+    pub(super) fn set_count(&mut self, index: usize, count: usize) {
+        let end = self.ends[index];
+        self.bytes[end - COUNT_DIGITS..end].copy_from_slice(format!("{count:0COUNT_DIGITS$}").as_bytes());
+    }
+
+    /// A number that can be [set](Arguments::set_count) when what it counts has been pushed behind it.
+    pub(super) fn push_count(&mut self) {
+        self.push(&[b'0'; COUNT_DIGITS]);
+    }
+
+    pub(super) fn append(&mut self, other: &Arguments) {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| before + end));
@@ -203,7 +225,9 @@ impl Planner<'_> {
                 section.flush();
                 section.changes.push(b"p");
                 section.changes.push_number(index);
-                section.changes.push(&replayed_terms(index, &message, before, &terms));
+                section
+                    .changes
+                    .push(&replayed_terms(Some(index), &message, before, &terms));
                 section.changes.push_number(message_number as u64);
                 section.changes.push(filter.as_bytes());
                 section.changes.push(&cursor_bytes(message.topic));
@@ -257,7 +281,7 @@ impl Planner<'_> {
                 section.changes.push(b"r");
                 section.changes.push(lane_name(lane));
                 section.changes.push_number(index);
-                section.changes.push(&no_terms(lane, index));
+                section.changes.push(&no_terms(lane, Some(index)));
             }
             Op::Floor { index, .. } => {
                 section.flush();
@@ -316,7 +340,7 @@ impl Planner<'_> {
             let Some(home) = self.home_of_session(recipient.uid) else {
                 continue;
             };
-            let terms = live_terms(recipient.index, message, &recipient.terms);
+            let terms = live_terms(Some(recipient.index), message, &recipient.terms);
             let (section, message) = self.section_with(home, recipient.uid, number);
             section.put(Put {
                 place: recipient.index,

@@ -1,13 +1,14 @@
 //! Reading what is kept: in pipelines of bounded size, and never by a scan of all keys.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use redis::{Cmd, Value};
 
 use super::entry::{
     ELEMENTS, read_delivery, read_message, read_place, read_received, read_subscription, read_will, record_sums,
 };
-use super::keys::{Home, Keys};
+use super::keys::{Home, Keys, Schema};
 use super::link::Link;
 use super::plan::{Place, Places};
 use super::reply::{bytes, bytes_or_none, list, number, parse};
@@ -52,7 +53,7 @@ pub(super) fn places(link: &mut Link, keys: &Keys) -> Result<Places, StoreError>
 }
 
 /// The members of one set of each bucket.
-fn members(link: &mut Link, keys: &Keys, name: &str) -> Result<Vec<(Home, Uid)>, StoreError> {
+pub(super) fn members(link: &mut Link, keys: &Keys, name: &str) -> Result<Vec<(Home, Uid)>, StoreError> {
     let commands: Vec<_> = Home::buckets()
         .map(|home| one("SMEMBERS", keys.of(home, name)))
         .collect();
@@ -102,7 +103,7 @@ pub(super) fn sessions(
                     *ends = Some((next()?, next()?, next()?));
                 }
             }
-            each(session(*uid, record, ends)?);
+            each(session(keys.schema(), *uid, record, ends)?);
         }
     }
     Ok(())
@@ -166,17 +167,28 @@ fn pairs(value: Value) -> Result<Record, StoreError> {
 /// Length of a list, the first and the last place in it.
 type Ends = (Value, Value, Value);
 
-fn session(uid: Uid, fields: Record, [live, replayed]: [Option<Ends>; 2]) -> Result<StoredSession, StoreError> {
+fn session(
+    schema: Schema,
+    uid: Uid,
+    fields: Record,
+    [live, replayed]: [Option<Ends>; 2],
+) -> Result<StoredSession, StoreError> {
     let what = || format!("session {uid}");
     let mut subscriptions = Vec::new();
     let mut received = Vec::new();
+    let mut accepted = Vec::new();
     let mut rest = HashMap::new();
     for (name, value) in fields {
         if let Some(filter) = name.strip_prefix(b"sub:") {
             let filter = crate::wire::text(filter).map_err(|error| damaged(&what(), error))?;
             subscriptions.push(read_subscription(filter, &value).map_err(|error| damaged(&what(), error))?);
         } else if let Some(packet_id) = name.strip_prefix(b"in:") {
-            received.push(read_received(packet_id, &value).map_err(|error| damaged(&what(), error))?);
+            let packet_id = read_received(schema, packet_id, &value).map_err(|error| damaged(&what(), error))?;
+            received.push(packet_id);
+            if schema == Schema::Cluster {
+                let message = read_message(&value).map_err(|error| damaged(&what(), error))?;
+                accepted.push((packet_id, Arc::new(message)));
+            }
         } else {
             rest.insert(name, value);
         }
@@ -199,7 +211,11 @@ fn session(uid: Uid, fields: Record, [live, replayed]: [Option<Ends>; 2]) -> Res
             what()
         )));
     }
-    let floor = number_of("floor")?;
+    // Places below this one have been, or are finished.
+    let floor = match schema {
+        Schema::One => number_of("floor")?,
+        Schema::Cluster => field("last").map_or(Ok(0), |last| parse::<u64>(last).map(|last| last.saturating_add(1)))?,
+    };
     Ok(StoredSession {
         uid,
         client_id: client_id.into(),
@@ -209,6 +225,7 @@ fn session(uid: Uid, fields: Record, [live, replayed]: [Option<Ends>; 2]) -> Res
         unsent,
         subscriptions,
         received,
+        accepted,
         live: extent(live, bytes_of("bytes")?, unsent.max(floor))?,
         replayed: extent(replayed, bytes_of("rbytes")?, 0)?,
     })
@@ -312,7 +329,8 @@ pub(super) fn queue(
         .map(bytes)
         .collect::<Result<_, _>>()?;
     let (entries, rest) = elements.as_chunks::<ELEMENTS>();
-    let read = |[place, terms, message]: &[Vec<u8>; ELEMENTS]| read_delivery(lane, [place, terms, message]);
+    let read =
+        |[place, terms, message]: &[Vec<u8>; ELEMENTS]| read_delivery(keys.schema(), lane, [place, terms, message]);
     let page: Result<Vec<_>, _> = entries.iter().map(read).collect();
     let page = page.map_err(|error| damaged(&format!("the queue of session {uid}"), error))?;
     if !rest.is_empty() || !page.is_sorted_by(|one, next| one.index < next.index) {

@@ -6,7 +6,8 @@ use super::link::Link;
 use super::reply::text;
 use crate::store::StoreError;
 
-const COMMON: &str = include_str!("scripts/common.lua");
+pub(super) const COMMON: &str = include_str!("scripts/common.lua");
+pub(super) const QUEUE: &str = include_str!("scripts/queue.lua");
 const WRITE: &str = include_str!("scripts/write.lua");
 const PAGE: &str = include_str!("scripts/page.lua");
 
@@ -28,14 +29,14 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn load(link: &mut Link) -> Result<Scripts, StoreError> {
         Ok(Scripts {
-            write: load(link, &format!("#!lua\n{COMMON}{WRITE}"))?,
-            free: load(link, &format!("#!lua flags=allow-oom\n{COMMON}{WRITE}"))?,
+            write: load(link, &format!("#!lua\n{COMMON}{QUEUE}{WRITE}"))?,
+            free: load(link, &format!("#!lua flags=allow-oom\n{COMMON}{QUEUE}{WRITE}"))?,
             page: load(link, &format!("#!lua flags=no-writes\n{COMMON}{PAGE}"))?,
         })
     }
 }
 
-fn load(link: &mut Link, script: &str) -> Result<String, StoreError> {
+pub(super) fn load(link: &mut Link, script: &str) -> Result<String, StoreError> {
     let mut command = redis::cmd("SCRIPT");
     command.arg("LOAD").arg(script);
     let names = link.ask_each(&command)?;

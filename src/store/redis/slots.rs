@@ -42,8 +42,15 @@ impl Slots {
     /// The server to which a command goes, by the hash tag of its first key.
     pub(super) fn server_of(&self, command: &Cmd) -> usize {
         let mut arguments = command.args_iter();
-        let is_script = matches!(arguments.next(), Some(Arg::Simple(b"EVAL" | b"EVALSHA")));
-        match arguments.nth(if is_script { 2 } else { 0 }) {
+        let key = match arguments.next() {
+            Some(Arg::Simple(b"EVAL" | b"EVALSHA")) => arguments.nth(2),
+            Some(Arg::Simple(b"XINFO")) => arguments.nth(1),
+            Some(Arg::Simple(b"XREAD")) => arguments
+                .skip_while(|argument| !matches!(argument, Arg::Simple(b"STREAMS")))
+                .nth(1),
+            _ => arguments.next(),
+        };
+        match key {
             Some(Arg::Simple(key)) => usize::from(self.servers[slot(tag(key))]),
             _ => 0,
         }
@@ -119,6 +126,15 @@ mod tests {
             assert_eq!(slots.server_of(redis::cmd("GET").arg(key(&tag))), server);
             assert_eq!(
                 slots.server_of(redis::cmd("EVALSHA").arg("name").arg(1).arg(key(&tag))),
+                server
+            );
+            let mut read = redis::cmd("XREAD");
+            read.arg(&["BLOCK", "9", "COUNT", "9", "STREAMS"])
+                .arg(key(&tag))
+                .arg("1-0");
+            assert_eq!(slots.server_of(&read), server);
+            assert_eq!(
+                slots.server_of(redis::cmd("XINFO").arg("STREAM").arg(key(&tag))),
                 server
             );
         }

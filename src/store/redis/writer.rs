@@ -5,11 +5,11 @@
 //! has replaced is told that.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::RwLock;
 use redis::{Cmd, Value};
 
+use super::attempt::{Failed, accepted, for_now, insist, last_calls, lost_writes, wait, waited};
 use super::keys::{BUCKETS, Home, Keys};
 use super::link::Link;
 use super::plan::{Call, Places, Plan};
@@ -35,19 +35,6 @@ pub(super) struct Writer {
     plan: Option<(u64, Plan)>,
     /// Why nothing will be written any more.
     stopped: Option<StoreError>,
-}
-
-/// Why an attempt has failed.
-enum Failed {
-    /// The connection can't be used any more.
-    Lost(StoreError),
-    /// The scripts must be sent again; nothing was done.
-    Forgotten,
-    Refused(StoreError),
-    /// There is no memory left.
-    Full(StoreError),
-    /// Not for this process any more.
-    Stopped(StoreError),
 }
 
 impl Writer {
@@ -139,30 +126,17 @@ impl Writer {
     }
 
     fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
-        let was_idle = self.link.is_some();
-        let begun = Instant::now();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let failed = match self.attempt(plan) {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
-            };
-            match failed {
-                // The server closes connections that are idle, and all of them when it starts again.
-                Failed::Lost(_) if was_idle && attempts == 1 && begun.elapsed() < self.settings.timeout / 2 => {}
-                Failed::Forgotten if attempts <= 2 => {}
-                Failed::Forgotten => {
-                    let why = "Redis forgets scripts as soon as they have been loaded".to_owned();
-                    return Err(StoreError::Unavailable(why));
-                }
-                Failed::Lost(error) | Failed::Refused(error) | Failed::Full(error) => return Err(error),
-                Failed::Stopped(error) => {
-                    self.stopped = Some(error.clone());
-                    return Err(error);
-                }
-            }
+        let (timeout, was_idle) = (self.settings.timeout, self.link.is_some());
+        let failed = match insist(timeout, was_idle, || self.attempt(plan)) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        let is_over = matches!(failed, Failed::Stopped(_));
+        let error = failed.into_error();
+        if is_over {
+            self.stopped = Some(error.clone());
         }
+        Err(error)
     }
 
     fn attempt(&mut self, plan: &mut Plan) -> Result<(), Failed> {
@@ -196,21 +170,11 @@ impl Writer {
     /// A new connection, to a server that has all that was confirmed.
     fn connect(&self) -> Result<Link, Failed> {
         let mut link = Link::connect(&self.settings).map_err(|error| Failed::Refused(for_now(error)))?;
-        let commands: Vec<_> = Home::all()
-            .map(|home| {
-                let mut command = redis::cmd("HGET");
-                command.arg(self.keys.of(home, "hw")).arg(self.incarnation);
-                command
-            })
-            .collect();
-        let replies = link.run(&commands).map_err(Failed::Lost)?;
-        for (home, reply) in Home::all().zip(replies) {
-            let reply = link.checked(reply).map_err(Failed::Refused)?;
-            if reply == Value::Nil {
-                return Err(self.shut_out(&mut link));
-            }
-            if number(reply).map_err(Failed::Refused)? < self.calls_made[home.index()] {
-                return Err(Failed::Stopped(lost_writes(&link)));
+        for (home, last) in last_calls(&mut link, &self.keys, self.incarnation)? {
+            match last {
+                None => return Err(self.shut_out(&mut link)),
+                Some(last) if last < self.calls_made[home.index()] => return Err(Failed::Stopped(lost_writes(&link))),
+                Some(_) => {}
             }
         }
         Ok(link)
@@ -225,22 +189,22 @@ impl Writer {
                 .map(|call| self.command(plan, call, Some(Home::Global))),
         );
         commands.push(redis::cmd("EXEC"));
-        commands.extend(self.wait());
+        commands.extend(wait(&self.settings));
         let mut replies = link.run(&commands).map_err(Failed::Lost)?.into_iter();
         // An error says why the transaction was not made; EXEC only that.
         for reply in replies.by_ref().take(plan.calls.len() + 1) {
-            self.accepted(link, reply)?;
+            accepted(link, reply)?;
         }
         let results = replies.next().unwrap_or(Value::Nil);
-        let results = self.accepted(link, results)?;
+        let results = accepted(link, results)?;
         for result in list(results).map_err(Failed::Refused)? {
             self.done(link, result)?;
         }
         match replies.next() {
             None => Ok(()),
             Some(reply) => {
-                let reply = self.accepted(link, reply)?;
-                self.waited(link, reply)
+                let reply = accepted(link, reply)?;
+                waited(&self.settings, link, reply)
             }
         }
     }
@@ -255,11 +219,11 @@ impl Writer {
                 self.done(link, result)?;
             }
         }
-        let Some(wait) = self.wait() else {
+        let Some(wait) = wait(&self.settings) else {
             return Ok(());
         };
         for reply in link.ask_each(&wait).map_err(Failed::Refused)? {
-            self.waited(link, reply)?;
+            waited(&self.settings, link, reply)?;
         }
         Ok(())
     }
@@ -284,23 +248,9 @@ impl Writer {
         call.command(name, &self.keys, self.incarnation, fence)
     }
 
-    /// A reply that is no error. A server that has become a replica, or has given the
-    /// key to another, is left.
-    fn accepted(&self, link: &Link, reply: Value) -> Result<Value, Failed> {
-        match reply {
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => Err(Failed::Forgotten),
-            Value::ServerError(error) if matches!(error.code(), "READONLY" | "MASTERDOWN" | "MOVED" | "ASK") => {
-                Err(Failed::Lost(link.fault(&error)))
-            }
-            Value::ServerError(error) if error.code() == "OOM" => Err(Failed::Full(link.fault(&error))),
-            Value::ServerError(error) => Err(Failed::Refused(link.fault(&error))),
-            reply => Ok(reply),
-        }
-    }
-
     /// What a call of the script has answered.
     fn done(&self, link: &mut Link, result: Value) -> Result<(), Failed> {
-        let result = self.accepted(link, result)?;
+        let result = accepted(link, result)?;
         match &*bytes(result).map_err(Failed::Refused)? {
             b"OK" | b"DONE" => Ok(()),
             b"GAP" => Err(Failed::Stopped(lost_writes(link))),
@@ -327,58 +277,4 @@ impl Writer {
             ),
         }))
     }
-
-    /// Waits for replicas, and for the append-only file.
-    fn wait(&self) -> Option<Cmd> {
-        let replicas = self.settings.wait;
-        let millis = u64::try_from(self.settings.timeout.as_millis() / 2).unwrap_or(u64::MAX);
-        if self.settings.fsync {
-            let mut command = redis::cmd("WAITAOF");
-            command.arg(1).arg(replicas).arg(millis);
-            return Some(command);
-        }
-        let mut command = redis::cmd("WAIT");
-        command.arg(replicas).arg(millis);
-        (replicas > 0).then_some(command)
-    }
-
-    fn waited(&self, link: &Link, reply: Value) -> Result<(), Failed> {
-        let wanted = u64::from(self.settings.wait);
-        let (synced, replicas) = match self.settings.fsync {
-            false => (1, number(reply)),
-            true => {
-                let mut both = list(reply).map_err(Failed::Refused)?.into_iter();
-                let synced = both.next().and_then(|synced| number(synced).ok()).unwrap_or(0);
-                (synced, number(both.next().unwrap_or(Value::Int(0))))
-            }
-        };
-        let replicas = replicas.map_err(Failed::Refused)?;
-        let address = link.address();
-        if synced == 0 {
-            let why = format!("Redis at {address} has not synced its append-only file in time");
-            return Err(Failed::Refused(StoreError::Unavailable(why)));
-        }
-        if replicas < wanted {
-            let why =
-                format!("{replicas} replicas of Redis at {address} have the last changes, and {wanted} must have them");
-            return Err(Failed::Refused(StoreError::Unavailable(why)));
-        }
-        Ok(())
-    }
-}
-
-/// What can't be used now may be usable later, while a broker runs: a password is changed in two places, one after the other.
-fn for_now(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Refused(why) => StoreError::Unavailable(why),
-        other => other,
-    }
-}
-
-fn lost_writes(link: &Link) -> StoreError {
-    StoreError::Refused(format!(
-        "Redis at {} has lost changes that it had confirmed (it, or a replica that took its place, did not have them on \
-         disk): this broker can't go on from there, and must be started again",
-        link.address()
-    ))
 }

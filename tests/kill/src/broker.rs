@@ -1,15 +1,16 @@
 //! The process of the broker under test, and of the server that it may store in.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
+
+use crate::redis::{Redis, free_port, pid_of, signal_to};
 
 /// What keeps the state of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub enum Backend {
     DiskFsync,
     DiskOs,
     Redis,
+    /// Nodes of a cluster, each with its own way to a Redis.
+    Cluster,
+    /// One broker that is no cluster, set up like a node of one.
+    Lone,
     /// Another broker, to see what the checker says of it.
     Mosquitto,
 }
@@ -29,26 +34,29 @@ pub struct Broker {
     dir: PathBuf,
     process: Option<Child>,
     redis: Option<Redis>,
+    /// Options of a node.
+    options: Vec<String>,
     starts: usize,
-}
-
-struct Redis {
-    dir: PathBuf,
-    port: u16,
-    process: Option<Child>,
 }
 
 /// Longest time for a start or an end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Backend {
-    pub const ALL: [(Backend, &'static str); 5] = [
+    pub const ALL: [(Backend, &'static str); 7] = [
         (Backend::Memory, "memory"),
         (Backend::DiskFsync, "disk-fsync"),
         (Backend::DiskOs, "disk-os"),
         (Backend::Redis, "redis"),
+        (Backend::Cluster, "cluster"),
+        (Backend::Lone, "lone"),
         (Backend::Mosquitto, "mosquitto"),
     ];
+
+    /// Whether rounds are those of `cluster/`.
+    pub fn is_cluster(self) -> bool {
+        matches!(self, Backend::Cluster | Backend::Lone)
+    }
 
     pub fn name(self) -> &'static str {
         let found = Backend::ALL.iter().find(|(backend, _)| *backend == self);
@@ -70,8 +78,16 @@ impl Broker {
             dir: dir.to_owned(),
             process: None,
             redis,
+            options: Vec::new(),
             starts: 0,
         })
+    }
+
+    /// A node that is run with these options. Its Redis belongs to somebody else.
+    pub fn node(program: &Path, dir: &Path, options: Vec<String>) -> Result<Broker, String> {
+        let mut node = Broker::new(Backend::Cluster, program, dir)?;
+        node.options = options;
+        Ok(node)
     }
 
     /// Starts it without waiting for it.
@@ -140,13 +156,26 @@ impl Broker {
         self.process.as_mut()?.try_wait().ok().flatten()
     }
 
+    /// Whether it was started, and its end not waited for.
+    pub fn is_there(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The first line of its logs, of all its starts, that tells of a panic.
+    pub fn panic(&self) -> Option<String> {
+        let logs = (1..=self.starts).map(|start| self.dir.join(format!("broker-{start}.log")));
+        let mut texts = logs.filter_map(|path| std::fs::read_to_string(path).ok());
+        texts.find_map(|text| {
+            text.lines()
+                .find(|line| line.contains("panicked at"))
+                .map(str::to_owned)
+        })
+    }
+
     /// Kills the server that it stores in.
     pub fn kill_store(&mut self) {
         if let Some(redis) = &mut self.redis {
-            signal_to(redis.process.as_ref().and_then(pid_of), Signal::KILL);
-            if let Some(mut process) = redis.process.take() {
-                let _ = process.wait();
-            }
+            redis.kill();
         }
     }
 
@@ -172,6 +201,10 @@ impl Broker {
             command.args(["-v", "-c"]).arg(config);
             return Ok((command, Some(port)));
         }
+        if self.backend == Backend::Cluster {
+            command.args(&self.options);
+            return Ok((command, None));
+        }
         command.args(["--host", "127.0.0.1", "--port", "0", "--sys-interval", "0"]);
         match (self.backend, &self.redis) {
             (Backend::DiskFsync, _) => command
@@ -187,7 +220,7 @@ impl Broker {
     }
 
     /// Where it listens, once it has said so.
-    fn addr(&self) -> Option<SocketAddr> {
+    pub fn addr(&self) -> Option<SocketAddr> {
         if self.backend == Backend::Mosquitto {
             let port = std::fs::read_to_string(self.path("port")).ok()?.parse().ok()?;
             let addr = SocketAddr::from(([127, 0, 0, 1], port));
@@ -225,84 +258,6 @@ impl Drop for Broker {
     }
 }
 
-impl Redis {
-    fn start(dir: &Path) -> Result<Redis, String> {
-        std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let mut redis = Redis {
-            dir: dir.to_owned(),
-            port: 0,
-            process: None,
-        };
-        // Another process may take the port before it does.
-        for _ in 0..5 {
-            redis.port = free_port()?;
-            if redis.launch().is_ok() {
-                return Ok(redis);
-            }
-        }
-        redis.launch().map(|()| redis)
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn launch(&mut self) -> Result<(), String> {
-        let log = File::options()
-            .append(true)
-            .create(true)
-            .open(self.dir.join("redis.log"));
-        let log = log.map_err(|error| error.to_string())?;
-        let child = Command::new("redis-server")
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &self.port.to_string(),
-                "--save",
-                "",
-                "--dir",
-            ])
-            .arg(&self.dir)
-            .args([
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-                "--maxmemory-policy",
-                "noeviction",
-            ])
-            .stdin(Stdio::null())
-            .stdout(log)
-            .spawn();
-        self.process = Some(child.map_err(|error| format!("redis-server: {error}"))?);
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if self.answers() {
-                return Ok(());
-            }
-            if let Some(Ok(Some(status))) = self.process.as_mut().map(Child::try_wait) {
-                return Err(format!("redis-server has ended with {status}"));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Err("redis-server does not answer".into())
-    }
-
-    /// Whether it has read what it has kept, and serves.
-    fn answers(&self) -> bool {
-        let ping = || -> std::io::Result<bool> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"PING\r\n")?;
-            let mut answer = [0; 5];
-            stream.read_exact(&mut answer)?;
-            Ok(&answer == b"+PONG")
-        };
-        ping().unwrap_or(false)
-    }
-}
-
 fn mosquitto_config(dir: &Path) -> Result<(PathBuf, u16), String> {
     let port = free_port()?;
     let data = dir.join("data");
@@ -314,22 +269,6 @@ fn mosquitto_config(dir: &Path) -> Result<(PathBuf, u16), String> {
     let path = dir.join("mosquitto.conf");
     std::fs::write(&path, text).map_err(|error| error.to_string())?;
     Ok((path, port))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map(|addr| addr.port()).map_err(|error| error.to_string())
-}
-
-fn pid_of(process: &Child) -> Option<Pid> {
-    Pid::from_raw(process.id() as i32)
-}
-
-fn signal_to(pid: Option<Pid>, signal: Signal) {
-    if let Some(pid) = pid {
-        let _ = kill_process(pid, signal);
-    }
 }
 
 fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -30,7 +30,7 @@ pub fn gather(world: &mut World, random: &mut Random) {
 }
 
 /// Those who subscribe: `on` are connected; `off`, `late` are not when the broker is killed; `vol` have sessions that
-/// end with their connection; `clean` have replaced a session that did not; `g` share subscriptions; `lag` acknowledge late; `replay` subscribe to old messages.
+/// end with their connection; `clean` have replaced a session that did not; `g`, `h` and `k` share subscriptions; `lag` acknowledge late; `replay` subscribe to old messages.
 fn subscribers(world: &mut World) {
     let persistent = |name: &str, version| Client::new(name, Settings::persistent(version)).wants("end/#", 1);
     let volatile = |name: &str, version| Client::new(name, Settings::volatile(version)).wants("end/#", 1);
@@ -67,6 +67,9 @@ fn subscribers(world: &mut World) {
     }
     for (name, version) in [("h-1", V5), ("h-2", V311)] {
         world.add(persistent(name, version).wants("$share/h/load/+/m", 1));
+    }
+    for (name, version) in [("k-1", V5), ("k-2", V311)] {
+        world.add(volatile(name, version).wants("$share/k/load/+/m", 2));
     }
 }
 
@@ -138,6 +141,12 @@ fn wills(world: &mut World) {
     add("w-back-1", Settings::persistent(V5), 2, 60);
     // Its session is ended by a DISCONNECT, and asked for again.
     add("w-ended-1", Settings::persistent(V5), 2, 0);
+}
+
+/// Whether a client of a cluster comes back by itself when its connection ends. Of those with wills, only some do.
+pub fn comes_back(name: &str) -> bool {
+    let some = ["w-lost-3", "w-lost-4", "w-back", "w-ended"];
+    !name.starts_with("w-") || some.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Clients that connect, and subscribe, just before the broker is killed.

@@ -4,6 +4,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::churn::Churn;
 use crate::event::{Ack, Connect, NEVER, Name, Publish, Step, Subscribe, What, Will};
@@ -27,6 +28,14 @@ pub struct Client {
     pub marks: HashSet<Name>,
     /// Messages that will never be acknowledged, since their session has ended.
     pub abandoned: usize,
+    /// In a cluster: it comes back by itself when its connection ends.
+    pub wanted: bool,
+    /// Where it connects, if that is not left to chance.
+    pub gate: Option<SocketAddr>,
+    /// When it has last connected, or heard something.
+    pub heard: Instant,
+    /// How many connections it has left open behind it.
+    left: usize,
     /// The label of the will of this connection.
     pub will: Option<Name>,
     wills: usize,
@@ -119,6 +128,10 @@ impl Client {
             churn: None,
             marks: HashSet::new(),
             abandoned: 0,
+            wanted: false,
+            gate: None,
+            heard: Instant::now(),
+            left: 0,
             will: None,
             wills: 0,
             next_id: 1,
@@ -177,10 +190,17 @@ impl Client {
         self.accepted && self.outgoing.is_empty() && !self.filters.iter().any(waits)
     }
 
+    /// Whether something that it has sent waits for an answer.
+    pub fn is_waiting(&self) -> bool {
+        let waits = |filter: &Filter| matches!(filter.state, Wish::Asked(_) | Wish::Leaving(_));
+        !self.accepted || !self.outgoing.is_empty() || self.filters.iter().any(waits)
+    }
+
     /// Connects; the answer comes later.
     pub fn connect(&mut self, addr: SocketAddr, log: &mut Log) -> std::io::Result<()> {
         self.link = Some(Link::open(addr, self.settings.version)?);
         self.accepted = false;
+        self.heard = Instant::now();
         self.owed.clear();
         let settings = self.settings.clone();
         let will = settings.will.as_ref().map(|plan| self.new_will(plan));
@@ -219,6 +239,19 @@ impl Client {
         }
     }
 
+    /// Leaves its connection open, for another one: what it is called in the log, the connection, and the Packet
+    /// Identifiers of QoS 2 messages that came by it and were not answered.
+    pub fn leave_behind(&mut self, log: &mut Log) -> Option<(Name, Link, Vec<u16>)> {
+        let link = self.link.take()?;
+        self.left += 1;
+        let ghost = Name::from(format!("{}~{}", self.name, self.left));
+        log.push(What::Left(self.name.clone(), ghost.clone()));
+        let owed = self.owed.iter().filter(|(ack, _)| *ack == Ack::Pubrec);
+        let owed = owed.map(|(_, id)| *id).collect();
+        self.forget();
+        Some((ghost, link, owed))
+    }
+
     /// Sends what there is to send, if the broker has accepted the client.
     pub fn act(&mut self, log: &mut Log) {
         if self.link.is_none() || !self.accepted {
@@ -246,6 +279,9 @@ impl Client {
             return false;
         };
         let (packets, ended) = link.read();
+        if !packets.is_empty() {
+            self.heard = Instant::now();
+        }
         packets.into_iter().for_each(|packet| self.handle(log, packet));
         self.acknowledge(log, self.settings.lag);
         if ended {
@@ -319,6 +355,9 @@ impl Client {
     fn connack(&mut self, log: &mut Log, present: bool, code: u8) {
         log.got(&self.name, Step::Connack { present, code });
         self.accepted = code == 0;
+        if !self.accepted {
+            return;
+        }
         if !present {
             self.abandon();
         }

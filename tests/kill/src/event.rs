@@ -28,6 +28,10 @@ pub enum What {
     Closed(Name),
     /// The client has closed its connection without a DISCONNECT.
     Dropped(Name),
+    /// The client has left its connection open, which has this name from now on.
+    Left(Name, Name),
+    /// For who reads the log.
+    Note(String),
     World(World),
 }
 
@@ -46,7 +50,11 @@ pub enum World {
     StoreKill,
     /// That server serves again.
     StoreReady,
-    /// The broker serves.
+    /// The broker is a cluster: what is said of the broker is said of one of its nodes.
+    Cluster,
+    /// Something is wrong between a node and the store.
+    Apart,
+    /// The broker serves; of a cluster, each node.
     Ready,
     /// All has been sent and waited for.
     End,
@@ -116,13 +124,15 @@ pub struct Subscribe {
 }
 
 impl World {
-    const ALL: [(World, &'static str); 8] = [
+    const ALL: [(World, &'static str); 10] = [
         (World::Kill, "kill"),
         (World::Term, "term"),
         (World::Stop, "stop"),
         (World::Cont, "cont"),
         (World::StoreKill, "store-kill"),
         (World::StoreReady, "store-ready"),
+        (World::Cluster, "cluster"),
+        (World::Apart, "apart"),
         (World::Ready, "ready"),
         (World::End, "end"),
     ];
@@ -147,12 +157,17 @@ fn name_in<T: PartialEq>(all: &[(T, &'static str)], one: T) -> &'static str {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let What::Note(text) = &self.what {
+            return write!(f, "# {} {text}", self.at);
+        }
         write!(f, "{} ", self.at)?;
         match &self.what {
             What::Sent(client, step) => write!(f, "{client} > {step}"),
             What::Got(client, step) => write!(f, "{client} < {step}"),
             What::Closed(client) => write!(f, "{client} = closed"),
             What::Dropped(client) => write!(f, "{client} = dropped"),
+            What::Left(client, ghost) => write!(f, "{client} = left {ghost}"),
+            What::Note(_) => Ok(()),
             What::World(world) => write!(f, "* {}", name_in(&World::ALL, *world)),
         }
     }
@@ -234,6 +249,7 @@ fn event(line: &str) -> Option<Event> {
     let what = match (direction, verb) {
         ("=", "closed") => What::Closed(client),
         ("=", "dropped") => What::Dropped(client),
+        ("=", "left") => What::Left(client, words.next()?.into()),
         (">", _) => What::Sent(client, step(verb, &Fields(words.collect()))?),
         ("<", _) => What::Got(client, step(verb, &Fields(words.collect()))?),
         _ => return None,
@@ -348,7 +364,8 @@ mod tests {
             10 c > DISCONNECT code=4 expiry=0\n\
             11 c = closed\n\
             12 d = dropped\n\
-            13 * store-kill";
+            13 * store-kill\n\
+            14 c = left c~1";
         let events = parse(text).expect("a log");
         let again: Vec<String> = events.iter().map(Event::to_string).collect();
         assert_eq!(again.join("\n"), text);

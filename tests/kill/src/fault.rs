@@ -1,7 +1,55 @@
 //! What is done to the broker.
 
 use crate::broker::Backend;
+use crate::cluster::blow::Blow;
 use crate::random::Random;
+
+/// What may be done in a round, and what is.
+pub enum Faults {
+    One(Vec<Fault>),
+    /// To a cluster, several at once. If there are none, any.
+    Cluster(Vec<Vec<Blow>>),
+}
+
+pub enum Chosen {
+    One(Fault),
+    Cluster(Vec<Blow>),
+}
+
+impl Faults {
+    /// Those with these names; without names, the usual ones.
+    pub fn of(backend: Backend, names: &[String]) -> Result<Faults, String> {
+        let unknown = |name: &String| format!("unknown fault {name}; see --help");
+        if backend.is_cluster() {
+            let blows = names.iter().map(|name| Blow::named(name).ok_or_else(|| unknown(name)));
+            return blows.collect::<Result<_, _>>().map(Faults::Cluster);
+        }
+        let faults = names.iter().map(|name| Fault::named(name).ok_or_else(|| unknown(name)));
+        let faults: Vec<_> = faults.collect::<Result<_, _>>()?;
+        Ok(Faults::One(if faults.is_empty() {
+            Fault::usual(backend)
+        } else {
+            faults
+        }))
+    }
+
+    pub fn choose(&self, random: &mut Random) -> Chosen {
+        match self {
+            Faults::One(faults) => Chosen::One(Fault::choose(faults, random)),
+            Faults::Cluster(blows) if blows.is_empty() => Chosen::Cluster(Blow::usual(random)),
+            Faults::Cluster(blows) => Chosen::Cluster(blows[random.index(blows.len())].clone()),
+        }
+    }
+}
+
+impl Chosen {
+    pub fn name(&self) -> String {
+        match self {
+            Chosen::One(fault) => fault.name().to_owned(),
+            Chosen::Cluster(blows) => Blow::names(blows),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -38,7 +86,7 @@ impl Fault {
         (Fault::Cut, "cut"),
     ];
 
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         Fault::ALL
             .iter()
             .find(|(fault, _)| *fault == self)
@@ -46,7 +94,7 @@ impl Fault {
             .1
     }
 
-    pub fn named(name: &str) -> Option<Fault> {
+    fn named(name: &str) -> Option<Fault> {
         Fault::ALL
             .iter()
             .find(|(_, other)| *other == name)
@@ -54,7 +102,7 @@ impl Fault {
     }
 
     /// Those that a backend is put through if nobody says which; the more often one is here, the more often it comes.
-    pub fn usual(backend: Backend) -> Vec<Fault> {
+    fn usual(backend: Backend) -> Vec<Fault> {
         use Fault::*;
         match backend {
             Backend::Memory => vec![Cut, Stop],
@@ -75,7 +123,7 @@ impl Fault {
                     Cut,
                 ]
             }
-            Backend::Redis => {
+            Backend::Redis | Backend::Cluster | Backend::Lone => {
                 vec![
                     Kill,
                     Kill,
@@ -94,7 +142,7 @@ impl Fault {
         }
     }
 
-    pub fn choose(among: &[Fault], random: &mut Random) -> Fault {
+    fn choose(among: &[Fault], random: &mut Random) -> Fault {
         among[random.index(among.len())]
     }
 }

@@ -49,6 +49,10 @@ impl Log {
         self.push(What::World(world));
     }
 
+    pub fn note(&mut self, text: String) {
+        self.push(What::Note(text));
+    }
+
     pub fn push(&mut self, what: What) {
         self.is_killer_awaited();
         let at = self.start.elapsed().as_micros() as u64;

@@ -7,8 +7,10 @@ mod cast;
 mod check;
 mod churn;
 mod client;
+mod cluster;
 mod event;
 mod fault;
+mod ghost;
 mod link;
 mod log;
 mod options;
@@ -20,8 +22,11 @@ mod payload;
 mod planted;
 mod publisher;
 mod random;
+mod redis;
+mod roaming;
 mod round;
 mod rounds;
+mod stage;
 #[allow(dead_code)]
 #[path = "../../common/wire.rs"]
 mod wire;

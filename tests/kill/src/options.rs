@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::broker::Backend;
-use crate::fault::Fault;
+use crate::cluster::Setup;
+use crate::fault::Faults;
 
 pub const HELP: &str = "\
 Usage: tests/kill/run --backend NAME [OPTION]...
@@ -11,11 +13,17 @@ Usage: tests/kill/run --backend NAME [OPTION]...
 
 Kills the broker under load, lets the clients resume, and checks what they saw.
 
-  --backend NAME   memory, disk-fsync, disk-os, redis (a redis-server of its own), or mosquitto
+  --backend NAME   memory, disk-fsync, disk-os, redis (a redis-server of its own), mosquitto, cluster, or lone: one
+                   broker with its store in Redis that is set up, and treated, like a node of a cluster
   --rounds N       how many rounds; 8
   --seed N         the seed of the first round, the next one has the next; 1
   --faults A,B,…   instead of the usual ones of the backend: kill, kill-twice, kill-starting, stop-kill, stop, term,
-                   store-kill, both-kill, cut
+                   store-kill, both-kill, cut. With cluster and lone: kill, freeze, freeze-short, cut, cut-short, hold,
+                   hold-short, mute, late, store-kill, term, roll, and several at once, as in kill+mute
+  --nodes N        of a cluster; 3
+  --lease S        of a cluster, in seconds; 1
+  --haproxy        clients reach the cluster through HAProxy
+  --race N         before the rounds, N times two clients with one identifier connect to the cluster at once
   --log FILE       append a line for each round
   --keep DIR       rounds run below this directory, and those that fail stay there; tests/.cache/kill
   --keep-all       keep the rounds that are right, too
@@ -29,7 +37,10 @@ pub struct Options {
     pub backend: Backend,
     pub rounds: u64,
     pub seed: u64,
-    pub faults: Vec<Fault>,
+    pub faults: Faults,
+    pub setup: Setup,
+    /// How often clients race for an identifier.
+    pub races: u64,
     pub log: Option<PathBuf>,
     pub keep: PathBuf,
     pub keep_all: bool,
@@ -51,7 +62,14 @@ impl Options {
             backend: Backend::Memory,
             rounds: 8,
             seed: 1,
-            faults: Vec::new(),
+            faults: Faults::One(Vec::new()),
+            setup: Setup {
+                nodes: 3,
+                lease: Duration::from_secs(1),
+                haproxy: false,
+                lone: false,
+            },
+            races: 0,
             log: None,
             keep: "tests/.cache/kill".into(),
             keep_all: false,
@@ -59,6 +77,7 @@ impl Options {
             note: None,
             program: PathBuf::new(),
         };
+        let mut faults = Vec::new();
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -68,7 +87,11 @@ impl Options {
                 "--backend" => backend = Some(named_backend(value()?)?),
                 "--rounds" => options.rounds = number(value()?)?,
                 "--seed" => options.seed = number(value()?)?,
-                "--faults" => options.faults = faults(value()?)?,
+                "--faults" => faults = value()?.split(',').map(str::to_owned).collect(),
+                "--nodes" => options.setup.nodes = number(value()?)?,
+                "--lease" => options.setup.lease = seconds(value()?)?,
+                "--haproxy" => options.setup.haproxy = true,
+                "--race" => options.races = number(value()?)?,
                 "--log" => options.log = Some(value()?.into()),
                 "--keep" => options.keep = value()?.into(),
                 "--keep-all" => options.keep_all = true,
@@ -78,8 +101,9 @@ impl Options {
             }
         }
         options.backend = backend.ok_or("--backend is missing; see --help")?;
-        if options.faults.is_empty() {
-            options.faults = Fault::usual(options.backend);
+        options.faults = Faults::of(options.backend, &faults)?;
+        if options.backend == Backend::Lone {
+            (options.setup.nodes, options.setup.lone) = (1, true);
         }
         options.program = program(options.backend)?;
         Ok(Task::Run(options))
@@ -101,11 +125,14 @@ fn named_backend(name: &str) -> Result<Backend, String> {
         .ok_or_else(|| format!("unknown backend {name}; see --help"))
 }
 
-fn faults(names: &str) -> Result<Vec<Fault>, String> {
-    let fault = |name| Fault::named(name).ok_or_else(|| format!("unknown fault {name}; see --help"));
-    names.split(',').map(fault).collect()
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("{text:?} is no time"))
 }
 
-fn number(text: &str) -> Result<u64, String> {
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number"))
 }

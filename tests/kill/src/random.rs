@@ -29,6 +29,11 @@ impl Random {
         (self.next() % length as u64) as usize
     }
 
+    /// From 0 to 1, the 1 excluded.
+    pub fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     pub fn percent(&mut self, chance: u64) -> bool {
         self.between(1, 100) <= chance
     }

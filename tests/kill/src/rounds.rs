@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::check::{self, Violation};
+use crate::cluster;
 use crate::event;
-use crate::fault::Fault;
+use crate::fault::Chosen;
 use crate::options::Options;
 use crate::random::Random;
-use crate::round::{self, Report};
+use crate::round;
+use crate::stage::Report;
 
 /// A round counts only if so many messages were not acknowledged at the fault.
 const OUTSTANDING: usize = 100;
@@ -24,6 +26,9 @@ const PRINTED: usize = 12;
 /// Runs all rounds; whether none has failed.
 pub fn run(options: &Options) -> Result<bool, String> {
     let mut failed = 0;
+    if options.races > 0 && !cluster::race::run(options, options.races)? {
+        failed += 1;
+    }
     for seed in options.seed..options.seed + options.rounds {
         let is_right = one(options, seed)?;
         failed += u64::from(!is_right);
@@ -45,21 +50,24 @@ pub fn check_file(file: &Path) -> Result<bool, String> {
 
 /// Runs one round until it counts; whether it is right.
 fn one(options: &Options, seed: u64) -> Result<bool, String> {
-    let fault = Fault::choose(&options.faults, &mut Random::new(seed));
+    let fault = options.faults.choose(&mut Random::new(seed));
     let dir = options.keep.join(format!("{}-{seed}", options.backend.name()));
     for _ in 0..TRIES {
         let _ = fs::remove_dir_all(&dir);
         let start = Instant::now();
-        let attempt = || round::run(options.backend, &options.program, &dir, fault, seed);
+        let attempt = || match &fault {
+            Chosen::One(fault) => round::run(options.backend, &options.program, &dir, *fault, seed),
+            Chosen::Cluster(blows) => cluster::round::run(options.setup, &options.program, &dir, blows, seed),
+        };
         let outcome = catch_unwind(AssertUnwindSafe(attempt));
         let report = match outcome {
             Ok(Ok(report)) => report,
-            Ok(Err(error)) => return fail(options, seed, fault, &error),
+            Ok(Err(error)) => return fail(options, seed, &fault, &error),
             Err(_) => {
                 return fail(
                     options,
                     seed,
-                    fault,
+                    &fault,
                     "the broker has sent something malformed, see above",
                 );
             }
@@ -68,7 +76,7 @@ fn one(options: &Options, seed: u64) -> Result<bool, String> {
             continue;
         }
         let verdict = verdict(&report.violations);
-        tell(options, seed, fault, &report, &verdict, start.elapsed().as_secs_f64())?;
+        tell(options, seed, &fault, &report, &verdict, start.elapsed().as_secs_f64())?;
         let is_right = report.violations.is_empty();
         if is_right && !options.keep_all {
             fs::remove_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -79,7 +87,7 @@ fn one(options: &Options, seed: u64) -> Result<bool, String> {
     fail(
         options,
         seed,
-        fault,
+        &fault,
         &format!("never were {OUTSTANDING} messages outstanding"),
     )
 }
@@ -87,7 +95,7 @@ fn one(options: &Options, seed: u64) -> Result<bool, String> {
 fn tell(
     options: &Options,
     seed: u64,
-    fault: Fault,
+    fault: &Chosen,
     report: &Report,
     verdict: &str,
     seconds: f64,
@@ -109,7 +117,7 @@ fn tell(
     )
 }
 
-fn fail(options: &Options, seed: u64, fault: Fault, error: &str) -> Result<bool, String> {
+fn fail(options: &Options, seed: u64, fault: &Chosen, error: &str) -> Result<bool, String> {
     let (backend, fault) = (options.backend.name(), fault.name());
     println!("not ok {backend} seed {seed}: {fault}: {error}");
     append(

@@ -7,31 +7,48 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::client::Client;
 use crate::event::Name;
+use crate::ghost::Ghost;
+use crate::link::Link;
 use crate::log::Log;
+use crate::roaming::{Move, Roaming};
 
 pub struct World {
     pub clients: Vec<Client>,
     pub log: Log,
-    pub addr: SocketAddr,
+    /// Where clients connect.
+    pub gates: Vec<SocketAddr>,
+    /// In a cluster: clients come back by themselves, to any gate.
+    pub roaming: Option<Roaming>,
+    pub ghosts: Vec<Ghost>,
     /// Nothing new is sent, only answers.
     pub frozen: bool,
     /// Wills of connections that were lost.
     pub lost_wills: Vec<(Name, u32)>,
+    /// When nothing happens for so long, what is waited for does not come.
+    pub idle: Duration,
 }
 
-/// When nothing happens for so long, what is waited for does not come.
-const IDLE: Duration = Duration::from_secs(3);
 /// Longest time to wait for one thing.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Whose connection it is, by index.
+#[derive(Clone, Copy)]
+enum Who {
+    Client(usize),
+    Ghost(usize),
+}
 
 impl World {
     pub fn new() -> World {
         World {
             clients: Vec::new(),
             log: Log::new(),
-            addr: ([127, 0, 0, 1], 0).into(),
+            gates: Vec::new(),
+            roaming: None,
+            ghosts: Vec::new(),
             frozen: false,
             lost_wills: Vec::new(),
+            idle: Duration::from_secs(3),
         }
     }
 
@@ -53,15 +70,54 @@ impl World {
 
     /// Connects a client; whether the broker is there.
     pub fn connect(&mut self, at: usize) -> bool {
-        self.clients[at].link.is_some() || self.clients[at].connect(self.addr, &mut self.log).is_ok()
+        self.clients[at].wanted = crate::cast::comes_back(&self.clients[at].name);
+        if self.clients[at].link.is_some() {
+            return true;
+        }
+        let first = self.roaming.as_mut().map_or(0, |roaming| {
+            roaming.tried(at);
+            roaming.random.index(self.gates.len())
+        });
+        let own = self.clients[at].gate.into_iter().collect::<Vec<_>>();
+        let gates = if own.is_empty() { &self.gates } else { &own };
+        (0..gates.len()).any(|step| {
+            let number = (first + step) % gates.len();
+            let is_open = self.clients[at].connect(gates[number], &mut self.log).is_ok();
+            if is_open && self.roaming.is_some() {
+                let text = format!("{} has gone to gate {}", self.clients[at].name, number + 1);
+                self.log.note(text);
+            }
+            is_open
+        })
     }
 
     pub fn cut(&mut self, at: usize) {
-        self.note_will(at);
+        self.clients[at].wanted = false;
+        self.drop_link(at);
+    }
+
+    fn drop_link(&mut self, at: usize) {
+        // Whether the broker knows the will of a connection that it has not accepted is not known.
+        if self.clients[at].accepted {
+            self.note_will(at);
+        }
         self.clients[at].cut(&mut self.log);
     }
 
+    /// Has a client go to another connection. It leaves the one that it has open, if it was accepted on it, or closes it.
+    pub fn move_on(&mut self, at: usize, leaves_open: bool) {
+        if leaves_open && self.clients[at].accepted {
+            self.note_will(at);
+            if let Some((name, link, owed)) = self.clients[at].leave_behind(&mut self.log) {
+                self.ghosts.push(Ghost::new(name, at, link, owed));
+            }
+        } else {
+            self.drop_link(at);
+        }
+    }
+
     pub fn disconnect(&mut self, at: usize, code: u8, expiry: Option<u32>) {
+        self.clients[at].wanted = false;
         if code != 0 {
             self.note_will(at);
         }
@@ -82,7 +138,7 @@ impl World {
         let start = Instant::now();
         let mut last = (Instant::now(), self.log.events.len());
         while !condition(self) {
-            if last.0.elapsed() > IDLE || start.elapsed() > LONGEST {
+            if last.0.elapsed() > self.idle || start.elapsed() > LONGEST {
                 return false;
             }
             self.turn(Duration::from_millis(20));
@@ -109,37 +165,78 @@ impl World {
 
     /// Everything once: what the clients want to send, then what has come, waiting for that at most so long.
     pub fn turn(&mut self, wait: Duration) {
-        for client in self.clients.iter_mut().filter(|_| !self.frozen) {
-            client.act(&mut self.log);
+        if !self.frozen {
+            self.roam();
+            self.clients.iter_mut().for_each(|client| client.act(&mut self.log));
+            self.haunt();
         }
         self.flush();
-        for at in self.readable(wait) {
-            let lost = self.clients[at].accepted;
-            if !self.clients[at].receive(&mut self.log) && lost {
-                self.note_will(at);
+        for who in self.readable(wait) {
+            match who {
+                Who::Client(at) => {
+                    let lost = self.clients[at].accepted;
+                    if !self.clients[at].receive(&mut self.log) && lost {
+                        self.note_will(at);
+                    }
+                }
+                Who::Ghost(at) => self.ghosts[at].receive(&mut self.log),
             }
         }
         self.flush();
+    }
+
+    /// Has those come back who want to, and those leave who are given no answers.
+    fn roam(&mut self) {
+        let Some(mut roaming) = self.roaming.take() else {
+            return;
+        };
+        let moves: Vec<Move> = (0..self.clients.len())
+            .map(|at| roaming.next(at, &self.clients[at]))
+            .collect();
+        let leaves_open = roaming.random.percent(50);
+        self.roaming = Some(roaming);
+        for (at, next) in moves.into_iter().enumerate() {
+            match next {
+                Move::Stay => {}
+                Move::Come => {
+                    self.connect(at);
+                }
+                Move::Leave => self.move_on(at, leaves_open),
+            }
+        }
+    }
+
+    fn haunt(&mut self) {
+        for ghost in &mut self.ghosts {
+            ghost.has_lost |= self.clients[ghost.client].accepted;
+            ghost.act(&mut self.log);
+        }
     }
 
     fn flush(&mut self) {
-        let links = self.clients.iter_mut().filter_map(|client| client.link.as_mut());
-        links.for_each(crate::link::Link::flush);
+        let clients = self.clients.iter_mut().filter_map(|client| client.link.as_mut());
+        let ghosts = self.ghosts.iter_mut().filter_map(|ghost| ghost.link.as_mut());
+        clients.chain(ghosts).for_each(Link::flush);
     }
 
-    fn readable(&self, wait: Duration) -> Vec<usize> {
-        let mut indexes = Vec::new();
+    fn links(&self) -> impl Iterator<Item = (Who, &Link)> {
+        let clients = self.clients.iter().enumerate();
+        let clients = clients.filter_map(|(at, client)| Some((Who::Client(at), client.link.as_ref()?)));
+        let ghosts = self.ghosts.iter().enumerate();
+        clients.chain(ghosts.filter_map(|(at, ghost)| Some((Who::Ghost(at), ghost.link.as_ref()?))))
+    }
+
+    fn readable(&self, wait: Duration) -> Vec<Who> {
+        let mut whose = Vec::new();
         let mut fds = Vec::new();
-        for (at, client) in self.clients.iter().enumerate() {
-            if let Some(link) = &client.link {
-                let write = if link.wants_to_write() {
-                    PollFlags::OUT
-                } else {
-                    PollFlags::empty()
-                };
-                indexes.push(at);
-                fds.push(PollFd::from_borrowed_fd(link.fd(), PollFlags::IN | write));
-            }
+        for (who, link) in self.links() {
+            let write = if link.wants_to_write() {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
+            whose.push(who);
+            fds.push(PollFd::from_borrowed_fd(link.fd(), PollFlags::IN | write));
         }
         let timeout = Timespec {
             tv_sec: wait.as_secs() as i64,
@@ -149,10 +246,10 @@ impl World {
             return Vec::new();
         }
         let ready = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
-        let pairs = indexes.into_iter().zip(&fds);
+        let pairs = whose.into_iter().zip(&fds);
         pairs
             .filter(|(_, fd)| fd.revents().intersects(ready))
-            .map(|(at, _)| at)
+            .map(|(who, _)| who)
             .collect()
     }
 

@@ -30,17 +30,6 @@ at = at + tonumber(ARGV[4])
 local uid, record, session, is_known, is_touched
 local lanes
 
-local function open_lane(key, last_field, bytes_field, last_place, bytes)
-  return {
-    key = home .. key .. uid,
-    last_field = last_field,
-    bytes_field = bytes_field,
-    last = last_place or '',
-    bytes = tonumber(bytes or 0),
-    tail = {},
-  }
-end
-
 -- Whether the session is there.
 local function is_there()
   if not is_known then
@@ -49,102 +38,12 @@ local function is_there()
     session = fields[1] and { floor = fields[1] }
     if session then
       lanes = {
-        ['0'] = open_lane('q:', 'last', 'bytes', fields[2], fields[3]),
-        ['1'] = open_lane('r:', 'rlast', 'rbytes', fields[4], fields[5]),
+        ['0'] = open_lane(home .. 'q:' .. uid, 'last', 'bytes', fields[2], fields[3]),
+        ['1'] = open_lane(home .. 'r:' .. uid, 'rlast', 'rbytes', fields[4], fields[5]),
       }
     end
   end
   return session
-end
-
-local function write_tail(lane)
-  local tail = lane.tail
-  for first = 1, #tail, 999 do
-    redis.call('RPUSH', lane.key, unpack(tail, first, math.min(first + 998, #tail)))
-  end
-  if #tail > 0 then
-    lane.tail = {}
-  end
-end
-
-local function count(lane, bytes)
-  lane.bytes = lane.bytes + bytes
-  lane.is_changed = true
-end
-
--- Puts an entry where its place is, behind which there are others.
-local function insert(lane, place, terms, body)
-  write_tail(lane)
-  local key = lane.key
-  local where, is_taken, entries = find(key, place)
-  if is_taken then
-    return
-  end
-  if where == entries then
-    redis.call('RPUSH', key, place, terms, body)
-  elseif where == 0 then
-    redis.call('LPUSH', key, body, terms, place)
-  elseif entries - where < 300 then
-    local behind = redis.call('LRANGE', key, where * 3, -1)
-    redis.call('LTRIM', key, 0, where * 3 - 1)
-    redis.call('RPUSH', key, place, terms, body, unpack(behind))
-  else
-    -- Neither terms nor bodies begin with a digit.
-    local next_place = redis.call('LINDEX', key, where * 3)
-    redis.call('LINSERT', key, 'BEFORE', next_place, place)
-    redis.call('LINSERT', key, 'BEFORE', next_place, terms)
-    redis.call('LINSERT', key, 'BEFORE', next_place, body)
-  end
-  count(lane, size(terms))
-end
-
-local function put(lane, place, terms, body)
-  if lane.last ~= '' and not below(lane.last, place) then
-    return insert(lane, place, terms, body)
-  end
-  local tail = lane.tail
-  tail[#tail + 1] = place
-  tail[#tail + 1] = terms
-  tail[#tail + 1] = body
-  lane.last = place
-  count(lane, size(terms))
-end
-
-local function drop_first(lane, entries)
-  if entries > 0 then
-    redis.call('LTRIM', lane.key, entries * 3, -1)
-  end
-end
-
-local function remove(lane, place)
-  local key = lane.key
-  local where, is_found, entries = find(key, place)
-  if is_found then
-    count(lane, -size(redis.call('LINDEX', key, where * 3 + 1)))
-    -- No element is '-'.
-    for part = 0, 2 do
-      redis.call('LSET', key, where * 3 + part, '-')
-    end
-    redis.call('LREM', key, where * 2 < entries and 3 or -3, '-')
-  end
-end
-
-local function done(lane, places)
-  write_tail(lane)
-  local finished = 0
-  for _ = 1, places do
-    local place = take()
-    local first = redis.call('LRANGE', lane.key, finished * 3, finished * 3 + 1)
-    if first[1] == place then
-      count(lane, -size(first[2]))
-      finished = finished + 1
-    else
-      drop_first(lane, finished)
-      finished = 0
-      remove(lane, place)
-    end
-  end
-  drop_first(lane, finished)
 end
 
 local function raise_floor(lane, place)
@@ -164,18 +63,6 @@ local function raise_floor(lane, place)
     finished = finished + 1
   end
   drop_first(lane, finished)
-end
-
-local function release(lane, place, no_terms)
-  write_tail(lane)
-  local where, is_found = find(lane.key, place)
-  if not is_found then
-    return put(lane, place, no_terms, '')
-  end
-  local terms = redis.call('LINDEX', lane.key, where * 3 + 1)
-  count(lane, -size(terms))
-  redis.call('LSET', lane.key, where * 3 + 1, '\0\0\0\0' .. string.sub(terms, 5))
-  redis.call('LSET', lane.key, where * 3 + 2, '')
 end
 
 -- Who cares for the session or the will: its owner, or the clock.
@@ -207,10 +94,7 @@ end
 local function close()
   if is_known and session then
     for _, lane in pairs(lanes) do
-      write_tail(lane)
-      if lane.is_changed then
-        redis.call('HSET', record, lane.last_field, lane.last, lane.bytes_field, lane.bytes)
-      end
+      close_lane(record, lane)
     end
     if session.is_raised then
       redis.call('HSET', record, 'floor', session.floor)
@@ -306,7 +190,7 @@ end
 changes['d'] = function()
   local lane, places = take(), tonumber(take())
   if is_there() then
-    done(lanes[lane], places)
+    done(lanes[lane], places, take)
   else
     at = at + places
   end

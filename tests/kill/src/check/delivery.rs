@@ -89,13 +89,17 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
     let mut seen = HashSet::new();
     let mut newest = HashMap::<_, &Message>::new();
     let shared: HashSet<_> = shared_deliveries(history).map(|(_, one)| one.place).collect();
+    let subscriptions = history.subscriptions_of();
     for delivery in history.deliveries.iter().filter(|one| !one.publish.retain) {
         let session = (&delivery.client, delivery.receipt);
         let Some(message) = delivery.message.map(|index| &history.messages[index]) else {
             continue;
         };
-        // The first copy of a message that was sent again may have gone to another member of the group.
-        let is_second = message.sent.len() > 1 && shared.contains(&delivery.place);
+        // The first copy of a message that was sent again may have gone to another member of the group, or to nobody, as
+        // nobody had subscribed.
+        let mut own = subscriptions.get(&delivery.client).into_iter().flatten();
+        let was_due = own.any(|one| one.session == delivery.session && one.is_owed(message));
+        let is_second = message.sent.len() > 1 && (shared.contains(&delivery.place) || !was_due);
         if is_second || !seen.insert((session, &message.label)) {
             continue;
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::ghosts::Ghost;
 use super::messages::{Delivery, Inbound, Message, Outbound};
 use super::session::{Life, Session};
 use super::subscriptions::{Asked, Subscription};
@@ -27,6 +28,10 @@ pub struct History<'a> {
     pub(super) faults: Vec<(Place, World)>,
     /// Where the broker began to serve.
     pub(super) starts: Vec<Place>,
+    /// The broker is a cluster.
+    pub(super) is_cluster: bool,
+    /// Connections that their clients have left open, by their names.
+    pub(super) ghosts: BTreeMap<Name, Ghost>,
     /// How many messages each client has published.
     published: HashMap<Name, usize>,
 }
@@ -58,6 +63,8 @@ impl<'a> History<'a> {
             clients: BTreeMap::new(),
             faults: Vec::new(),
             starts: Vec::new(),
+            is_cluster: false,
+            ghosts: BTreeMap::new(),
             published: HashMap::new(),
         };
         for (place, event) in events.iter().enumerate() {
@@ -76,10 +83,23 @@ impl<'a> History<'a> {
         all.find(|at| *at > place).map(|at| self.at(at))
     }
 
-    /// Whether what was sent here may not have been taken, because of a fault soon after.
+    /// Whether what was sent here may not have been taken, because of a fault soon after; or because of one before, if a
+    /// cluster had not come to rest.
     pub(super) fn is_doubtful(&self, place: Place) -> bool {
-        self.next_fault(place)
-            .is_some_and(|at| at < self.at(place) + super::LONG)
+        let next = self.next_fault(place);
+        self.is_troubled(place) || next.is_some_and(|at| at < self.at(place) + self.long())
+    }
+
+    /// Whether not all nodes of a cluster served here.
+    pub(super) fn is_troubled(&self, place: Place) -> bool {
+        let fault = self.faults.iter().rev().find(|(at, _)| *at < place);
+        let is_mended = |fault: Place| self.starts.iter().any(|start| (fault..place).contains(start));
+        self.is_cluster && fault.is_some_and(|(fault, _)| !is_mended(*fault))
+    }
+
+    /// See [`super::LONG`]. The nodes of a cluster and its Redis share one machine in a test.
+    pub(super) fn long(&self) -> u64 {
+        if self.is_cluster { 5 * super::LONG } else { super::LONG }
     }
 
     pub(super) fn fault(&mut self, place: Place, rule: Rule, text: String) {
@@ -96,6 +116,9 @@ impl<'a> History<'a> {
 
     fn event(&mut self, place: Place, what: &What) {
         match what {
+            What::Sent(ghost, step) if self.ghosts.contains_key(ghost) => self.ghost_sent(place, ghost, step),
+            What::Got(ghost, step) if self.ghosts.contains_key(ghost) => self.ghost_got(place, ghost, step),
+            What::Closed(ghost) | What::Dropped(ghost) if self.ghosts.contains_key(ghost) => self.ghost_ended(ghost),
             What::Sent(client, step) => self.sent(place, client, step),
             What::Got(client, step) => self.got(place, client, step),
             What::Closed(client) => {
@@ -103,6 +126,12 @@ impl<'a> History<'a> {
                 self.ended(place, client);
             }
             What::Dropped(client) => self.ended(place, client),
+            What::Left(client, ghost) => {
+                self.left(client, ghost);
+                self.ended(place, client);
+            }
+            What::Note(_) => {}
+            What::World(World::Cluster) => self.is_cluster = true,
             What::World(World::Ready) => self.starts.push(place),
             What::World(World::End) => self.end(place),
             What::World(World::Cont | World::StoreReady) => {}
@@ -135,7 +164,7 @@ impl<'a> History<'a> {
             Step::Unsuback { id, code } => self.unsuback(place, client, *id, *code),
             Step::Disconnect { code, .. } => {
                 let text = format!("{client} is sent DISCONNECT {code:#04x}");
-                if self.client(client).life.may_be_closed(&[]) && !self.is_ending() {
+                if self.client(client).life.may_be_closed(&[]) && !self.is_excused(place, client) {
                     self.fault(place, Rule::Closed, text);
                 }
             }
@@ -145,6 +174,19 @@ impl<'a> History<'a> {
         }
     }
 
+    /// Whether the broker may close a connection here, or refuse one: it is ending, or a cluster is not at rest, was not
+    /// a moment ago, or was not since the connection was opened.
+    pub(super) fn is_excused(&self, place: Place, client: &Name) -> bool {
+        let opened = self.clients.get(client).and_then(|client| client.life.opened);
+        let since = self
+            .faults
+            .iter()
+            .any(|(at, _)| opened.is_none_or(|opened| *at > opened));
+        let rested = self.starts.last().map_or(0, |start| self.at(*start));
+        let recent = !self.faults.is_empty() && self.at(place) < rested + self.long();
+        self.is_ending() || (self.is_cluster && (self.is_troubled(place) || since || recent))
+    }
+
     /// Whether the broker was asked to end, and has not been started again.
     pub(super) fn is_ending(&self) -> bool {
         let last = self.faults.last().filter(|(_, world)| *world == World::Term);
@@ -152,7 +194,7 @@ impl<'a> History<'a> {
     }
 
     /// A PUBLISH of a client.
-    fn send(&mut self, place: Place, client: &Name, publish: &Publish) {
+    pub(super) fn send(&mut self, place: Place, client: &Name, publish: &Publish) {
         let index = match self.labels.get(&publish.label) {
             Some(index) => *index,
             None => self.new_message(place, client, publish),

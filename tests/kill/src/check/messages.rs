@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::history::History;
-use super::{LONG, Place, Rule};
+use super::{Place, Rule};
 use crate::event::{Ack, Name, Publish};
 
 /// What a client has published.
@@ -40,9 +40,10 @@ pub struct Delivery {
 }
 
 /// Messages on their way from a client, by their Packet Identifiers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outbound(HashMap<u16, Leaving>);
 
+#[derive(Clone)]
 struct Leaving {
     message: usize,
     recorded: bool,
@@ -80,6 +81,11 @@ impl Message {
             acked: None,
         }
     }
+
+    /// Whether it may have been on its way between these places.
+    pub(super) fn is_moving(&self, from: Place, to: Place) -> bool {
+        self.sent.iter().any(|sent| (from..to).contains(sent))
+    }
 }
 
 impl Outbound {
@@ -96,6 +102,11 @@ impl Outbound {
     /// The session is a new one.
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// The message that has this identifier.
+    pub(super) fn message(&self, id: u16) -> Option<usize> {
+        self.0.get(&id).map(|leaving| leaving.message)
     }
 
     /// Messages that wait for their acknowledgement.
@@ -224,7 +235,8 @@ impl History<'_> {
         let faults = self.faults.iter().map(|(at, _)| *at);
         let breaks = faults.chain(self.clients[client].life.ends.iter().copied());
         let first = breaks.filter(|at| *at > done && *at < place).min();
-        if first.is_none_or(|at| self.at(at) > self.at(done) + LONG) {
+        let is_known = first.is_none_or(|at| self.at(at) > self.at(done) + self.long());
+        if is_known && !self.is_troubled(done) {
             let before = self.at(place) - self.at(done);
             self.fault(place, Rule::Repeat, format!("{client}: {what} {before} us before"));
         }

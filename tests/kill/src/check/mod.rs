@@ -4,6 +4,7 @@
 //! broker had got something when it was killed, both outcomes are right.
 
 mod delivery;
+mod ghosts;
 mod history;
 mod messages;
 mod retained;
@@ -59,6 +60,10 @@ pub enum Rule {
     Unanswered,
     /// The broker closes no connection.
     Closed,
+    /// A connection whose client was accepted on another one gets and changes nothing any more, and is closed.
+    Owner,
+    /// All nodes of a cluster have the same retained messages.
+    Unequal,
 }
 
 impl Rule {
@@ -84,10 +89,14 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
     subscriptions::options(&history, &mut found);
     retained::retained(&history, &mut found);
     retained::replays(&history, &mut found);
+    retained::unequal(&history, &mut found);
+    ghosts::strays(&history, &mut found);
     wills::wills(&history, &mut found);
     found.sort();
     found
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

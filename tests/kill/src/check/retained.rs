@@ -1,6 +1,6 @@
 //! Retained messages: what a look at them shows, and that they reach new subscriptions.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::history::History;
 use super::messages::Message;
@@ -58,6 +58,43 @@ pub(super) fn replays(history: &History<'_>, found: &mut Vec<Violation>) {
                     text,
                 });
             }
+        }
+    }
+}
+
+/// [`Rule::Unequal`]. Between two looks in a row at different nodes nobody publishes.
+pub(super) fn unequal(history: &History<'_>, found: &mut Vec<Violation>) {
+    let probes = history.subscriptions.iter().filter(|one| one.client.starts_with(PROBE));
+    let looks: Vec<_> = probes.filter_map(|one| Some((one, one.leaving?))).collect();
+    for (first, first_end) in &looks {
+        let seconds = looks
+            .iter()
+            .filter(|(second, _)| second.filter == first.filter && second.asked > *first_end);
+        let Some((second, end)) = seconds
+            .min_by_key(|(second, _)| second.asked)
+            .filter(|_| history.is_cluster)
+        else {
+            continue;
+        };
+        let is_quiet = !history
+            .messages
+            .iter()
+            .any(|one| one.retain && one.is_moving(first.asked, *end));
+        let (one, two) = (seen(history, first, *first_end), seen(history, second, *end));
+        let topics: BTreeSet<_> = one.keys().chain(two.keys()).filter(|_| is_quiet).collect();
+        for topic in topics.into_iter().filter(|topic| one.get(*topic) != two.get(*topic)) {
+            let label =
+                |looked: &HashMap<&Name, &Name>| looked.get(*topic).map_or("nothing".to_owned(), |it| it.to_string());
+            let (client, other) = (&first.client, &second.client);
+            let text = format!(
+                "{topic} has {} for {client}, and {} for {other}",
+                label(&one),
+                label(&two)
+            );
+            found.push(Violation {
+                rule: Rule::Unequal,
+                text,
+            });
         }
     }
 }

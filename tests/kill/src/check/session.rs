@@ -28,7 +28,7 @@ pub(super) struct Life {
     /// Of the connection: what was asked for.
     asked: Option<Connect>,
     /// Where the connection was opened.
-    opened: Option<Place>,
+    pub(super) opened: Option<Place>,
     /// Where connections have ended.
     pub(super) ends: Vec<Place>,
     accepted: bool,
@@ -72,7 +72,7 @@ impl History<'_> {
     pub(super) fn connack(&mut self, place: Place, client: &Name, present: bool, code: u8) {
         let life = &mut self.client(client).life;
         let Some(asked) = life.asked.clone().filter(|_| code == 0 && !life.accepted) else {
-            if !self.is_ending() {
+            if !self.is_excused(place, client) {
                 self.fault(place, Rule::Closed, format!("{client}: CONNACK with code {code:#04x}"));
             }
             return;
@@ -80,6 +80,7 @@ impl History<'_> {
         let expected = if asked.clean { Known::No } else { life.known };
         life.accepted = true;
         life.known = Known::Yes;
+        self.loses(place, client);
         if !present {
             self.client(client).outbound.clear();
             self.client(client).inbound.new_session();
@@ -153,7 +154,7 @@ impl History<'_> {
         let faults = std::mem::take(&mut self.faults);
         let unexpected = self.client(client).life.may_be_closed(&faults);
         self.faults = faults;
-        if unexpected && !self.is_ending() {
+        if unexpected && !self.is_excused(place, client) {
             self.fault(
                 place,
                 Rule::Closed,
@@ -164,6 +165,7 @@ impl History<'_> {
 
     /// Nothing comes after this.
     pub(super) fn end(&mut self, place: Place) {
+        self.ghosts_are_gone(place);
         let clients = std::mem::take(&mut self.clients);
         for (name, client) in clients.iter().filter(|(_, client)| client.life.asked.is_some()) {
             let mut waiting: Vec<_> = client.outbound.waiting().collect();

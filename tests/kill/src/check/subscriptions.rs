@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::history::History;
-use super::messages::Delivery;
+use super::messages::{Delivery, Message};
 use super::{Place, Rule, Violation, topic};
 use crate::event::{Name, Subscribe};
 
@@ -70,6 +70,11 @@ impl Subscription {
     /// Whether it was granted more than QoS 0 each time.
     pub(super) fn is_sure(&self) -> bool {
         self.grants.iter().all(|grant| grant.qos > 0)
+    }
+
+    /// Whether it was there when the message was first sent.
+    pub(super) fn is_owed(&self, message: &Message) -> bool {
+        self.granted.is_some_and(|granted| granted < message.first) && self.matches(&message.topic)
     }
 
     /// Whether it may have brought what arrived here and was first sent there.

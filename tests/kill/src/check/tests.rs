@@ -20,7 +20,7 @@ fn events(text: &str) -> Vec<crate::event::Event> {
 }
 
 /// The rules that are broken.
-fn broken(parts: &[&str]) -> Vec<Rule> {
+pub(super) fn broken(parts: &[&str]) -> Vec<Rule> {
     let mut rules: Vec<Rule> = check(&events(&parts.join("\n")))
         .into_iter()
         .map(|one| one.rule)
@@ -175,6 +175,26 @@ fn messages_first_arrive_in_their_order() {
         p < PUBCOMP id=2";
     let first = "s < PUBLISH id=1 qos=2 topic=t label=m2";
     assert_eq!(broken(&[BEGIN, &mixed, release, first, swapped[1], END]), []);
+}
+
+#[test]
+fn a_message_that_was_first_sent_before_the_subscription_may_come_when_it_is_sent_again() {
+    let publisher = "p > CONNECT clean=0 expiry=99
+        p < CONNACK
+        p > PUBLISH id=1 qos=1 topic=t label=m1";
+    let subscriber = "s > CONNECT clean=0 expiry=99
+        s < CONNACK
+        s > SUBSCRIBE id=1 filter=t qos=2
+        s < SUBACK id=1 code=2";
+    let second = "p > PUBLISH id=2 qos=1 topic=t label=m2
+        s < PUBLISH id=1 qos=1 topic=t label=m2";
+    let again = "p > PUBLISH id=1 qos=1 topic=t label=m1 dup=1
+        s < PUBLISH id=2 qos=1 topic=t label=m1
+        p < PUBACK id=1
+        p < PUBACK id=2";
+    let end = [second, again, END];
+    assert_eq!(broken(&[&[publisher, subscriber][..], &end].concat()), []);
+    assert_eq!(broken(&[&[subscriber, publisher][..], &end].concat()), [Rule::Order]);
 }
 
 const RETAINER: &str = "p > CONNECT clean=0 expiry=99

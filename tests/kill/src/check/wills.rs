@@ -45,6 +45,10 @@ enum Times {
 
 /// Microseconds that a delayed will may be late.
 const LATE: u64 = 1_500_000;
+/// Microseconds for which a node of a cluster keeps wills when it ends.
+const GRACE: u64 = 1_000_000;
+/// No round lasts so many microseconds.
+const DELAYED: u64 = 50_000_000;
 /// Microseconds that it may seem early, since the client learns late that its connection was lost.
 const EARLY: u64 = 100_000;
 
@@ -134,6 +138,8 @@ fn times_if_lost(history: &History<'_>, will: &WillRecord, place: Place) -> Time
     let is_over = |due: u64| history.events.last().is_some_and(|last| last.at >= due);
     let due = due(history, will, place);
     match will.back {
+        // A node of a cluster waits at its end for the clients to be back elsewhere.
+        Some(_) if history.is_cluster && ends_by_term(history, will, place) => Times::Maybe,
         _ if will.wait() == 0 && is_over(due) => Times::Once,
         _ if will.wait() == 0 => Times::Maybe,
         // At its end, a broker may publish all wills or keep them.
@@ -146,7 +152,7 @@ fn times_if_lost(history: &History<'_>, will: &WillRecord, place: Place) -> Time
                 .back_accepted
                 .is_some_and(|at| history.at(at) < history.at(place) + will.wait());
             let until = will.back_accepted.unwrap_or(back);
-            if in_time && !history.is_doubtful(until) {
+            if in_time && !history.is_doubtful(until) && !ends_by_fault(history, will, place) {
                 Times::Never
             } else {
                 Times::Maybe
@@ -167,15 +173,31 @@ fn due(history: &History<'_>, will: &WillRecord, place: Place) -> u64 {
         .find(|start| **start > place)
         .copied()
         .unwrap_or(place);
-    history.at(last.max(place)) + will.wait() + LATE
+    let grace = match history.is_cluster && ends_by_term(history, will, place) {
+        true => GRACE,
+        false => 0,
+    };
+    history.at(last.max(place)) + will.wait().max(grace) + LATE
 }
 
 fn ends_by_term(history: &History<'_>, will: &WillRecord, place: Place) -> bool {
-    let within = |at: Place| at > will.connected && at < place;
+    // A node of a cluster may keep a connection, or have to release its client, longer than the client knows.
+    let until = will
+        .back_accepted
+        .filter(|_| history.is_cluster)
+        .unwrap_or(place)
+        .max(place);
+    let within = |at: Place| at > will.connected && at < until;
     history
         .faults
         .iter()
         .any(|(at, world)| *world == World::Term && within(*at))
+}
+
+/// Whether the connection to a node of a cluster may have ended long before the client was told.
+fn ends_by_fault(history: &History<'_>, will: &WillRecord, place: Place) -> bool {
+    let since = history.faults.iter().any(|(at, _)| *at > will.connected && *at < place);
+    history.is_cluster && will.wait() < DELAYED && (since || history.is_troubled(place))
 }
 
 fn is_early(history: &History<'_>, will: &WillRecord, copy: &Delivery) -> bool {
@@ -184,5 +206,6 @@ fn is_early(history: &History<'_>, will: &WillRecord, copy: &Delivery) -> bool {
     };
     let ended_by_client = will.back.is_some_and(|(_, clean)| clean);
     let came = history.at(copy.place) + EARLY;
-    !ended_by_client && !ends_by_term(history, will, place) && came < history.at(place) + will.wait()
+    let is_known = !ended_by_client && !ends_by_term(history, will, place) && !ends_by_fault(history, will, place);
+    is_known && came < history.at(place) + will.wait()
 }

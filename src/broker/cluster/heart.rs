@@ -1,0 +1,110 @@
+//! That this node lives: said to the others, and known of itself.
+//!
+//! Others declare a node dead whose counter they have seen unchanged for a lease. So a node whose last heartbeat *that was answered* was
+//! sent more than a lease ago may be dead without knowing it, and sends nothing that its successor may be sending.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Cluster;
+use crate::broker::core::Core;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Heart {
+    lease: Duration,
+    /// When the last heartbeat was sent that has been answered.
+    last: Mutex<Option<Instant>>,
+    beaten: Notify,
+}
+
+impl Heart {
+    pub(super) fn new(lease: Duration) -> Heart {
+        Heart {
+            lease,
+            last: Mutex::new(None),
+            beaten: Notify::new(),
+        }
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.last.lock().is_none_or(|sent| sent.elapsed() >= self.lease)
+    }
+
+    /// How old the last heartbeat is.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.last.lock().map(|sent| sent.elapsed())
+    }
+
+    /// A heartbeat was answered that was sent then; whether this node was stale until now, for however short a time.
+    fn beaten(&self, sent: Instant) -> bool {
+        let mut last = self.last.lock();
+        let was_stale = last.is_none_or(|before| before.elapsed() >= self.lease);
+        *last = Some(sent);
+        drop(last);
+        self.beaten.notify_waiters();
+        was_stale
+    }
+
+    pub(super) async fn wait_until_young(&self) {
+        loop {
+            let beaten = self.beaten.notified();
+            if !self.is_stale() {
+                return;
+            }
+            beaten.await;
+        }
+    }
+}
+
+/// What a heartbeat has shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// This node lives. It may have been stale before, and connections wait for this.
+    Lives {
+        was_stale: bool,
+    },
+    Dead,
+    Unanswered,
+}
+
+/// One heartbeat. Blocks.
+pub(super) fn beat_once(cluster: &Cluster) -> Beat {
+    let sent = Instant::now();
+    match cluster.store.beat() {
+        Ok(true) => Beat::Lives {
+            was_stale: cluster.heart.beaten(sent),
+        },
+        Ok(false) => Beat::Dead,
+        Err(error) => {
+            tracing::debug!(%error, "a heartbeat was not answered");
+            Beat::Unanswered
+        }
+    }
+}
+
+/// Beats three times in a lease.
+pub(super) async fn run(core: Arc<Core>) {
+    let Some(cluster) = core.cluster.clone() else { return };
+    loop {
+        let own = Arc::clone(&cluster);
+        match tokio::task::spawn_blocking(move || beat_once(&own)).await {
+            Ok(Beat::Lives { was_stale: true }) => {
+                for outbox in core.registry.online_outboxes() {
+                    outbox.signal(|signals| signals.kept = true);
+                }
+            }
+            Ok(Beat::Dead) => {
+                tracing::error!("the others have declared this node dead: nothing that it does has effect any more");
+            }
+            _ => {}
+        }
+        if cluster.store.owes() {
+            drop(cluster.settle());
+        }
+        tokio::time::sleep(cluster.lease / 3).await;
+    }
+}

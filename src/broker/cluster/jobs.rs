@@ -1,0 +1,93 @@
+//! Messages that must have effect once, whoever publishes them: wills, and QoS 2 messages of sessions that are kept.
+
+use std::sync::Arc;
+
+use super::Cluster;
+use crate::broker::core::{Core, Origin, RouteScratch};
+use crate::message::{NewMessage, Publication};
+use crate::router::LastMatch;
+use crate::session::WillMessage;
+use crate::store::cluster::{Incarnation, Job, Mid, Once, bucket_of_client};
+use crate::store::read_client;
+
+impl Cluster {
+    /// The identity of a QoS 2 message of this client.
+    pub(crate) fn begin_job(&self, client_id: &str) -> Once {
+        Once {
+            mid: self.new_mid(),
+            of: self.incarnation,
+            bucket: bucket_of_client(client_id),
+        }
+    }
+}
+
+impl Core {
+    /// Publishes the will of a client that a connection, a node or its delay has left behind.
+    pub(super) fn publish_job_will(
+        self: &Arc<Core>,
+        cluster: &Arc<Cluster>,
+        will: Box<WillMessage>,
+        key: u64,
+        mid: Mid,
+        of: Incarnation,
+    ) {
+        let bucket = bucket_of_client(&will.client.client_id);
+        debug_assert!(cluster.incarnation >= of);
+        self.publish_will_once(will, key, Some(Once { mid, of, bucket }), ());
+    }
+
+    /// Publishes a QoS 2 message of a session that is kept, whose PUBREL has come. The same step has to write that it begins.
+    pub(crate) fn publish_once(
+        &self,
+        cluster: &Arc<Cluster>,
+        publication: &Publication<'_>,
+        origin: &Origin<'_>,
+        once: Once,
+        scratch: &mut RouteScratch,
+    ) {
+        let last = &mut LastMatch::default();
+        self.route_in_cluster(cluster, publication, Some(origin), scratch, last, Some(once));
+    }
+
+    /// Does what another node has begun, or what nobody has begun yet.
+    pub(super) fn do_job(self: &Arc<Core>, cluster: &Arc<Cluster>, job: Job) {
+        let Job {
+            mid,
+            of,
+            bucket,
+            will,
+            origin,
+            message,
+            reached: _,
+        } = job;
+        let once = Once { mid, of, bucket };
+        if let Some(stored) = will {
+            match read_client(&stored.client) {
+                Ok(client) => {
+                    let will = WillMessage {
+                        message: NewMessage::of_will(&stored.message, stored.expires_in),
+                        delay_interval: stored.delay_interval,
+                        client: Arc::new(client),
+                    };
+                    self.publish_will_once(Box::new(will), origin, Some(once), ());
+                }
+                Err(error) => tracing::error!(
+                    error = error.0,
+                    "a will in the cluster can't be read: it is not published"
+                ),
+            }
+        }
+        if let Some(message) = message {
+            let mut scratch = RouteScratch::default();
+            let publication = message.as_publication();
+            self.route_in_cluster(
+                cluster,
+                &publication,
+                None,
+                &mut scratch,
+                &mut LastMatch::default(),
+                Some(once),
+            );
+        }
+    }
+}

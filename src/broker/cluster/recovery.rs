@@ -1,0 +1,100 @@
+//! What a dead node has left behind: its clients become free, its wills and what it had begun are published, each once.
+//!
+//! Each step can be done again, by this node or by the one that recovers it. The order is that of `tests/cluster/PROTOCOL.md`:
+//! from the fence on no late call of the dead node can do anything; what it had begun is finished before its clients are free; what it
+//! has done once is forgotten when all of that is kept.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::Cluster;
+use crate::broker::core::{Core, RouteScratch};
+use crate::store::Op;
+use crate::store::cluster::{ClusterOp, Incarnation, Members};
+
+/// The nodes that this one recovers at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Recovering(Arc<Mutex<HashSet<Incarnation>>>);
+
+impl Recovering {
+    /// Begins what falls to this node and has not been begun; takes over from recoverers that are dead themselves.
+    pub(super) fn begin(&mut self, core: &Arc<Core>, cluster: &Arc<Cluster>, members: &Members) {
+        for (dead, recoverer) in &members.recoverers {
+            if *recoverer != cluster.incarnation || !self.0.lock().insert(*dead) {
+                continue;
+            }
+            let (core, cluster, dead) = (Arc::clone(core), Arc::clone(cluster), *dead);
+            let recovering = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                recover(&core, &cluster, dead).await;
+                recovering.lock().remove(&dead);
+            });
+        }
+    }
+}
+
+async fn recover(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
+    tracing::info!(node = dead, "recovering what a dead node has left");
+    let everywhere = |op: fn(u8, Incarnation) -> ClusterOp<'static>| (0..=u8::MAX).map(move |bucket| op(bucket, dead));
+    cluster
+        .keep(everywhere(|bucket, node| ClusterOp::Fence { bucket, node }))
+        .await;
+    cluster.keep([ClusterOp::TakeOver { node: dead }]).await;
+    finish_jobs(core, cluster, dead).await;
+    let clients = free_clients(cluster, dead).await;
+    // Wills.
+    finish_jobs(core, cluster, dead).await;
+    cluster.keep([ClusterOp::Destroy { node: dead }]).await;
+    cluster
+        .keep(everywhere(|bucket, node| ClusterOp::ForgetOf { bucket, node }))
+        .await;
+    cluster.keep([ClusterOp::Recovered { node: dead }]).await;
+    cluster.counters.recovered_nodes.fetch_add(1, Ordering::Relaxed);
+    cluster
+        .counters
+        .recovered_clients
+        .fetch_add(clients as u64, Ordering::Relaxed);
+    tracing::info!(node = dead, clients, "recovered what a dead node had left");
+}
+
+async fn finish_jobs(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
+    let jobs = cluster
+        .ask_until("what a dead node had begun", move |store| store.jobs_of(dead))
+        .await;
+    let mids: Vec<_> = jobs.iter().map(|job| job.mid).collect();
+    for mut job in jobs {
+        // A group has one member that gets it, whom the dead node may have chosen.
+        let reached = std::mem::take(&mut job.reached);
+        cluster.reached.lock().insert(job.mid, reached);
+        core.do_job(cluster, job);
+    }
+    // All of them are in batches up to this one; and with the next one, their jobs are done.
+    cluster.keep_all().await;
+    cluster.keep_all().await;
+    mids.iter().for_each(|mid| drop(cluster.reached.lock().remove(mid)));
+}
+
+/// How many there were.
+async fn free_clients(cluster: &Arc<Cluster>, dead: Incarnation) -> usize {
+    let clients = cluster
+        .ask_until("the clients of a dead node", move |store| store.owned_by(dead))
+        .await;
+    let mut scratch = RouteScratch::default();
+    for client_id in &clients {
+        let free = ClusterOp::Free {
+            node: dead,
+            client_id,
+            mid: cluster.new_mid(),
+        };
+        scratch.pen().write(&cluster.journal, &Op::Cluster(free));
+    }
+    let receipt = scratch.pen().receipt();
+    drop(scratch);
+    if let Some(receipt) = receipt {
+        receipt.kept().await;
+    }
+    clients.len()
+}

@@ -1,0 +1,115 @@
+//! What the sessions on this node subscribe to, as far as other nodes have to know of it: each filter once.
+//!
+//! Invariant: entries are written under the lock in which what they say has become so, and by a pen that writes at once: the log has
+//! them in that order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Cluster;
+use crate::broker::core::RouteScratch;
+use crate::packet::QoS;
+use crate::session::Subscription;
+use crate::store::Op;
+use crate::store::cluster::{ClusterOp, Entry, RouteKind};
+use crate::topic::TopicFilter;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct LocalRoutes(Mutex<HashMap<TopicFilter, Users>>);
+
+/// How many subscriptions want all messages, and how many those of QoS 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Users {
+    all: u32,
+    only_qos0: u32,
+}
+
+impl Users {
+    fn kind(self) -> Option<RouteKind> {
+        match self {
+            Users { all: 0, only_qos0: 0 } => None,
+            Users { all: 0, .. } => Some(RouteKind::OnlyQos0),
+            Users { .. } => Some(RouteKind::All),
+        }
+    }
+
+    fn of(&mut self, kind: RouteKind) -> &mut u32 {
+        match kind {
+            RouteKind::All => &mut self.all,
+            RouteKind::OnlyQos0 => &mut self.only_qos0,
+        }
+    }
+}
+
+/// What of its messages a subscription needs by the inbox; `None` if it needs none.
+fn kind_of(filter: &TopicFilter, subscription: &Subscription, is_kept: bool) -> Option<RouteKind> {
+    match (is_kept, filter.share_name()) {
+        (false, _) => Some(RouteKind::All),
+        // All nodes know it as a member.
+        (true, Some(_)) => None,
+        (true, None) if subscription.options.qos == QoS::AtMostOnce => Some(RouteKind::All),
+        (true, None) => Some(RouteKind::OnlyQos0),
+    }
+}
+
+impl Cluster {
+    /// A session on this node has this subscription.
+    pub(crate) fn join_route(
+        self: &Arc<Cluster>,
+        filter: &TopicFilter,
+        subscription: &Subscription,
+        is_kept: bool,
+        scratch: &mut RouteScratch,
+    ) {
+        // Who subscribes to what is subscribed to here already waits for that to be in the log as well.
+        scratch.pen().begin(&self.journal);
+        if let Some(kind) = kind_of(filter, subscription, is_kept) {
+            self.change_route(filter, scratch, |users| *users.of(kind) += 1);
+        }
+    }
+
+    /// A session on this node has it no more.
+    pub(crate) fn leave_route(
+        &self,
+        filter: &TopicFilter,
+        subscription: &Subscription,
+        is_kept: bool,
+        scratch: &mut RouteScratch,
+    ) {
+        if let Some(kind) = kind_of(filter, subscription, is_kept) {
+            self.change_route(filter, scratch, |users| {
+                let count = users.of(kind);
+                *count = count.saturating_sub(1);
+            });
+        }
+    }
+
+    fn change_route(&self, filter: &TopicFilter, scratch: &mut RouteScratch, change: impl FnOnce(&mut Users)) {
+        let mut routes = self.routes.0.lock();
+        let users = routes.entry(filter.clone()).or_default();
+        let before = users.kind();
+        change(users);
+        let after = users.kind();
+        if after.is_none() {
+            routes.remove(filter);
+        }
+        if before == after {
+            return;
+        }
+        let (node, text) = (self.incarnation, filter.as_str());
+        let entry = match after {
+            Some(kind) => Entry::Route {
+                node,
+                filter: text,
+                kind,
+            },
+            None => Entry::Unroute { node, filter: text },
+        };
+        scratch
+            .pen()
+            .write_now(&self.journal, &Op::Cluster(ClusterOp::Log(entry)));
+    }
+}

@@ -1,0 +1,174 @@
+//! What brokers that form a cluster keep together, and tell each other.
+//!
+//! The protocol, and why it is as it is, is in `tests/cluster/PROTOCOL.md`. Here is what of it the broker sees: changes
+//! ([`ClusterOp`]) go by the journal like all others, what is read is asked for by [`Shared`], and what other brokers have
+//! done comes by [`Follower`].
+
+#![allow(dead_code, unused_imports, reason = "until the broker uses it")]
+
+mod entry;
+mod ids;
+mod op;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) use entry::{Entry, RouteKind};
+pub(crate) use ids::{
+    INCARNATIONS, Incarnation, Mid, Token, bucket_of_client, bucket_of_inbox, bucket_of_uid, inbox_of, new_uid,
+    node_of_inbox,
+};
+pub(crate) use op::{ClusterOp, Departure, Once, Open, Will, write_publish};
+
+use super::{Store, StoreError, StoredMessage, StoredSession, Uid};
+use crate::message::Message;
+use crate::time::Millis;
+
+/// A store that several brokers have open at a time.
+pub(crate) trait Shared: Store {
+    /// That of this process, never used again.
+    fn incarnation(&self) -> Incarnation;
+
+    /// The time that all nodes go by, and when it was that time here.
+    fn time(&self) -> (Millis, Instant);
+
+    /// Begins to tell the follower what others do, from threads of the store, each kind of event one after the other. What was there
+    /// when this process joined is read before, by [`snapshot`](Shared::snapshot), [`Store::sessions`] and [`Store::retained`].
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    fn follow_log(&self, follower: Arc<dyn Follower>) -> Result<(), StoreError>;
+
+    /// The nodes and routes that there were at the position from which the log is followed.
+    fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Who owns a client, and what is kept of it; and the job with this identity, if the will of a connection before became one.
+    fn client(&self, client_id: &str, job: Mid) -> Result<(ClientRecord, Option<Job>), StoreError>;
+
+    /// One session; `None` if it is not there (any more).
+    fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError>;
+
+    /// The messages that are to be published once with these identities, of those that are there.
+    fn jobs(&self, mids: &[(u8, Mid)]) -> Result<Vec<Job>, StoreError>;
+
+    /// All that this incarnation has to publish once.
+    fn jobs_of(&self, of: Incarnation) -> Result<Vec<Job>, StoreError>;
+
+    /// The Client Identifiers that this incarnation owns.
+    fn owned_by(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError>;
+
+    /// Of those that this incarnation owns, the ones that somebody else waits for.
+    fn wanted_from(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError>;
+
+    /// How many clients of a bucket have a will or a session that is due, at most so many.
+    fn due(&self, buckets: &[u8], most: usize) -> Result<Vec<(u8, usize)>, StoreError>;
+
+    /// The nodes, and whom each recovers.
+    fn members(&self) -> Result<Members, StoreError>;
+
+    /// Raises this node's counter, if it is a member still, over a connection of its own. Says that the log was applied up to the
+    /// position that the follower has reached, and drops what all have applied. Blocks; when it was sent is what counts.
+    fn beat(&self) -> Result<bool, StoreError>;
+
+    /// Waits until the follower has been told all messages that are in the inbox of this node now. Blocks.
+    fn empty_inbox(&self) -> Result<(), StoreError>;
+
+    /// Whether there should be another batch soon, if only an empty one: something remains to be tidied up.
+    fn owes(&self) -> bool;
+
+    /// All that the follower has been told of so far has been answered up to this moment: the last contact.
+    fn last_contact(&self) -> Option<Instant>;
+}
+
+/// Is told what others do. Called by threads of the store: it must not block, nor call the store.
+pub(crate) trait Follower: Send + Sync + fmt::Debug {
+    /// Applies an entry of the log to what messages are matched against; the number of the journal's batch that was open *after*
+    /// that: messages of later batches have been matched with it.
+    fn apply(&self, entry: &Entry<'_>) -> u64;
+
+    /// Messages for sessions on this node of which nothing is kept, and QoS 0 for all. `share` is the Shared Subscription
+    /// that has chosen this node; without it, the message is for all other subscriptions.
+    fn inbox(&self, messages: &mut dyn Iterator<Item = InboxMessage<'_>>);
+
+    /// A message has been put into the queue of a session at this place; `None` if only that is known. Places of a session may
+    /// come in any order, and more than once.
+    fn arrived(&self, uid: Uid, place: u64, message: Option<StoredMessage>);
+
+    /// Somewhere, events may have been lost: all sessions here should look into their queues, and who waits for something should look.
+    fn look(&self);
+
+    /// Of these sessions it is not known what was put into their queues.
+    fn look_into(&self, uid: Uid);
+
+    /// Somebody else has claimed this client from this node.
+    fn wanted(&self, client_id: &str);
+
+    /// This node may now have the client, for which it has waited.
+    fn granted(&self, client_id: &str);
+
+    /// A message was to be put into the queue of a session that has ended.
+    fn gone(&self, uid: Uid);
+
+    /// A queue was full: the message was not put into it.
+    fn full(&self, uid: Uid);
+}
+
+/// A message of an inbox.
+pub(crate) struct InboxMessage<'a> {
+    pub(crate) message: crate::message::Publication<'a>,
+    pub(crate) share: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) nodes: Vec<Incarnation>,
+    pub(crate) routes: Vec<(Incarnation, Box<str>, RouteKind)>,
+}
+
+/// What there may be of things that all nodes count alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Messages in the queue of a session, and the bytes of their topics, properties and payloads.
+    pub(crate) queue_messages: u64,
+    pub(crate) queue_bytes: u64,
+    /// Topics with a retained message.
+    pub(crate) retained_messages: u64,
+}
+
+/// `{b}:c:CID`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClientRecord {
+    pub(crate) owner: Option<Token>,
+    pub(crate) next: Option<Token>,
+    /// The owner that has begun: one that was the next had asked too early.
+    pub(crate) opened: Option<Token>,
+    /// The session, if one is kept.
+    pub(crate) uid: Option<Uid>,
+}
+
+/// A message that has begun, and must have effect once.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) mid: Mid,
+    pub(crate) of: Incarnation,
+    /// The bucket that has it.
+    pub(crate) bucket: u8,
+    /// Of a will: who the client was, as in [`read_client`](super::read_client), and the message as it was announced.
+    pub(crate) will: Option<super::StoredWill>,
+    /// Of a QoS 2 message: the session that has published it, for No Local.
+    pub(crate) origin: Uid,
+    pub(crate) message: Option<Message>,
+    /// Queues that have the message already, if it was asked for what a node has left.
+    pub(crate) reached: Vec<Uid>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// Each with its counter.
+    pub(crate) nodes: Vec<(Incarnation, u64)>,
+    /// Who is dead, and who recovers it.
+    pub(crate) recoverers: Vec<(Incarnation, Incarnation)>,
+    /// The time of Redis.
+    pub(crate) now: Option<Millis>,
+}

@@ -1,0 +1,159 @@
+//! A store in Redis that the brokers of a cluster share.
+//!
+//! What is kept is divided into the same homes as that of one broker; the keys that are new, and what differs, are in
+//! `tests/cluster/PROTOCOL.md`. A batch is [planned](plan) into [calls](call) of two scripts, one for buckets and one for the
+//! global home (`scripts/cluster/`), which the [`Writer`] makes. It is kept when all have been answered, the log has been applied as
+//! far as it was then, and the batch's messages have gone to what others [have added](rematch) meanwhile.
+
+mod answers;
+mod call;
+mod follow;
+mod following;
+mod inbox;
+mod life;
+mod log;
+mod members;
+mod open;
+mod owed;
+mod plan;
+mod read;
+mod recent;
+mod rematch;
+mod scripts;
+mod shared;
+mod stream;
+mod wake;
+mod writer;
+
+#[cfg(test)]
+mod testing;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use self::following::Following;
+use self::life::Life;
+use self::recent::Recent;
+use self::scripts::ClusterScripts;
+use self::writer::Writer;
+use super::keys::{Home, Keys};
+use super::read as read_any;
+use super::readers::Readers;
+use crate::message::Message;
+use crate::store::cluster::{Follower, Incarnation, Limits, bucket_of_uid};
+use crate::store::{
+    Batch, Lane, Page, RedisSettings, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid,
+};
+use crate::time::Millis;
+
+/// Joins the cluster with this prefix, as a node that was never there before.
+///
+/// # Errors
+/// See [`ClusterStore::open`].
+pub(crate) fn open(settings: &RedisSettings, limits: Limits, lease: Duration) -> Result<ClusterStore, StoreError> {
+    ClusterStore::open(settings, limits, lease)
+}
+
+/// See the module.
+pub(crate) struct ClusterStore {
+    keys: Keys,
+    scripts: ClusterScripts,
+    incarnation: Incarnation,
+    writer: Mutex<Writer>,
+    readers: Readers,
+    recent: Arc<Recent>,
+    life: Arc<Life>,
+    following: Following,
+    /// Who is told what has become of messages, once there is somebody.
+    follower: Mutex<Option<Arc<dyn Follower>>>,
+    not_retained: AtomicU64,
+    /// Something is to be done with the next batch.
+    owes: AtomicBool,
+    /// The time of Redis at some moment.
+    now: (Millis, Instant),
+}
+
+impl ClusterStore {
+    fn count_not_retained(&self, count: u64) {
+        if count > 0 && self.not_retained.fetch_add(count, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "there are as many retained messages in the cluster as there may be: others are not retained"
+            );
+        }
+    }
+}
+
+impl Store for ClusterStore {
+    fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        self.life.check()?;
+        let kept = {
+            let mut writer = self.writer.lock();
+            let kept = writer.keep(batch, &self.recent);
+            self.owes.store(writer.owes(), Ordering::Relaxed);
+            kept
+        };
+        if let Err(error @ StoreError::Refused(_)) = &kept {
+            self.life.end(error.clone());
+        }
+        let Some(plan) = kept? else {
+            return Ok(());
+        };
+        self.count_not_retained(answers::not_retained(&plan));
+        let follower = self.follower.lock().clone();
+        if let Some(follower) = follower {
+            answers::tell(&plan, &*follower);
+        }
+        Ok(())
+    }
+
+    fn last_batch(&self) -> Result<u64, StoreError> {
+        Ok(self.writer.lock().last())
+    }
+
+    fn sessions(&self, each: &mut dyn FnMut(StoredSession)) -> Result<(), StoreError> {
+        self.readers.once(|link| {
+            let places = read_any::members(link, &self.keys, "sessions")?;
+            let places: Vec<_> = places.into_iter().map(|(home, uid)| (uid, home)).collect();
+            read_any::sessions(link, &self.keys, &places, each)
+        })
+    }
+
+    /// They are part of their clients, and nobody has to read them at the start.
+    fn wills(&self, _each: &mut dyn FnMut(StoredWill)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn retained(&self, each: &mut dyn FnMut(Message)) -> Result<(), StoreError> {
+        self.readers.once(|link| read_any::retained(link, &self.keys, each))
+    }
+
+    fn queue(&self, uid: Uid, lane: Lane, from: u64, most: Page) -> Result<Vec<StoredDelivery>, StoreError> {
+        let key = (&self.keys, Home::Bucket(bucket_of_uid(uid)), uid, lane);
+        self.readers
+            .read(|link| read_any::queue(link, key, &self.scripts.basic, from, most))
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.following.close();
+        *self.follower.lock() = None;
+        self.readers.close();
+        self.writer.lock().close();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClusterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterStore")
+            .field("prefix", &self.keys.prefix())
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! Opening: an incarnation joins the others, and enters all homes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::Value;
+
+use super::ClusterStore;
+use super::following::Following;
+use super::life::Life;
+use super::plan::Context;
+use super::recent::Recent;
+use super::scripts::{ClusterScripts, ENTER, JOIN};
+use super::writer::Writer;
+use crate::store::cluster::{Entry, INCARNATIONS, Incarnation, Limits};
+use crate::store::redis::check::check;
+use crate::store::redis::keys::{BUCKETS, Home, Keys};
+use crate::store::redis::link::Link;
+use crate::store::redis::open::other_schema;
+use crate::store::redis::readers::Readers;
+use crate::store::redis::reply::{bytes, list, number, text};
+use crate::store::redis::script::eval;
+use crate::store::{RedisSettings, StoreError};
+use crate::time::Millis;
+
+/// What a node begins with.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    incarnation: Incarnation,
+    /// That of its own entry in the log.
+    position: u64,
+    now: Millis,
+}
+
+/// Longer messages are read by the owner of their session.
+const LONGEST_TOLD: u64 = 8 * 1024;
+
+impl ClusterStore {
+    /// Joins the cluster with this prefix, as a node that was never there before. It is dead once it has been silent for the
+    /// lease.
+    ///
+    /// # Errors
+    /// If Redis can't be reached or must not be used as it is, or if what is there is not of a cluster.
+    pub(crate) fn open(settings: &RedisSettings, limits: Limits, lease: Duration) -> Result<ClusterStore, StoreError> {
+        let keys = Keys::new(&settings.prefix)?.in_cluster();
+        let mut link = Link::connect(settings)?;
+        check(&mut link, settings)?;
+        let scripts = ClusterScripts::load(&mut link)?;
+        let joined = join(&mut link, &keys)?;
+        let now = (joined.now, Instant::now());
+        enter(&mut link, &keys, joined.incarnation)?;
+        tracing::info!(
+            "Redis at {}, prefix {}: node {} of the cluster",
+            link.address(),
+            keys.prefix(),
+            joined.incarnation
+        );
+        let is_waited_for = settings.wait > 0 || settings.fsync;
+        let context = Context {
+            incarnation: joined.incarnation,
+            limits,
+            // What is told at once is told before it is as durable as it must be.
+            longest_told: if is_waited_for { 0 } else { LONGEST_TOLD },
+        };
+        let writer = Writer::new(settings, &keys, &scripts, context, link);
+        let recent = Arc::new(Recent::new(joined.position));
+        let life = Arc::new(Life::new(&recent));
+        Ok(ClusterStore {
+            readers: Readers::new(settings),
+            following: Following::new(settings, (&keys, joined.incarnation), &recent, &life, lease),
+            recent,
+            life,
+            writer: Mutex::new(writer),
+            follower: Mutex::new(None),
+            incarnation: joined.incarnation,
+            not_retained: std::sync::atomic::AtomicU64::new(0),
+            owes: std::sync::atomic::AtomicBool::new(false),
+            keys,
+            scripts,
+            now,
+        })
+    }
+}
+
+fn join(link: &mut Link, keys: &Keys) -> Result<Joined, StoreError> {
+    // The script puts the number behind it.
+    let mut entry = Vec::new();
+    Entry::Join(0).write(&mut entry);
+    entry.truncate(entry.len() - size_of::<Incarnation>());
+    let mut command = eval(JOIN, &[&keys.of(Home::Global, "meta")]);
+    command
+        .arg(keys.schema().number())
+        .arg(BUCKETS)
+        .arg(INCARNATIONS)
+        .arg(entry);
+    let mut reply = list(link.ask(command)?)?.into_iter();
+    let mut next = || reply.next().unwrap_or(Value::Nil);
+    match number(next())? {
+        0 => Err(refused(link, keys, &text(next())?, &text(next())?)),
+        incarnation => Ok(Joined {
+            incarnation,
+            position: number(next())?,
+            now: Millis::from_unix(number(next())?),
+        }),
+    }
+}
+
+fn refused(link: &Link, keys: &Keys, found: &str, buckets: &str) -> StoreError {
+    if buckets.is_empty() {
+        return StoreError::Refused(format!(
+            "the cluster under the prefix {} in Redis at {} has had {} starts of nodes, and can't have more: use another prefix",
+            keys.prefix(),
+            link.address(),
+            INCARNATIONS - 1
+        ));
+    }
+    other_schema(link, keys, (found, buckets), keys.schema())
+}
+
+fn enter(link: &mut Link, keys: &Keys, incarnation: Incarnation) -> Result<(), StoreError> {
+    let commands: Vec<_> = Home::buckets()
+        .map(|home| {
+            let mut command = eval(ENTER, &[&keys.of(home, "hw")]);
+            command.arg(incarnation);
+            command
+        })
+        .collect();
+    for reply in link.run(&commands)? {
+        let reply = link.checked(reply)?;
+        if bytes(reply)? != b"OK" {
+            return Err(StoreError::Unavailable(format!(
+                "another node of the cluster in Redis at {} has declared this one dead before it had begun",
+                link.address()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The scripts of a cluster.
+
+use redis::Cmd;
+
+use crate::store::StoreError;
+use crate::store::redis::keys::{Home, Keys};
+use crate::store::redis::link::Link;
+use crate::store::redis::script::{self, COMMON, QUEUE, Scripts};
+
+const CALL: &str = include_str!("../scripts/cluster/call.lua");
+const SESSIONS: &str = include_str!("../scripts/cluster/sessions.lua");
+const APPEND: &str = include_str!("../scripts/cluster/append.lua");
+const CLIENTS: &str = include_str!("../scripts/cluster/clients.lua");
+const BUCKET_END: &str = include_str!("../scripts/cluster/bucket_end.lua");
+const GLOBAL: &str = include_str!("../scripts/cluster/global.lua");
+const POSITION: &str = include_str!("../scripts/cluster/position.lua");
+
+/// Begins an incarnation. It has to be possible also when Redis has no memory left: it may be there to free some.
+pub(super) const JOIN: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/join.lua"));
+/// Lets an incarnation write to a home.
+pub(super) const ENTER: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/enter.lua"));
+
+/// Names of the scripts.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterScripts {
+    /// For what is read as in the store of one broker.
+    pub(super) basic: Scripts,
+    bucket: Pair,
+    global: Pair,
+    position: String,
+}
+
+/// A script that writes, and the same for changes that only free memory.
+#[derive(Clone, Debug)]
+struct Pair {
+    write: String,
+    free: String,
+}
+
+impl ClusterScripts {
+    pub(super) fn load(link: &mut Link) -> Result<ClusterScripts, StoreError> {
+        let bucket = [COMMON, QUEUE, CALL, SESSIONS, APPEND, CLIENTS, BUCKET_END].concat();
+        Ok(ClusterScripts {
+            basic: Scripts::load(link)?,
+            bucket: Pair::load(link, &bucket)?,
+            global: Pair::load(link, &[CALL, GLOBAL].concat())?,
+            position: script::load(link, &format!("#!lua flags=allow-oom\n{POSITION}"))?,
+        })
+    }
+
+    /// The script that changes a home.
+    pub(super) fn of(&self, home: Home, only_frees: bool) -> &str {
+        let pair = match home {
+            Home::Bucket(_) => &self.bucket,
+            Home::Global => &self.global,
+        };
+        if only_frees { &pair.free } else { &pair.write }
+    }
+
+    /// The position of the log, read by a write.
+    pub(super) fn position(&self, keys: &Keys) -> Cmd {
+        script::call(&self.position, &keys.of(Home::Global, "meta"))
+    }
+}
+
+impl Pair {
+    fn load(link: &mut Link, script: &str) -> Result<Pair, StoreError> {
+        Ok(Pair {
+            write: script::load(link, &format!("#!lua\n{script}"))?,
+            free: script::load(link, &format!("#!lua flags=allow-oom\n{script}"))?,
+        })
+    }
+}

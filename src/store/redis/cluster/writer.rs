@@ -1,0 +1,345 @@
+//! Keeps batches: each change once, also if a connection breaks at any moment.
+//!
+//! Each call carries the incarnation and its number within its home. What was not answered is sent again as it was; so is
+//! what Redis has refused, and all later calls of that home.
+
+use redis::{Cmd, Value};
+
+use super::call::{Call, Outcome};
+use super::owed::Owed;
+use super::plan::{Context, Plan};
+use super::recent::Recent;
+use super::rematch::Additions;
+use super::scripts::ClusterScripts;
+use crate::store::redis::attempt::{Failed, accepted, for_now, insist, last_calls, lost_writes, wait, waited};
+use crate::store::redis::keys::{BUCKETS, Home, Keys};
+use crate::store::redis::link::Link;
+use crate::store::redis::reply::{bytes, number};
+use crate::store::{Batch, RedisSettings, StoreError};
+
+/// What goes to Redis in order, by one thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    settings: RedisSettings,
+    keys: Keys,
+    scripts: ClusterScripts,
+    context: Context,
+    link: Option<Link>,
+    /// How many calls of each home have been confirmed.
+    calls_made: Box<[u64]>,
+    /// The last batch that was kept.
+    last: u64,
+    /// The batch that is to be kept.
+    plan: Option<Plan>,
+    /// What is to be done with the next batch.
+    owed: Owed,
+    /// Why nothing will be written any more.
+    stopped: Option<StoreError>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        settings: &RedisSettings,
+        keys: &Keys,
+        scripts: &ClusterScripts,
+        context: Context,
+        link: Link,
+    ) -> Writer {
+        Writer {
+            settings: settings.clone(),
+            keys: keys.clone(),
+            scripts: scripts.clone(),
+            context,
+            link: Some(link),
+            calls_made: vec![0; usize::from(BUCKETS) + 1].into(),
+            last: 0,
+            plan: None,
+            owed: Owed::default(),
+            stopped: None,
+        }
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Keeps a batch: what has become of it, unless it was kept before.
+    pub(super) fn keep(&mut self, batch: &Batch<'_>, recent: &Recent) -> Result<Option<Plan>, StoreError> {
+        if let Some(why) = &self.stopped {
+            return Err(why.clone());
+        }
+        if batch.number <= self.last {
+            return Ok(None);
+        }
+        let mut plan = match self.plan.take() {
+            Some(plan) if plan.batch == batch.number => plan,
+            _ => {
+                let additions = self.additions(batch, recent)?;
+                Plan::new(batch, self.context, &additions, &self.calls_made, &self.owed)?
+            }
+        };
+        let result = self.go_on(&mut plan, batch, recent);
+        match result {
+            Ok(()) => {
+                self.last = batch.number;
+                self.owed.paid(&plan.onces);
+                Ok(Some(plan))
+            }
+            Err(error) => {
+                self.plan = Some(plan);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether something is to be done with the next batch, whatever that is.
+    pub(super) fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.link = None;
+    }
+
+    /// What has been added to the log since the batch was begun, as far as that is known.
+    fn additions(&self, batch: &Batch<'_>, recent: &Recent) -> Result<Additions, StoreError> {
+        Additions::new(&recent.of_batch(batch.number), self.context.incarnation)
+    }
+
+    /// Writes what remains to be written. Then what others have added meanwhile is known, and the messages go there, too.
+    fn go_on(&mut self, plan: &mut Plan, batch: &Batch<'_>, recent: &Recent) -> Result<(), StoreError> {
+        self.send(plan)?;
+        self.catch_up(plan, recent)?;
+        if !plan.is_complete {
+            let additions = self.additions(batch, recent)?;
+            plan.complete(batch, &additions, &self.calls_made)?;
+        }
+        self.send(plan)
+    }
+
+    /// Waits until the log has been applied as far as it was when all had been written.
+    fn catch_up(&mut self, plan: &Plan, recent: &Recent) -> Result<(), StoreError> {
+        let Some(position) = plan.position else {
+            return Ok(());
+        };
+        if recent.wait_for(position, self.settings.timeout) {
+            return Ok(());
+        }
+        self.look_whether_it_lives()?;
+        Err(StoreError::Unavailable(format!(
+            "the log of the cluster in Redis has {position} entries, of which {} have come",
+            recent.position()
+        )))
+    }
+
+    /// A node that is dead does not learn of it from its calls if there are none left to make.
+    fn look_whether_it_lives(&mut self) -> Result<(), StoreError> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let mut command = redis::cmd("HEXISTS");
+        command
+            .arg(self.keys.of(Home::Global, "hw"))
+            .arg(self.context.incarnation);
+        match link.ask(command).and_then(number) {
+            Ok(0) => {
+                let error = self.fenced().into_error();
+                self.stopped = Some(error.clone());
+                Err(error)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.link = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
+        if !plan.is_pending() {
+            return Ok(());
+        }
+        let (timeout, was_idle) = (self.settings.timeout, self.link.is_some());
+        let Err(failed) = insist(timeout, was_idle, || self.attempt(plan)) else {
+            return Ok(());
+        };
+        let is_over = matches!(failed, Failed::Stopped(_));
+        let error = failed.into_error();
+        if is_over {
+            self.stopped = Some(error.clone());
+        }
+        Err(error)
+    }
+
+    fn attempt(&mut self, plan: &mut Plan) -> Result<(), Failed> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.connect()?,
+        };
+        let mut result = self.steps(&mut link, plan);
+        if matches!(result, Err(Failed::Forgotten))
+            && let Err(error) = ClusterScripts::load(&mut link)
+        {
+            result = Err(Failed::Refused(error));
+        }
+        if !link.is_lost && !matches!(result, Err(Failed::Lost(_))) {
+            self.link = Some(link);
+        }
+        result
+    }
+
+    /// A new connection, to a server that has all that was confirmed.
+    fn connect(&self) -> Result<Link, Failed> {
+        let mut link = Link::connect(&self.settings).map_err(|error| Failed::Refused(for_now(error)))?;
+        for (home, last) in last_calls(&mut link, &self.keys, self.context.incarnation)? {
+            match last {
+                None => return Err(self.fenced()),
+                Some(last) if last < self.calls_made[home.index()] => return Err(Failed::Stopped(lost_writes(&link))),
+                Some(_) => {}
+            }
+        }
+        Ok(link)
+    }
+
+    /// The log has to be behind the rest if others read there of something that they must find then. On several servers, only
+    /// answers tell that it is.
+    fn steps(&mut self, link: &mut Link, plan: &mut Plan) -> Result<(), Failed> {
+        let pending = plan.pending();
+        let (firsts, rest): (Vec<_>, Vec<_>) = pending.iter().partition(|call| plan.calls[**call].is_first);
+        let is_log = |call: &usize| plan.calls[*call].home == Home::Global;
+        let (log, mut others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_log);
+        if link.is_cluster() && !firsts.is_empty() && !(others.is_empty() && log.is_empty()) {
+            self.step(link, plan, &firsts, false)?;
+        } else {
+            others.splice(0..0, firsts);
+        }
+        if !log.is_empty() && !others.is_empty() && (plan.log_tells || link.is_cluster()) {
+            self.step(link, plan, &others, false)?;
+            self.step(link, plan, &log, true)
+        } else {
+            self.step(link, plan, &[others, log].concat(), true)
+        }
+    }
+
+    /// Makes these calls, and reads how far the log is then if it is the last step.
+    fn step(&mut self, link: &mut Link, plan: &mut Plan, which: &[usize], is_last: bool) -> Result<(), Failed> {
+        let wait = wait(&self.settings);
+        let mut commands: Vec<_> = which.iter().map(|call| self.command(&plan.calls[*call])).collect();
+        commands.extend((is_last && plan.needs_position).then(|| self.position(wait.is_some())));
+        commands.extend(wait.clone().filter(|_| !link.is_cluster()));
+        let mut replies = link.run(&commands).map_err(Failed::Lost)?.into_iter();
+        let outcomes: Vec<_> = which
+            .iter()
+            .map(|call| self.outcome(link, &plan.calls[*call], replies.next()))
+            .collect();
+        let asks = is_last && plan.needs_position;
+        let rest = self.rest(link, &mut replies, asks, wait.as_ref());
+        self.settle(plan, which, outcomes, rest.is_ok())?;
+        if let Some(position) = rest? {
+            plan.reached(position);
+        }
+        Ok(())
+    }
+
+    /// What is answered behind the calls: the position, if it was asked for, and that all is as durable as it must be.
+    fn rest(
+        &self,
+        link: &mut Link,
+        replies: &mut impl Iterator<Item = Value>,
+        asks: bool,
+        wait: Option<&Cmd>,
+    ) -> Result<Option<u64>, Failed> {
+        let mut next = || replies.next().unwrap_or(Value::Nil);
+        let position = match asks {
+            true => Some(number(accepted(link, next())?).map_err(Failed::Refused)?),
+            false => None,
+        };
+        let waits = match wait {
+            Some(wait) if link.is_cluster() => link.ask_each(wait).map_err(Failed::Refused)?,
+            Some(_) => vec![accepted(link, next())?],
+            None => Vec::new(),
+        };
+        for reply in waits {
+            waited(&self.settings, link, reply)?;
+        }
+        Ok(position)
+    }
+
+    /// What was answered is done if it is durable. If something was not, the first failure is the cause of the others.
+    fn settle(
+        &mut self,
+        plan: &mut Plan,
+        which: &[usize],
+        outcomes: Vec<Result<Outcome, Failed>>,
+        is_durable: bool,
+    ) -> Result<(), Failed> {
+        let mut result = Ok(());
+        for (call, outcome) in which.iter().zip(outcomes) {
+            match outcome {
+                Ok(outcome) => {
+                    let call = &mut plan.calls[*call];
+                    call.answered(outcome);
+                    if is_durable {
+                        call.is_done = true;
+                        self.calls_made[call.home.index()] = call.number;
+                    }
+                }
+                Err(stopped @ Failed::Stopped(_)) => result = Err(stopped),
+                Err(failed) if result.is_ok() => result = Err(failed),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    fn command(&self, call: &Call) -> Cmd {
+        call.command(&self.scripts, &self.keys, self.context.incarnation)
+    }
+
+    /// Reads the position of the log. What WAIT covers is writes: an old master must not answer with an old one.
+    fn position(&self, is_waited_for: bool) -> Cmd {
+        if is_waited_for {
+            return self.scripts.position(&self.keys);
+        }
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.of(Home::Global, "meta")).arg("pos");
+        command
+    }
+
+    fn outcome(&self, link: &Link, call: &Call, reply: Option<Value>) -> Result<Outcome, Failed> {
+        let mut parts = match accepted(link, reply.unwrap_or(Value::Nil))? {
+            Value::Array(parts) => parts.into_iter(),
+            word => vec![word].into_iter(),
+        };
+        let mut next = || parts.next().unwrap_or(Value::Nil);
+        match &*bytes(next()).map_err(Failed::Refused)? {
+            b"OK" => call.read(parts).map_err(Failed::Refused),
+            b"DONE" => Ok(Outcome::Unknown),
+            b"GAP" => {
+                let last = number(next()).map_err(Failed::Refused)?;
+                Err(self.gap(link, call.home, last))
+            }
+            _ => Err(self.fenced()),
+        }
+    }
+
+    /// A call came before another one of its home, which Redis has refused; or which it has forgotten.
+    fn gap(&self, link: &Link, home: Home, last: u64) -> Failed {
+        match last < self.calls_made[home.index()] {
+            true => Failed::Stopped(lost_writes(link)),
+            false => Failed::Refused(StoreError::Unavailable(format!(
+                "Redis at {} has refused a call before this one",
+                link.address()
+            ))),
+        }
+    }
+
+    fn fenced(&self) -> Failed {
+        Failed::Stopped(StoreError::Refused(format!(
+            "this node was declared dead by another one of the cluster, as Redis had not heard of it for too long, or what is under \
+             the prefix {} is gone: incarnation {} can't keep anything any more, and must begin anew",
+            self.keys.prefix(),
+            self.context.incarnation
+        )))
+    }
+}

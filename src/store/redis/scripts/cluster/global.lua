@@ -1,0 +1,87 @@
+-- What all nodes mirror: the log, and what it comes to. Answers with the position, and how many messages were not retained.
+local refused = 0
+
+local function log(entry)
+  local position = redis.call('HINCRBY', home .. 'meta', 'pos', 1)
+  redis.call('XADD', home .. 'log', '1-' .. whole(position), 'e', entry)
+end
+
+changes['log'] = function()
+  log(take())
+end
+
+changes['route'] = function()
+  local field, kind, entry = take(), take(), take()
+  redis.call('HSET', home .. 'f', field, kind)
+  log(entry)
+end
+
+changes['unroute'] = function()
+  local field, entry = take(), take()
+  redis.call('HDEL', home .. 'f', field)
+  log(entry)
+end
+
+-- A topic that is new must have room.
+changes['retain'] = function()
+  local topic, message, head, most = take(), take_message(), take(), tonumber(take())
+  local key = home .. 'ret'
+  if redis.call('HLEN', key) >= most and redis.call('HEXISTS', key, topic) == 0 then
+    refused = refused + 1
+    return
+  end
+  redis.call('HSET', key, topic, message)
+  -- Without its checksum.
+  log(head .. string.sub(message, 1, -5))
+end
+
+changes['clear'] = function()
+  local topic, entry = take(), take()
+  redis.call('HDEL', home .. 'ret', topic)
+  log(entry)
+end
+
+changes['dead'] = function()
+  local node, counter, entry = take(), take(), take()
+  local state = redis.call('HGET', home .. 'nodes', node)
+  if not state or string.match(state, '^%d+') ~= counter then
+    return
+  end
+  redis.call('HDEL', home .. 'nodes', node)
+  fence(node)
+  redis.call('HSET', home .. 'rec', node, mine)
+  log(entry)
+end
+
+-- What a dead recoverer had taken, itself included, goes to the caller.
+changes['take-over'] = function()
+  local node = take()
+  if redis.call('HEXISTS', home .. 'nodes', node) == 1 then
+    return
+  end
+  local all = redis.call('HGETALL', home .. 'rec')
+  for i = 1, #all, 2 do
+    if all[i + 1] == node then
+      redis.call('HSET', home .. 'rec', all[i], mine)
+    end
+  end
+end
+
+changes['recovered'] = function()
+  local node = take()
+  redis.call('HDEL', home .. 'rec', node)
+  local cursor = '0'
+  repeat
+    local page = redis.call('HSCAN', home .. 'f', cursor, 'MATCH', node .. ':*', 'COUNT', 1000)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do
+      redis.call('HDEL', home .. 'f', page[2][i])
+    end
+  until cursor == '0'
+end
+
+while at < #ARGV do
+  changes[take()]()
+end
+count_call()
+return { 'OK', tonumber(redis.call('HGET', home .. 'meta', 'pos') or 0), refused }

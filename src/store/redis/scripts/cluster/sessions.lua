@@ -1,0 +1,151 @@
+-- Sessions of a bucket. Each is read once in a call, and written at its end.
+local sessions = {}
+
+local function session_of(uid)
+  local session = sessions[uid]
+  if session == nil then
+    local record = home .. 's:' .. uid
+    local fields = redis.call('HMGET', record, 'expiry', 'owner', 'last', 'bytes')
+    session = fields[1] and {
+      record = record,
+      owner = fields[2],
+      live = open_lane(home .. 'q:' .. uid, 'last', 'bytes', fields[3], fields[4]),
+    } or false
+    sessions[uid] = session
+  end
+  return session
+end
+
+-- The session, if it is of a client that the caller owns.
+local function own_session(uid)
+  local session = session_of(uid)
+  return session and session.owner == mine and session
+end
+
+local function lane_of(session, uid, lane)
+  if lane == '0' then
+    return session.live
+  end
+  if not session.replayed then
+    local fields = redis.call('HMGET', session.record, 'rlast', 'rbytes')
+    session.replayed = open_lane(home .. 'r:' .. uid, 'rlast', 'rbytes', fields[1], fields[2])
+  end
+  return session.replayed
+end
+
+local function close_sessions()
+  for _, session in pairs(sessions) do
+    if session then
+      close_lane(session.record, session.live)
+      if session.replayed then
+        close_lane(session.record, session.replayed)
+      end
+    end
+  end
+end
+
+local function end_session(uid)
+  redis.call('UNLINK', home .. 's:' .. uid, home .. 'q:' .. uid, home .. 'r:' .. uid)
+  redis.call('SREM', home .. 'sessions', uid)
+  sessions[uid] = false
+end
+
+changes['s'] = function()
+  local uid, expiry, window, away, unsent, sum = take(), take(), take(), take(), take(), take()
+  local session = own_session(uid)
+  if session then
+    redis.call('HSET', session.record, 'expiry', expiry, 'window', window, 'away', away, 'unsent', unsent, 'sum', sum)
+  end
+end
+
+changes['+'] = function()
+  local uid, filter, subscription = take(), take(), take()
+  local session = own_session(uid)
+  if session then
+    redis.call('HSET', session.record, 'sub:' .. filter, subscription)
+  end
+end
+
+changes['-'] = function()
+  local uid, filter = take(), take()
+  local session = own_session(uid)
+  if session then
+    redis.call('HDEL', session.record, 'sub:' .. filter)
+  end
+end
+
+changes['p'] = function()
+  local uid, place, terms, message, filter, cursor = take(), take(), take(), take_message(), take(), take()
+  local session = own_session(uid)
+  if not session then
+    return
+  end
+  put(lane_of(session, uid, '1'), place, terms, message)
+  local subscription = redis.call('HGET', session.record, 'sub:' .. filter)
+  if subscription and string.byte(subscription, 8) == 1 then
+    redis.call('HSET', session.record, 'sub:' .. filter, string.sub(subscription, 1, 8) .. cursor)
+  end
+end
+
+changes['x'] = function()
+  local uid, filter = take(), take()
+  local session = own_session(uid)
+  local subscription = session and redis.call('HGET', session.record, 'sub:' .. filter)
+  if subscription then
+    redis.call('HSET', session.record, 'sub:' .. filter, string.sub(subscription, 1, 7) .. '\0')
+  end
+end
+
+changes['r'] = function()
+  local uid, lane, place, no_terms = take(), take(), take(), take()
+  local session = own_session(uid)
+  if not session then
+    return
+  end
+  local opened = lane_of(session, uid, lane)
+  write_tail(opened)
+  -- Places of the live lane are made by messages alone.
+  local _, is_found = find(opened.key, place)
+  if is_found or lane == '1' then
+    release(opened, place, no_terms)
+  end
+end
+
+changes['d'] = function()
+  local uid, lane, places = take(), take(), tonumber(take())
+  local session = own_session(uid)
+  if session then
+    local opened = lane_of(session, uid, lane)
+    opened.entries = nil
+    done(opened, places, take)
+  else
+    at = at + places
+  end
+end
+
+changes['i'] = function()
+  local uid, packet, message = take(), take(), take_message()
+  local session = own_session(uid)
+  if session then
+    redis.call('HSETNX', session.record, 'in:' .. packet, message)
+  end
+end
+
+changes['o'] = function()
+  local uid, packet = take(), take()
+  local session = own_session(uid)
+  if session then
+    redis.call('HDEL', session.record, 'in:' .. packet)
+  end
+end
+
+-- The message becomes a job.
+changes['b'] = function()
+  local uid, packet, mid, head = take(), take(), take(), take()
+  local session = own_session(uid)
+  local message = session and redis.call('HGET', session.record, 'in:' .. packet)
+  if message then
+    redis.call('HDEL', session.record, 'in:' .. packet)
+    redis.call('HSET', home .. 'jobs', mid, head .. message)
+  end
+end

@@ -1,0 +1,213 @@
+//! Brokers that share a Redis are one broker. Promises C1 to C8 are those of `tests/cluster/PROTOCOL.md`.
+
+mod common;
+use common::persistence::Place;
+use common::*;
+use std::time::{Duration, Instant};
+
+/// Nodes of a cluster of its own.
+struct Cluster {
+    place: Place,
+    nodes: Vec<Broker>,
+}
+
+const LEASE: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    fn start(nodes: usize) -> Cluster {
+        let mut cluster = Cluster {
+            place: persistence::in_cluster(1),
+            nodes: Vec::new(),
+        };
+        (0..nodes).for_each(|_| cluster.add());
+        cluster
+    }
+
+    fn add(&mut self) {
+        let lease = LEASE.as_secs_f64().to_string();
+        let options = self.place.options.iter().map(String::as_str);
+        let options: Vec<_> = options.chain(["--cluster-lease", &lease]).collect();
+        self.nodes.push(Broker::start_as_told(&options));
+    }
+
+    fn kill(&mut self, node: usize) {
+        drop(self.nodes.remove(node));
+    }
+}
+
+impl std::ops::Index<usize> for Cluster {
+    type Output = Broker;
+
+    fn index(&self, node: usize) -> &Broker {
+        &self.nodes[node]
+    }
+}
+
+/// A message goes to subscribers on all nodes, whatever is kept of them, and comes once (C1).
+#[test]
+fn messages_reach_all_nodes() {
+    let cluster = Cluster::start(3);
+    for qos in 0..=2 {
+        let topic = format!("t/{qos}");
+        let mut volatile: Vec<_> = (0..3)
+            .map(|node| cluster[node].v5(&format!("volatile-{qos}-{node}")))
+            .collect();
+        let kept = |node: usize| {
+            let id = format!("kept-{qos}-{node}");
+            cluster[node].connect(Connect::persistent(Version::V5, &id))
+        };
+        let mut kept: Vec<_> = (0..3).map(kept).collect();
+        volatile
+            .iter_mut()
+            .chain(&mut kept)
+            .for_each(|client| client.subscribe("t/+", 2));
+        for node in 0..3 {
+            let mut publisher = cluster[node].v5("");
+            for text in ["a", "b"] {
+                publisher.publish(&topic, format!("{text}{node}"), qos);
+            }
+            for client in volatile.iter_mut().chain(&mut kept) {
+                for text in ["a", "b"] {
+                    client.expect_message(&topic, format!("{text}{node}"));
+                }
+            }
+        }
+    }
+}
+
+/// A session goes on at another node: with its subscriptions, with what came while its client was away, and with what had not been
+/// acknowledged, under the same Packet Identifiers (C3).
+#[test]
+fn sessions_move() {
+    let cluster = Cluster::start(2);
+    let mut publisher = cluster[0].v5("publisher");
+    let mut client = cluster[0].connect(Connect::persistent(Version::V5, "mover"));
+    client.subscribe("t", 2);
+    publisher.publish("t", "first", 2);
+    let first = client.recv_publish();
+    client.kill();
+    publisher.publish("t", "second", 1);
+    let mut client = cluster[1].connect(Connect::persistent(Version::V5, "mover"));
+    assert!(client.connack.session_present);
+    let again = client.recv_publish();
+    assert_eq!((again.text(), again.id, again.dup), ("first", first.id, true));
+    client.ack(&again);
+    client.expect_message("t", "second");
+    publisher.publish("t", "third", 1);
+    client.expect_message("t", "third");
+}
+
+/// A later CONNECT wins, on whichever node it is (C2).
+#[test]
+fn one_node_has_a_client() {
+    let cluster = Cluster::start(2);
+    for persistent in [false, true] {
+        let connect = || match persistent {
+            true => Connect::persistent(Version::V5, "twin"),
+            false => Connect::v5("twin"),
+        };
+        let mut older = cluster[0].connect(connect());
+        for round in 0..10 {
+            let mut newer = cluster[(round + 1) % 2].connect(connect());
+            older.expect_cut(code::SESSION_TAKEN_OVER);
+            newer.ping();
+            older = newer;
+        }
+    }
+}
+
+/// When a node is killed, the others publish the wills of its clients, and its sessions go on elsewhere (C4).
+#[test]
+fn a_dead_node_is_replaced() {
+    let mut cluster = Cluster::start(3);
+    let mut watcher = cluster[0].v5("watcher");
+    watcher.subscribe("will/#", 1);
+    let mut publisher = cluster[0].v5("publisher");
+    let mut kept =
+        cluster[2].connect(Connect::persistent(Version::V5, "kept").will(Will::new("will/kept", "gone").qos(1)));
+    kept.subscribe("t", 1);
+    let volatile = cluster[2].connect(Connect::v5("volatile").will(Will::new("will/volatile", "gone").qos(1)));
+    let started = Instant::now();
+    cluster.kill(2);
+    publisher.publish("t", "while away", 1);
+    let mut wills = [watcher.message(), watcher.message()].map(|message| message.topic.clone());
+    wills.sort();
+    assert_eq!(wills, ["will/kept", "will/volatile"]);
+    println!("wills after {:?} with a lease of {LEASE:?}", started.elapsed());
+    let mut kept = cluster[1].connect(Connect::persistent(Version::V5, "kept"));
+    assert!(kept.connack.session_present);
+    kept.expect_message("t", "while away");
+    watcher.assert_nothing_from(&mut publisher);
+    drop(volatile);
+}
+
+/// A new subscription gets the retained message that was acknowledged last, on every node, also on one that joins later (C6).
+#[test]
+fn retained_messages_are_alike() {
+    let mut cluster = Cluster::start(2);
+    let mut publishers = [cluster[0].v5("one"), cluster[1].v5("other")];
+    for round in 0..20 {
+        let text = round.to_string();
+        publishers[round % 2].publish_packet(Publish::new("r", &text).qos(1, 0).retain());
+    }
+    cluster.add();
+    for node in 0..3 {
+        let mut client = cluster[node].v5("");
+        client.subscribe("r", 1);
+        client.expect_message("r", "19");
+    }
+}
+
+/// A message for a Shared Subscription goes to one member, on whichever node it is (C5).
+#[test]
+fn shared_subscriptions_have_one_receiver() {
+    let cluster = Cluster::start(3);
+    let mut members: Vec<_> = (0..3).map(|node| cluster[node].v5(&format!("member-{node}"))).collect();
+    for member in &mut members {
+        member.subscribe("$share/g/s", 1);
+        member.subscribe("end", 1);
+    }
+    let mut publisher = cluster[0].v5("publisher");
+    for text in 0..30 {
+        publisher.publish("s", text.to_string(), 1);
+    }
+    // What is sent to all comes behind.
+    publisher.publish("end", "end", 1);
+    let mut got = Vec::new();
+    for member in &mut members {
+        loop {
+            let message = member.message();
+            if message.topic == "end" {
+                break;
+            }
+            got.push(message.text().parse::<usize>().expect("a number"));
+        }
+    }
+    got.sort_unstable();
+    assert_eq!(got, (0..30).collect::<Vec<_>>());
+}
+
+/// A client that comes back before its Will Delay Interval ends has no will published, also if it comes back elsewhere, and
+/// also if its node has died [MQTT-3.1.3-9].
+#[test]
+fn wills_wait_for_their_clients() {
+    let mut cluster = Cluster::start(3);
+    let mut watcher = cluster[0].v5("watcher");
+    watcher.subscribe("will/#", 1);
+    let connect = |id: &str, delay: u32| {
+        let will = Will::new(&format!("will/{id}"), "gone").qos(1).delay(delay);
+        Connect::persistent(Version::V5, id).will(will)
+    };
+    let comes = cluster[1].connect(connect("comes", 600));
+    let goes = cluster[1].connect(connect("goes", 1));
+    let survives = cluster[2].connect(connect("survives", 600));
+    comes.kill();
+    goes.kill();
+    let _comes = cluster[0].connect(connect("comes", 600));
+    assert_eq!(watcher.message().topic, "will/goes");
+    cluster.kill(2);
+    let mut survives_on = cluster[1].connect(connect("survives", 600));
+    assert!(survives_on.connack.session_present);
+    watcher.assert_nothing_from(&mut survives_on);
+    drop(survives);
+}

@@ -1,0 +1,160 @@
+//! What is done to a cluster: faults, and the deeds of which each is made.
+
+use std::time::Duration;
+
+use crate::cluster::proxy::Order;
+use crate::random::Random;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// SIGKILL of a node, which is started again at once or later.
+    Kill,
+    /// A node is stopped past its lease.
+    Freeze,
+    /// A node is stopped for less than its lease.
+    FreezeShort,
+    /// A node's connections to Redis are cut, and refused for longer than the lease.
+    Cut,
+    /// Or for a shorter time.
+    CutShort,
+    /// What a node and Redis say, or one of them, is held back for longer than the lease.
+    Hold,
+    /// Or for a shorter time.
+    HoldShort,
+    /// Commands are executed, and their answers dropped.
+    Mute,
+    /// A node's connections are cut, and what it has said arrives later, behind what it says by new ones.
+    Late,
+    /// Redis is killed, and started again.
+    StoreKill,
+    /// SIGTERM of a node, which is started again.
+    Term,
+    /// SIGTERM of one node after the other.
+    Roll,
+}
+
+/// Something that is done at some time after the blow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Kill(usize),
+    Stop(usize),
+    Continue(usize),
+    Term(usize),
+    /// SIGTERM, once all others are there.
+    TermNext(usize),
+    /// Starts a node, if it does not run; once it has ended, if it was asked to.
+    Start(usize),
+    Order(usize, Order),
+    KillStore,
+    StartStore,
+}
+
+impl Deed {
+    /// Whether it ends this node.
+    pub fn ends(self, node: usize) -> bool {
+        matches!(self, Deed::Kill(at) | Deed::Term(at) | Deed::TermNext(at) if at == node)
+    }
+}
+
+pub type Timeline = Vec<(Duration, Deed)>;
+
+impl Blow {
+    const ALL: [(Blow, &'static str); 12] = [
+        (Blow::Kill, "kill"),
+        (Blow::Freeze, "freeze"),
+        (Blow::FreezeShort, "freeze-short"),
+        (Blow::Cut, "cut"),
+        (Blow::CutShort, "cut-short"),
+        (Blow::Hold, "hold"),
+        (Blow::HoldShort, "hold-short"),
+        (Blow::Mute, "mute"),
+        (Blow::Late, "late"),
+        (Blow::StoreKill, "store-kill"),
+        (Blow::Term, "term"),
+        (Blow::Roll, "roll"),
+    ];
+
+    fn name(self) -> &'static str {
+        let found = Blow::ALL.iter().find(|(blow, _)| *blow == self);
+        found.expect("all are listed").1
+    }
+
+    /// Blows that come at once: `kill`, or `kill+cut`.
+    pub fn named(names: &str) -> Option<Vec<Blow>> {
+        let one = |name| {
+            Blow::ALL
+                .iter()
+                .find(|(_, other)| *other == name)
+                .map(|(blow, _)| *blow)
+        };
+        names.split('+').map(one).collect()
+    }
+
+    pub fn names(blows: &[Blow]) -> String {
+        let names: Vec<_> = blows.iter().map(|blow| blow.name()).collect();
+        names.join("+")
+    }
+
+    /// One, or two at once.
+    pub fn usual(random: &mut Random) -> Vec<Blow> {
+        let count = if random.percent(60) { 1 } else { 2 };
+        (0..count).map(|_| Blow::ALL[random.index(Blow::ALL.len())].0).collect()
+    }
+
+    /// What is done to this node of so many, and when.
+    pub fn deeds(self, node: usize, nodes: usize, lease: Duration, random: &mut Random) -> Timeline {
+        let mut within = |least: f64, most: f64| lease.mul_f64(least + (most - least) * random.share());
+        let now = Duration::ZERO;
+        let order = |time, order| (time, Deed::Order(node, order));
+        match self {
+            Blow::Kill => vec![(now, Deed::Kill(node)), (within(0.0, 2.5), Deed::Start(node))],
+            Blow::Freeze => vec![(now, Deed::Stop(node)), (within(1.3, 3.0), Deed::Continue(node))],
+            Blow::FreezeShort => vec![(now, Deed::Stop(node)), (within(0.1, 0.7), Deed::Continue(node))],
+            Blow::Cut => vec![order(now, Order::Refuse), order(within(1.6, 3.0), Order::Accept)],
+            Blow::CutShort => vec![order(now, Order::Refuse), order(within(0.02, 0.7), Order::Accept)],
+            Blow::Hold => hold(node, within(1.6, 3.0), random),
+            Blow::HoldShort => hold(node, within(0.05, 0.7), random),
+            Blow::Mute => mute(node, lease, random),
+            Blow::Late => {
+                let (left, arrival) = (within(0.02, 0.3), within(0.02, 4.0));
+                vec![
+                    order(now, Order::Hold { up: true, down: false }),
+                    order(left, Order::Late(arrival)),
+                    order(left, Order::Release),
+                ]
+            }
+            Blow::StoreKill => vec![(now, Deed::KillStore), (within(0.0, 2.0), Deed::StartStore)],
+            Blow::Term => vec![(now, Deed::Term(node)), (within(0.0, 0.5), Deed::Start(node))],
+            Blow::Roll => {
+                let steps = (0..nodes).map(|at| (lease.mul_f64(0.2 * at as f64), (node + at) % nodes));
+                steps
+                    .flat_map(|(time, node)| [(time, Deed::TermNext(node)), (time, Deed::Start(node))])
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Up, down or both; in the end it is delivered, or cut off.
+fn hold(node: usize, time: Duration, random: &mut Random) -> Timeline {
+    let (up, down) = [(true, true), (true, false), (false, true)][random.index(3)];
+    let mut deeds = vec![(Duration::ZERO, Deed::Order(node, Order::Hold { up, down }))];
+    if random.percent(40) {
+        deeds.push((time, Deed::Order(node, Order::Cut)));
+    }
+    deeds.push((time, Deed::Order(node, Order::Release)));
+    deeds
+}
+
+/// One to four times.
+fn mute(node: usize, lease: Duration, random: &mut Random) -> Timeline {
+    let mut time = Duration::ZERO;
+    let mut deeds = Vec::new();
+    for _ in 0..random.between(1, 4) {
+        deeds.push((time, Deed::Order(node, Order::Mute)));
+        time += Duration::from_millis(random.between(2, 120));
+        deeds.push((time, Deed::Order(node, Order::Cut)));
+        time += lease.mul_f64(0.05 + 0.4 * random.share());
+    }
+    deeds
+}

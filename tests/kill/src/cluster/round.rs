@@ -1,0 +1,238 @@
+//! One round with a cluster: as with one broker, but that clients find other nodes by themselves while things go wrong,
+//! and that nothing is expected of what happens until all nodes serve again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::blow::{Blow, Deed, Timeline};
+use super::fleet::{Fleet, Setup};
+use super::knock::knock;
+use crate::event::World as What;
+use crate::roaming::Roaming;
+use crate::stage::{Report, Stage};
+
+struct Round {
+    stage: Stage,
+    fleet: Fleet,
+    setup: Setup,
+    last_look: Instant,
+    /// When a client goes elsewhere without a need, and publishers get more to send.
+    next_move: Instant,
+    next_load: Instant,
+    /// Messages that may still be sent while things go wrong.
+    budget: usize,
+}
+
+/// What publishers send in all while things go wrong: less than a queue may hold.
+const MOST: usize = 9000;
+/// Each gets so many messages at a time, so often.
+const PORTION: usize = 10;
+const PORTIONS: Duration = Duration::from_millis(40);
+/// How often the processes are looked after.
+const LOOK: Duration = Duration::from_millis(100);
+/// Clients that go from one node to another without a need begin so.
+const MOVERS: [&str; 9] = ["on-", "vol-", "lag-", "g-", "h-", "churn-", "p", "w-lost-3", "w-lost-4"];
+
+/// Runs a round in an empty directory.
+pub fn run(setup: Setup, program: &Path, dir: &Path, blows: &[Blow], seed: u64) -> Result<Report, String> {
+    let mut stage = Stage::new(seed);
+    stage.world.log.world(What::Cluster);
+    stage
+        .world
+        .log
+        .note(format!("the round began at {:?}", std::time::SystemTime::now()));
+    let fleet = Fleet::start(program, dir, setup)?;
+    stage.world.gates = fleet.gates();
+    stage.world.roaming = Some(Roaming::new(setup.lease, stage.random.branch()));
+    stage.world.idle = Duration::from_secs(4) + setup.lease * 4;
+    stage.doors = fleet.doors();
+    stage.load = (300, 2500);
+    stage.wills = Duration::from_millis(3500) + setup.lease * 2;
+    let now = Instant::now();
+    let mut round = Round {
+        stage,
+        fleet,
+        setup,
+        last_look: now,
+        next_move: now,
+        next_load: now,
+        budget: MOST,
+    };
+    round.play(blows)?;
+    Ok(round.stage.judge())
+}
+
+impl Round {
+    fn play(&mut self, blows: &[Blow]) -> Result<(), String> {
+        self.wait_for_all()?;
+        self.stage.gather();
+        self.stage.watch_ghosts();
+        self.stage.load();
+        self.stage.report.outstanding = self.stage.world.outstanding();
+        let start = Instant::now();
+        let deeds = self.timeline(blows);
+        self.suffer(deeds)?;
+        self.wait_for_all()?;
+        self.stage.report.restart = start.elapsed();
+        self.stage.publish(0);
+        self.stage.resume();
+        self.stage.finish();
+        self.stage.lay_ghosts();
+        self.stage.world.log.world(What::End);
+        let panic = self.fleet.nodes.iter().find_map(|node| node.broker.panic());
+        panic.map_or(Ok(()), Err)
+    }
+
+    /// All deeds of the blows, each of which hits another node if there are enough.
+    fn timeline(&mut self, blows: &[Blow]) -> Timeline {
+        let random = &mut self.stage.random;
+        let first = random.index(self.setup.nodes);
+        let mut deeds = Timeline::new();
+        for (number, blow) in blows.iter().enumerate() {
+            let node = (first + number) % self.setup.nodes;
+            let start = self.setup.lease.mul_f64(0.8 * number as f64 * random.share());
+            let own = blow.deeds(node, self.setup.nodes, self.setup.lease, random);
+            deeds.extend(own.into_iter().map(|(time, deed)| (start + time, deed)));
+        }
+        deeds.sort_by_key(|(time, _)| *time);
+        deeds
+    }
+
+    /// Does all this while the clients go on, and lets two leases pass.
+    fn suffer(&mut self, mut deeds: Timeline) -> Result<(), String> {
+        let start = Instant::now();
+        while !deeds.is_empty() {
+            match self.next_deed(&deeds, start.elapsed()) {
+                Some(at) => self.act(deeds.remove(at).1)?,
+                None => self.go_on()?,
+            }
+        }
+        let end = Instant::now() + self.setup.lease * 2;
+        while Instant::now() < end {
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    /// The first deed that can be done now. A node is started behind what ends it, whenever that comes.
+    fn next_deed(&mut self, deeds: &Timeline, now: Duration) -> Option<usize> {
+        (0..deeds.len()).find(|at| {
+            let (time, deed) = deeds[*at];
+            let before = deeds[..*at].iter().map(|(_, before)| *before);
+            let is_early = matches!(deed, Deed::Start(node) if before.into_iter().any(|before| before.ends(node)));
+            time <= now && !is_early && self.is_time_for(deed)
+        })
+    }
+
+    /// A turn of the clients while things go wrong.
+    fn go_on(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        if now >= self.next_load {
+            self.next_load = now + PORTIONS;
+            self.budget = self.budget.saturating_sub(self.stage.publish(PORTION.min(self.budget)));
+        }
+        if now >= self.next_move {
+            self.next_move = now + Duration::from_millis(self.stage.random.between(10, 120));
+            self.move_someone();
+        }
+        if self.last_look.elapsed() > LOOK {
+            self.look_after()?;
+        }
+        self.stage.world.turn(Duration::from_millis(1));
+        Ok(())
+    }
+
+    fn move_someone(&mut self) {
+        let movers = self.stage.world.all(&MOVERS);
+        let at = movers[self.stage.random.index(movers.len())];
+        let leaves_open = self.stage.random.percent(60);
+        if self.stage.world.clients[at].accepted && self.stage.world.clients[at].wanted {
+            self.stage.world.move_on(at, leaves_open);
+        }
+    }
+
+    /// Starts again what has ended by itself, as a node does that was declared dead.
+    fn look_after(&mut self) -> Result<(), String> {
+        self.last_look = Instant::now();
+        for (at, status) in self.fleet.revive()? {
+            self.stage
+                .world
+                .log
+                .note(format!("node {} has ended with {status}", at + 1));
+            self.stage.world.log.world(What::Kill);
+        }
+        Ok(())
+    }
+
+    fn is_time_for(&mut self, deed: Deed) -> bool {
+        match deed {
+            Deed::TermNext(at) => self.fleet.nodes[at].is_ending || self.fleet.is_complete(),
+            Deed::Start(at) if self.fleet.nodes[at].is_ending => {
+                let broker = &mut self.fleet.nodes[at].broker;
+                broker.status().is_some() || !broker.is_there()
+            }
+            _ => true,
+        }
+    }
+
+    fn act(&mut self, deed: Deed) -> Result<(), String> {
+        self.stage.world.log.note(format!("{deed:?}, nodes counted from 0"));
+        let world = match deed {
+            Deed::Kill(_) => Some(What::Kill),
+            Deed::Stop(_) => Some(What::Stop),
+            Deed::Continue(_) => Some(What::Cont),
+            Deed::Term(_) | Deed::TermNext(_) => Some(What::Term),
+            Deed::Order(..) => Some(What::Apart),
+            Deed::KillStore => Some(What::StoreKill),
+            Deed::StartStore => Some(What::StoreReady),
+            Deed::Start(_) => None,
+        };
+        world.into_iter().for_each(|world| self.stage.world.log.world(world));
+        self.perform(deed)
+    }
+
+    fn perform(&mut self, deed: Deed) -> Result<(), String> {
+        match deed {
+            Deed::Kill(at) => self.fleet.nodes[at].kill(),
+            Deed::Stop(at) => {
+                self.fleet.nodes[at].broker.signal(Signal::STOP);
+                self.fleet.nodes[at].is_stopped = true;
+            }
+            Deed::Continue(at) => {
+                self.fleet.nodes[at].broker.signal(Signal::CONT);
+                self.fleet.nodes[at].is_stopped = false;
+            }
+            Deed::Term(at) | Deed::TermNext(at) => {
+                self.fleet.nodes[at].broker.signal(Signal::TERM);
+                self.fleet.nodes[at].is_ending = true;
+            }
+            Deed::Start(at) if self.fleet.nodes[at].is_ending => {
+                self.fleet.nodes[at].broker.wait();
+                self.fleet.nodes[at].start()?;
+            }
+            Deed::Start(_) => {}
+            Deed::Order(at, order) => self.fleet.nodes[at].proxy.order(order),
+            Deed::KillStore => self.fleet.redis.kill(),
+            Deed::StartStore => self.fleet.redis.launch()?,
+        }
+        Ok(())
+    }
+
+    /// Until each node has accepted a client, which none does that is no longer one of the cluster.
+    fn wait_for_all(&mut self) -> Result<(), String> {
+        let knocks: Vec<_> = self.fleet.doors().into_iter().map(knock).collect();
+        while !knocks.iter().all(|knock| knock.is_finished()) {
+            self.go_on()?;
+        }
+        for (at, knock) in knocks.into_iter().enumerate() {
+            if !knock.join().unwrap_or(false) {
+                return Err(format!("node {} accepts no client", at + 1));
+            }
+        }
+        self.stage.world.turn(Duration::ZERO);
+        self.stage.world.log.world(What::Ready);
+        Ok(())
+    }
+}
