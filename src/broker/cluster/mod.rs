@@ -194,7 +194,8 @@ impl Cluster {
         loop {
             match self.ask(ask.clone()).await {
                 Ok(answer) => return answer,
-                Err(error) => tracing::warn!(%error, "{what} can't be read: that is tried again"),
+                // The journal says it aloud.
+                Err(error) => tracing::debug!(%error, "{what} can't be read: that is tried again"),
             }
             tokio::time::sleep(AGAIN).await;
         }

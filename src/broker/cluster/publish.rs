@@ -53,11 +53,10 @@ impl Core {
         let found = !matches.is_empty();
         *offers += 1 + matches.len();
         let mut goes_round = false;
-        // Of the queues that have it already, those for which only a group is the reason.
-        let mut reached = once.map_or_else(Vec::new, |once| cluster.reached_by(once));
+        // Members of groups that have it already.
+        let reached = once.map_or_else(Vec::new, |once| cluster.reached_by(once));
         matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
             let is_here = !route.outbox.is_shared();
-            reached.retain(|uid| *uid != route.outbox.key);
             match once {
                 _ if is_own && route.outbox.is_node() => {}
                 _ if stays_here && route.outbox.is_node() => self.stats.discarded(Discard::StoreDown, 1),

@@ -159,7 +159,7 @@ pub(crate) struct Job {
     /// Of a QoS 2 message: the session that has published it, for No Local.
     pub(crate) origin: Uid,
     pub(crate) message: Option<Message>,
-    /// Queues that have the message already, if it was asked for what a node has left.
+    /// Members of Shared Subscriptions that have been given the message, if it was asked for what a node has left.
     pub(crate) reached: Vec<Uid>,
 }
 

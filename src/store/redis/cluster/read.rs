@@ -2,7 +2,9 @@
 
 use redis::{Cmd, Value};
 
-use crate::store::cluster::{ClientRecord, Incarnation, Job, Mid, RouteKind, Snapshot, Token, bucket_of_client};
+use crate::store::cluster::{
+    ClientRecord, Incarnation, Job, Mid, RouteKind, Snapshot, Token, bucket_of_client, inbox_of,
+};
 use crate::store::redis::entry::read_job;
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
@@ -133,13 +135,22 @@ fn add_reached(link: &mut Link, keys: &Keys, jobs: &mut [Job]) -> Result<(), Sto
                     Value::Nil => continue,
                     known => text(known)?,
                 };
-                // Behind the node whose job it is; inboxes have no numbers as names.
-                let queues = known.split(' ').skip(1);
-                job.reached.extend(queues.filter_map(|queue| queue.parse::<Uid>().ok()));
+                // Behind the node whose job it is.
+                job.reached.extend(known.split(' ').skip(1).filter_map(member));
             }
         }
     }
     Ok(())
+}
+
+/// Who has got a message for a Shared Subscription, if this is the name of such a queue: a session, or `n` and a node; `s` and a hash
+/// follow.
+fn member(queue: &str) -> Option<Uid> {
+    let (who, _) = queue.split_once('s')?;
+    match who.strip_prefix('n') {
+        Some(node) => node.parse().ok().map(inbox_of),
+        None => who.parse().ok(),
+    }
 }
 
 pub(super) fn owned_by(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {

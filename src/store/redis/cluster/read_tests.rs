@@ -163,10 +163,13 @@ fn jobs_are_read_by_their_identities_and_by_their_node() {
     assert_eq!(names(&of(&mut link, 5)), [mids[2], mids[0]]);
     assert_eq!(names(&of(&mut link, 6)), [(200, mid_of(6, 1))]);
     assert_eq!(names(&of(&mut link, 7)), []);
-    server.command::<()>(&["HSET", "mqtt:{9}:m2", "5.10", "5 77 n3"]);
-    server.command::<()>(&["HSET", "mqtt:{10}:m2", "5.10", "5 18446744073709551615"]);
+    server.command::<()>(&["HSET", "mqtt:{9}:m2", "5.10", "5 77 78s0a n3 n4sff"]);
+    server.command::<()>(&["HSET", "mqtt:{10}:m2", "5.10", "5 18446744073709551615sb"]);
     let reached = of(&mut link, 5).into_iter().map(|job| job.reached);
-    assert_eq!(reached.collect::<Vec<_>>(), [vec![], vec![77, u64::MAX]]);
+    assert_eq!(
+        reached.collect::<Vec<_>>(),
+        [vec![], vec![78, crate::store::cluster::inbox_of(4), u64::MAX]]
+    );
     set(&server, &["HSET", "mqtt:{3}:jobs", "7.1"], b"x");
     assert!(matches!(jobs_of(&mut link, &keys(), 5), Err(StoreError::Damaged(_))));
 }

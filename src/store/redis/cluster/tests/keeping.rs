@@ -283,6 +283,36 @@ fn what_is_due_is_swept() {
     }
 }
 
+/// A session, or a node, that has a plain subscription and is a member of groups, too, gets the message for each, and each once.
+#[test]
+fn members_of_groups_get_what_they_get_for_themselves_as_well() {
+    let server = RedisServer::start(&[]);
+    let (one, two) = (Node::join(&server), Node::join(&server));
+    let uid = one.begin("c", 1);
+    let message = publication("a/b", b"exactly");
+    let once = Some(Once {
+        mid: one.mid(1),
+        of: one.id(),
+        bucket: bucket_of_client("c"),
+    });
+    let node = to_node(two.id());
+    let (one_group, other_group) = (Some("$share/g/a/b"), Some("$share/h/a/b"));
+    let targets = [
+        to(uid),
+        For(uid, one_group),
+        For(uid, other_group),
+        For(node.0, None),
+        For(node.0, one_group),
+    ];
+    let publish = Changes::default().publish_as(&message, 0, once, &targets);
+    one.keep(&publish);
+    two.keep(&publish);
+    assert_eq!(one.queue(uid), ["0 exactly", "1 exactly", "2 exactly"]);
+    let inbox = format!("mqtt:{{{}}}:in:{}", two.id(), two.id());
+    // One entry for each call, with the two messages.
+    assert_eq!(server.command::<u64>(&["XLEN", &inbox]), 1);
+}
+
 #[test]
 fn a_qos_2_message_has_effect_once() {
     let server = RedisServer::start(&[]);

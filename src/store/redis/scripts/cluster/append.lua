@@ -92,7 +92,12 @@ local function append(uid, terms, message, mid, of)
   if not session then
     return GONE
   end
-  if is_known(mid, of, uid) then
+  -- For a Shared Subscription, beside what the session gets for itself: a flag of the terms says so.
+  local queue = uid
+  if mid ~= '' and string.byte(terms, 7) % 32 >= 16 then
+    queue = uid .. 's' .. redis.sha1hex(string.sub(terms, 7))
+  end
+  if is_known(mid, of, queue) then
     return KNOWN
   end
   local lane, bytes = session.live, size(terms)
@@ -102,7 +107,7 @@ local function append(uid, terms, message, mid, of)
   if lane.entries >= most_messages or lane.bytes + bytes > most_bytes then
     return FULL
   end
-  know(mid, of, uid)
+  know(mid, of, queue)
   lane.entries = lane.entries + 1
   local number_of_place = lane.last == '' and 0 or tonumber(lane.last) + 1
   local place = whole(number_of_place)
