@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::check::Event;
-use crate::ids::{Cid, Index, Message, Pid, Qos, Time, Topic, Will};
+use crate::ids::{Cid, Filter, Group, Index, Message, Pid, Qos, Time, Topic, Will};
 use crate::net::{Connect, Down, Socket, Up};
 use crate::world::{LEASE, World};
 
@@ -25,7 +25,7 @@ pub struct Plan {
     pub expiry: Time,
     /// Percent of connections that begin with Clean Start.
     pub clean: u64,
-    pub subs: Vec<Topic>,
+    pub subs: Vec<Filter>,
     /// In this order.
     pub publishes: VecDeque<Message>,
     pub pause: (Time, Time),
@@ -60,10 +60,10 @@ struct Client {
     next_pid: Pid,
     /// QoS 2 messages that it has and that are not released.
     received: BTreeSet<Index>,
-    wanted: BTreeSet<Topic>,
-    subscribed: BTreeSet<Topic>,
+    wanted: BTreeSet<Filter>,
+    subscribed: BTreeSet<Filter>,
     /// Where it has unsubscribed, for a while.
-    given_up: Option<Topic>,
+    given_up: Option<Filter>,
     is_finished: bool,
     /// It has asked for a new session, and does not know whether it got it.
     must_be_clean: bool,
@@ -177,9 +177,9 @@ impl Client {
             self.sending.clear();
         }
         self.given_up = None;
-        for topic in self.wanted.clone() {
-            if !self.subscribed.contains(&topic) {
-                self.subscribe(socket, topic);
+        for filter in self.wanted.clone() {
+            if !self.subscribed.contains(&filter) {
+                self.subscribe(socket, filter);
             }
         }
         for sending in &self.sending {
@@ -187,13 +187,13 @@ impl Client {
         }
     }
 
-    fn subscribe(&self, socket: &Socket, topic: Topic) {
+    fn subscribe(&self, socket: &Socket, filter: Filter) {
         self.world.note(Event::SubSent {
             cid: self.plan.cid,
             conn: socket.id,
-            topic,
+            filter,
         });
-        socket.to_node(&self.world, Up::Subscribe(topic));
+        socket.to_node(&self.world, Up::Subscribe(filter));
     }
 
     fn send(&self, socket: &Socket, sending: &Sending) {
@@ -276,22 +276,22 @@ impl Client {
     /// Unsubscribes, or subscribes again.
     fn toggle(&mut self, socket: &Socket) {
         let is_calm = self.world.is_calm.get();
-        if let Some(topic) = self.given_up
+        if let Some(filter) = self.given_up
             && (is_calm || self.world.random.percent(40))
         {
             self.given_up = None;
-            return self.subscribe(socket, topic);
+            return self.subscribe(socket, filter);
         }
         if is_calm || self.given_up.is_some() || self.world.random.between(1, 1000) > self.plan.toggles {
             return;
         }
-        if let Some(topic) = self.subscribed.pop_first() {
+        if let Some(filter) = self.subscribed.pop_first() {
             self.world.note(Event::UnsubSent {
                 cid: self.plan.cid,
-                topic,
+                filter,
             });
-            self.given_up = Some(topic);
-            socket.to_node(&self.world, Up::Unsubscribe(topic));
+            self.given_up = Some(filter);
+            socket.to_node(&self.world, Up::Unsubscribe(filter));
         }
     }
 
@@ -325,7 +325,7 @@ impl Client {
 
     fn on_packet(&mut self, socket: &Socket, packet: Down) {
         match packet {
-            Down::Publish(index, message) => self.on_publish(socket, index, message),
+            Down::Publish(index, message, group) => self.on_publish(socket, index, message, group),
             Down::Pubrel(index) => {
                 self.received.remove(&index);
                 socket.to_node(&self.world, Up::Pubcomp(index));
@@ -338,18 +338,19 @@ impl Client {
                     socket.to_node(&self.world, Up::Pubrel(pid, id));
                 }
             }
-            Down::Suback(topic) => drop(self.subscribed.insert(topic)),
+            Down::Suback(filter) => drop(self.subscribed.insert(filter)),
             Down::Connack { .. } | Down::Unsuback(_) | Down::Closed => {}
         }
     }
 
-    fn on_publish(&mut self, socket: &Socket, index: Index, message: Message) {
+    fn on_publish(&mut self, socket: &Socket, index: Index, message: Message, group: Option<Group>) {
         let is_new = message.qos == Qos::One || self.received.insert(index);
         if is_new {
             self.world.note(Event::Delivered {
                 cid: self.plan.cid,
                 conn: socket.id,
                 message,
+                group,
             });
         }
         match message.qos {

@@ -31,6 +31,28 @@ guards! {
     MidKnown,
     /// That is known for each queue, not for each home.
     MidPerQueue,
+    /// That is known for each group, too, that has it in the same queue.
+    MidPerGroup,
+    /// What was put into a queue that is gone now is not given to another member.
+    KnownIsNotGone,
+    /// What groups gave to a session that ends goes to other members.
+    RestGoesOn,
+    /// QoS 2 does not.
+    MemberKeepsQos2,
+    /// That is over when the others have it.
+    FinishAfterGiven,
+    /// A message whose member is gone goes to another one.
+    GoneGoesOn,
+    /// Whether it is gone is asked for if the answer was lost.
+    AskAfterDone,
+    /// Of a message with an identity, the choice of its members is recorded first.
+    ChoiceRecorded,
+    /// A QoS 2 message for a group has an identity, whoever sends it.
+    SharedQos2HasMid,
+    /// A new member gets what is under way and nobody got.
+    NobodyYet,
+    /// It gets nothing that another member got.
+    GivenOnce,
     /// A client is handed on to an incarnation that may write only.
     NextIsAlive,
     /// A node is declared dead if its counter is the one that was seen.
@@ -57,6 +79,42 @@ guards! {
     AdditionsFirst,
     /// An acknowledgement waits until all queues have the message.
     AckAfterAppend,
+    /// A hint is followed if its place in the queue is the next one.
+    NextPlace,
+    /// It is for the session that the connection has.
+    HintUid,
+    /// Who has had no hint for a while looks at the queue.
+    LookAgain,
+    /// The wills of a node that leaves wait for their clients to come back.
+    LeaveDefersWills,
+    /// Who comes back keeps such a will from being published.
+    BackDropsWill,
+    /// A node that leaves waits until what it recovers is recovered.
+    ByeAfterRecoveries,
+    /// It leaves the buckets before it is no node any more.
+    DepartBeforeBye,
+    /// It leaves a bucket if nothing in it is its own.
+    DepartWhenEmpty,
+    /// A new server is asked whether it has what was confirmed, before anything else is sent to it.
+    NewServerIsAsked,
+    /// A session in which nothing was ever changed ends with its connection, whose client may not know of it.
+    UnusedEnds,
+    /// What was seen of heartbeats on the server before says nothing of a new one.
+    CountersOfServer,
+    /// A node that dies before it has asked a new server may have lost writes.
+    LastOfDead,
+    /// When writes were lost, all incarnations end.
+    GenerationEnds,
+    /// Nobody is served before nothing of an older generation is left.
+    SettleFirst,
+    /// Sessions of clients that were connected end if writes to their home were lost.
+    TouchedEnd,
+    /// Lost appends are made again.
+    AppendAgain,
+    /// Incarnations that a failover has made unknown are recovered.
+    AdoptOrphans,
+    /// A server that lacks the last writes does not give numbers of incarnations again.
+    IncsGoOn,
     /// PUBREC waits for the record of the message.
     PubrecAfterRecord,
     /// PUBREL waits for the record of PUBREC.

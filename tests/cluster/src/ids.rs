@@ -8,8 +8,10 @@ pub type Time = u64;
 pub type Inc = u32;
 /// A Client Identifier.
 pub type Cid = u8;
-/// A Topic Name, and the filter that matches it.
+/// A Topic Name, and the Topic Filter that matches it.
 pub type Topic = u8;
+/// A ShareName.
+pub type Group = u8;
 /// A place in a session's queue.
 pub type Index = u64;
 /// A Packet Identifier of a client.
@@ -49,6 +51,26 @@ pub struct Message {
     pub topic: Topic,
     pub qos: Qos,
     pub retain: bool,
+}
+
+/// What is subscribed to: a topic, by a session of its own or as a member of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Filter {
+    pub topic: Topic,
+    pub group: Option<Group>,
+}
+
+impl From<Topic> for Filter {
+    fn from(topic: Topic) -> Filter {
+        Filter { topic, group: None }
+    }
+}
+
+impl Filter {
+    pub fn shared(group: Group, topic: Topic) -> Filter {
+        let group = Some(group);
+        Filter { topic, group }
+    }
 }
 
 /// What a client asks to be published when its connection ends.

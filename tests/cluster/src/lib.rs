@@ -4,12 +4,15 @@
 //! All that happens follows from a seed. Nodes and clients are tasks of a small executor on simulated time; a checker that
 //! shares nothing with them reads what was seen from outside.
 
+mod cast;
 pub mod check;
 pub mod client;
 pub mod exec;
+mod faults;
 pub mod guard;
 pub mod home;
 pub mod ids;
+mod left;
 pub mod net;
 pub mod node;
 pub mod random;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::exec::{Mailbox, Proc};
 use crate::home::{Answer, Envelope};
-use crate::ids::{Cid, Home, Inc, Index, Message, Pid, Time, Topic, Will};
+use crate::ids::{Cid, Filter, Group, Home, Inc, Index, Message, Pid, Time, Will};
 use crate::world::{LEASE, World};
 
 /// Shards of Redis.
@@ -51,6 +51,8 @@ struct Conn {
 pub struct Net {
     conns: RefCell<BTreeMap<ConnId, Conn>>,
     down: RefCell<BTreeMap<u8, bool>>,
+    /// Which server a shard has.
+    servers: RefCell<BTreeMap<u8, u32>>,
     sockets: Cell<u64>,
     open: RefCell<BTreeMap<u64, Rc<Socket>>>,
 }
@@ -96,6 +98,28 @@ impl Net {
         conn.last_up = 0;
         conn.last_down = 0;
         conn.is_up
+    }
+
+    pub fn server(&self, shard: u8) -> u32 {
+        self.servers.borrow().get(&shard).copied().unwrap_or(0)
+    }
+
+    /// Another server takes over: what was under way to the one before is lost.
+    pub fn change_server(&self, world: &World, shard: u8) {
+        *self.servers.borrow_mut().entry(shard).or_default() += 1;
+        let ids: Vec<_> = self
+            .conns
+            .borrow()
+            .keys()
+            .filter(|id| id.shard == shard)
+            .copied()
+            .collect();
+        for id in ids {
+            self.cut(world, id, 0);
+            if let Some(conn) = self.conns.borrow_mut().get_mut(&id) {
+                conn.ghosts.clear();
+            }
+        }
     }
 
     pub fn send(&self, world: &World, id: ConnId, packet: Packet) {
@@ -253,8 +277,8 @@ pub enum Up {
     Puback(Index),
     Pubrec(Index),
     Pubcomp(Index),
-    Subscribe(Topic),
-    Unsubscribe(Topic),
+    Subscribe(Filter),
+    Unsubscribe(Filter),
     Disconnect,
     Closed,
 }
@@ -262,14 +286,18 @@ pub enum Up {
 /// To a client.
 #[derive(Clone, Debug)]
 pub enum Down {
-    Connack { present: bool, conn: u64 },
-    Publish(Index, Message),
+    Connack {
+        present: bool,
+        conn: u64,
+    },
+    /// A Subscription Identifier tells the client whether it is for a group.
+    Publish(Index, Message, Option<Group>),
     Pubrel(Index),
     Puback(Pid),
     Pubrec(Pid),
     Pubcomp(Pid),
-    Suback(Topic),
-    Unsuback(Topic),
+    Suback(Filter),
+    Unsuback(Filter),
     Closed,
 }
 
@@ -281,6 +309,8 @@ pub struct Socket {
     pub up: Mailbox<Up>,
     pub down: Mailbox<Down>,
     is_open: Cell<bool>,
+    /// The node has been told that the client is gone.
+    is_gone: Rc<Cell<bool>>,
     last_up: Cell<Time>,
     last_down: Cell<Time>,
 }
@@ -297,6 +327,7 @@ impl Net {
             up: Mailbox::default(),
             down: Mailbox::default(),
             is_open: Cell::new(true),
+            is_gone: Rc::default(),
             last_up: Cell::default(),
             last_down: Cell::default(),
         });
@@ -334,8 +365,11 @@ impl Socket {
         if matches!(packet, Up::Closed) {
             self.close(world);
         }
-        let up = self.up.clone();
-        world.at(time, None, move |_| up.push(packet));
+        let (up, is_gone) = (self.up.clone(), Rc::clone(&self.is_gone));
+        world.at(time, None, move |_| {
+            is_gone.set(matches!(packet, Up::Closed | Up::Disconnect));
+            up.push(packet);
+        });
     }
 
     pub fn to_client(&self, world: &World, packet: Down) {
@@ -354,6 +388,10 @@ impl Socket {
     fn close(&self, world: &World) {
         self.is_open.set(false);
         world.net.open.borrow_mut().remove(&self.id);
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.get()
     }
 
     pub fn is_open(&self) -> bool {

@@ -9,17 +9,23 @@ use std::task::Poll;
 use crate::check::{Event, Seen};
 use crate::exec::{Exec, Proc};
 use crate::guard::Guards;
-use crate::home::{Answer, Call, Envelope, State};
+use crate::home::{Answer, Call, Envelope, Hint, State};
 use crate::ids::{Home, Inc, Time};
-use crate::net::Net;
+use crate::net::{Net, shard_of};
 use crate::node::Node;
 use crate::random::Random;
 
 /// How long a node may be silent.
 pub const LEASE: Time = 300;
 
+/// How long wills wait at least when their node leaves.
+pub const GRACE: Time = LEASE * 2;
+
 /// A pause that is none when all orders are tried.
 const MOMENT: Time = 5;
+
+/// The first lane of hints.
+const HINTS: u64 = 1 << 63;
 
 /// How many of the last steps a failure shows.
 const STEPS_SHOWN: usize = 400;
@@ -73,6 +79,8 @@ pub struct Roughness {
     pub refuses: u64,
     /// Percent of messages to Redis that are held back for long.
     pub holds: u64,
+    /// Percent of hints that are lost.
+    pub forgets: u64,
     /// How long a node may take to send what it has gathered.
     pub flush: Time,
 }
@@ -92,6 +100,8 @@ pub struct World {
     /// Clients take everything down.
     pub is_closing: Cell<bool>,
     pub chooser: RefCell<Option<Chooser>>,
+    /// When all orders are tried, that of hints is, too.
+    pub hints_race: Cell<bool>,
     /// Nodes beat, watch and sweep by themselves.
     pub has_clockwork: Cell<bool>,
     now: Cell<Time>,
@@ -117,6 +127,7 @@ impl World {
             is_calm: Cell::default(),
             is_closing: Cell::default(),
             chooser: RefCell::default(),
+            hints_race: Cell::default(),
             has_clockwork: Cell::new(true),
             now: Cell::new(1),
             due: RefCell::default(),
@@ -216,7 +227,24 @@ impl World {
             format!("I{inc}{seq} -> {home:?}: {call:?} = {answer:?}")
         });
         self.watch(envelope, &answer);
+        if let State::Bucket(bucket) = state {
+            let hints = bucket.hints(envelope.inc, &envelope.call, &answer);
+            hints.into_iter().for_each(|(inc, hint)| self.send_hint(inc, hint));
+        }
         answer
+    }
+
+    /// As a message of Redis to whoever listens: some are lost, and they come in any order.
+    fn send_hint(&self, inc: Inc, hint: Hint) {
+        if self.random.percent(self.roughness.borrow().forgets) {
+            return;
+        }
+        let lane = self.hints_race.get().then(|| HINTS + self.count.get());
+        self.at(self.now() + self.latency(), lane, move |world| {
+            if let Some(node) = world.node_of(inc) {
+                node.on_hint(hint);
+            }
+        });
     }
 
     /// What Redis has seen.
@@ -229,10 +257,32 @@ impl World {
                 cid: open.cid,
                 token: open.token,
             }),
-            (Call::Beat { .. }, Answer::Beat { present: true }) => self.note(Event::Beat { inc: envelope.inc }),
+            (Call::Beat { .. }, Answer::Beat { present: true, .. }) => self.note(Event::Beat { inc: envelope.inc }),
+            (Call::Bye, Answer::Ok) => self.note(Event::NodeLeft { inc: envelope.inc }),
             (Call::Dead { inc, .. }, Answer::Ok) => self.note(Event::Dead { inc: *inc }),
             _ => {}
         }
+    }
+
+    /// A server takes over that does not have what was written from now on for so long.
+    pub fn fail_over(self: &Rc<Self>, shard: u8, lag: Time) {
+        let is_there = |home: &Home| shard_of(*home) == shard;
+        let homes = self.homes.borrow();
+        let before: Vec<_> = homes.iter().filter(|(home, _)| is_there(home)).collect();
+        let before: Vec<_> = before.into_iter().map(|(home, state)| (*home, state.clone())).collect();
+        drop(homes);
+        let since = self.now();
+        self.note(Event::LosesFrom);
+        self.at(since + lag, None, move |world| {
+            world.trace(|| format!("shard {shard} fails over to its state of {since}"));
+            for (home, state) in before {
+                let state = state.restored(&world.guards, world.now());
+                world.homes.borrow_mut().insert(home, state);
+            }
+            world.net.change_server(world, shard);
+            let loses_beats = shard == shard_of(Home::Global);
+            world.note(Event::FailedOver { since, loses_beats });
+        });
     }
 
     pub fn node_of(&self, inc: Inc) -> Option<Rc<Node>> {

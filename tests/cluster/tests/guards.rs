@@ -12,7 +12,13 @@ const SEEDS: u64 = 3000;
 
 /// The scene in which all orders are tried, for guards that matter too seldom in random runs.
 fn scene_for(guard: Guard) -> Option<Scene> {
-    (guard == Guard::LogBeforeRelease).then_some(Scene::UnsubscribeTakeover)
+    match guard {
+        Guard::LogBeforeRelease => Some(Scene::UnsubscribeTakeover),
+        Guard::OwnMirror => Some(Scene::RetainSubscribe),
+        Guard::SharedQos2HasMid => Some(Scene::LostAnswer),
+        Guard::HintUid => Some(Scene::HintAfterEnd),
+        _ => None,
+    }
 }
 
 #[test]

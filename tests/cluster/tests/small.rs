@@ -6,9 +6,9 @@ use cluster_sim::guard::Guards;
 use cluster_sim::small::{Scene, try_all};
 
 /// Choices that are made in all ways; what comes behind them happens in one order.
-const DEPTH: usize = 9;
+const DEPTH: usize = 8;
 /// Orders of one scene at most.
-const MOST: usize = 12000;
+const MOST: usize = 9000;
 
 #[test]
 fn all_orders_keep_the_promises() {
@@ -29,5 +29,5 @@ fn keeps_the_promises(scene: Scene) {
     assert!(tried.found.is_empty(), "{}\n{scene:?}: {:#?}", tried.steps, tried.found);
     println!("{scene:?}: {} orders", tried.runs);
     assert!(tried.is_complete, "{scene:?} has more orders than {MOST}");
-    assert!(tried.runs > 100, "{scene:?} has only {} orders", tried.runs);
+    assert!(tried.runs > 50, "{scene:?} has only {} orders", tried.runs);
 }

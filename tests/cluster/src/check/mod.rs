@@ -1,9 +1,10 @@
 //! What was seen from outside, and whether it keeps the promises. Nothing here knows how nodes work.
 
+mod groups;
 mod promises;
 mod story;
 
-use crate::ids::{Cid, Inc, Message, Time, Token, Topic, Uid, Will};
+use crate::ids::{Cid, Filter, Group, Inc, Message, Time, Token, Topic, Uid, Will};
 
 pub use promises::check;
 
@@ -16,6 +17,10 @@ pub enum Event {
     NodeEnd {
         inc: Inc,
     },
+    /// It has left, and there is nothing to recover.
+    NodeLeft {
+        inc: Inc,
+    },
     /// Redis has counted a heartbeat.
     Beat {
         inc: Inc,
@@ -24,6 +29,17 @@ pub enum Event {
     Dead {
         inc: Inc,
     },
+    /// What Redis executes from here on in some homes is lost at the next failover.
+    LosesFrom,
+    /// It is that of all homes of a shard; whether heartbeats are among them.
+    FailedOver {
+        since: Time,
+        loses_beats: bool,
+    },
+    /// A node was killed: what it remembers is gone.
+    Killed,
+    /// A node has put in order what a failover had lost, and serves.
+    Settled,
     RedisDown,
     RedisUp,
     /// Redis has seen the first claim of a connection.
@@ -44,9 +60,10 @@ pub enum Event {
         session: Option<Uid>,
         will: Option<Will>,
     },
-    /// The node knows that the connection is over.
+    /// The node knows that the connection is over, or ends it because it leaves.
     ConnEnd {
         conn: u64,
+        is_left: bool,
     },
     /// The client has sent DISCONNECT.
     CleanEnd {
@@ -74,16 +91,16 @@ pub enum Event {
     SubSent {
         cid: Cid,
         conn: u64,
-        topic: Topic,
+        filter: Filter,
     },
     UnsubSent {
         cid: Cid,
-        topic: Topic,
+        filter: Filter,
     },
     Suback {
         cid: Cid,
         conn: u64,
-        topic: Topic,
+        filter: Filter,
     },
     /// A node has written a message to a connection.
     Written {
@@ -94,6 +111,8 @@ pub enum Event {
         cid: Cid,
         conn: u64,
         message: Message,
+        /// It is for this group.
+        group: Option<Group>,
     },
     /// At the end: the retained message of a topic, in Redis or (by its incarnation) on a node.
     Retained {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::groups::groups_share;
 use super::story::{Connection, Publication, Session, Story};
 use super::{Event, Seen};
 use crate::ids::{Inc, Message, Qos, Time, Token, Topic};
-use crate::world::LEASE;
+use crate::world::{GRACE, LEASE};
 
 /// What is not as promised.
 pub fn check(history: &[Seen]) -> Vec<String> {
@@ -16,6 +17,7 @@ pub fn check(history: &[Seen]) -> Vec<String> {
     twice_is_never(&story, &mut found);
     in_order(&story, &mut found);
     only_what_was_asked_for(&story, &mut found);
+    groups_share(history, &story, &mut found);
     wills_once(history, &story, &mut found);
     one_owner(history, &story, &mut found);
     deaths_are_deaths(history, &mut found);
@@ -29,7 +31,7 @@ pub fn check(history: &[Seen]) -> Vec<String> {
 }
 
 /// The place from which on the message is promised to those who have subscribed.
-fn promised_from(publication: &Publication) -> Option<usize> {
+pub(super) fn promised_from(publication: &Publication) -> Option<usize> {
     let (acked, conn) = publication.acked?;
     match publication.message.qos {
         Qos::One => publication
@@ -51,7 +53,7 @@ fn all_are_served(story: &Story, found: &mut Vec<String>) {
     }
 }
 
-fn living(story: &Story) -> impl Iterator<Item = &Session> {
+pub(super) fn living(story: &Story) -> impl Iterator<Item = &Session> {
     let is_connected = |session: &usize| {
         story
             .conns
@@ -60,7 +62,7 @@ fn living(story: &Story) -> impl Iterator<Item = &Session> {
     };
     let sessions = story.sessions.iter().enumerate();
     sessions
-        .filter(move |(at, session)| !session.is_over && is_connected(at))
+        .filter(move |(at, session)| session.over.is_none() && is_connected(at))
         .map(|(_, session)| session)
 }
 
@@ -68,10 +70,12 @@ fn acknowledged_messages_arrive(story: &Story, found: &mut Vec<String>) {
     for session in living(story) {
         for publication in story.messages.values() {
             let message = publication.message;
-            let (Some(from), Some(since)) = (promised_from(publication), session.subs.get(&message.topic)) else {
+            let (Some(from), Some(since)) = (promised_from(publication), session.subs.get(&message.topic.into()))
+            else {
                 continue;
             };
             if *since < from
+                && story.is_promised(publication, *since)
                 && !session
                     .delivered
                     .iter()
@@ -96,7 +100,10 @@ fn twice_is_never(story: &Story, found: &mut Vec<String>) {
         {
             *counts.entry(message.id).or_default() += 1;
         }
-        for (id, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        for (id, count) in counts
+            .into_iter()
+            .filter(|(id, count)| *count > 1 && !story.is_old(*id))
+        {
             found.push(format!("QoS 2: client {} got message {id} {count} times", session.cid));
         }
     }
@@ -110,7 +117,7 @@ fn in_order(story: &Story, found: &mut Vec<String>) {
             let Some(publication) = story.messages.get(&message.id) else {
                 continue;
             };
-            if !seen.insert(message.id) {
+            if !seen.insert(message.id) || story.is_before_order(publication.sent) {
                 continue;
             }
             let stream = (publication.cid, message.topic, message.qos);
@@ -133,14 +140,17 @@ fn in_order(story: &Story, found: &mut Vec<String>) {
 }
 
 fn subscribed_after(session: &Session, publication: &Publication) -> bool {
-    let since = session.subs.get(&publication.message.topic);
+    let since = session.subs.get(&publication.message.topic.into());
     since.is_none_or(|since| publication.reads.first().is_none_or(|(at, _)| at < since))
 }
 
 fn only_what_was_asked_for(story: &Story, found: &mut Vec<String>) {
+    if story.may_resume_older() {
+        return;
+    }
     for session in &story.sessions {
         for (at, message) in &session.delivered {
-            if session.asked.get(&message.topic).is_none_or(|asked| asked > at) {
+            if session.asked.get(&message.topic.into()).is_none_or(|asked| asked > at) {
                 found.push(format!("client {} got {message:?} without a subscription", session.cid));
             }
         }
@@ -148,13 +158,16 @@ fn only_what_was_asked_for(story: &Story, found: &mut Vec<String>) {
 }
 
 /// How often a will must have been published, at least and at most.
-fn wills_expected(history: &[Seen], story: &Story, conn: &Connection, delay: Time) -> (usize, usize) {
+pub(super) fn wills_expected(history: &[Seen], story: &Story, conn: &Connection, delay: Time) -> (usize, usize) {
     let Some((_, ended)) = conn.end else { return (0, 0) };
     let later = story
         .conns
         .values()
         .filter(|other| other.cid == conn.cid && other.begin > conn.begin);
     let next = later.min_by_key(|other| other.begin);
+    if conn.is_left {
+        return will_of_left(history, story, conn, ended + delay.max(GRACE), next);
+    }
     if let Some(next) = next.filter(|next| next.present && delay > 0) {
         let at = history[next.begin].0;
         return (0, usize::from(at >= ended + delay));
@@ -165,14 +178,35 @@ fn wills_expected(history: &[Seen], story: &Story, conn: &Connection, delay: Tim
     (usize::from(!conn.is_clean && !is_resumed), 1)
 }
 
+/// Its node has left: until then the client may come back.
+fn will_of_left(
+    history: &[Seen],
+    story: &Story,
+    conn: &Connection,
+    until: Time,
+    next: Option<&Connection>,
+) -> (usize, usize) {
+    let is_back =
+        |event: &Event| matches!(event, Event::Opened { cid, token } if *cid == conn.cid && *token != conn.token);
+    let is_back = history[conn.begin..].iter().any(|(_, event)| is_back(event));
+    let has_left = story.left.contains(&conn.token.inc);
+    // A session may end before.
+    let session_ended = |next: &Connection| story.sessions[conn.session].name.is_some() && !next.present;
+    let in_time = |next: &&Connection| history[next.begin].0 < until && !session_ended(next);
+    let most = usize::from(!has_left || next.filter(in_time).is_none());
+    (usize::from(!conn.is_clean && !is_back), most)
+}
+
 fn wills_once(history: &[Seen], story: &Story, found: &mut Vec<String>) {
     for conn in story.conns.values() {
-        let Some(will) = conn.will else { continue };
+        let Some(will) = conn.will.filter(|_| !story.is_before_order(conn.begin)) else {
+            continue;
+        };
         let (least, most) = wills_expected(history, story, conn, will.delay);
         for session in living(story) {
             if session
                 .subs
-                .get(&will.message.topic)
+                .get(&will.message.topic.into())
                 .is_none_or(|since| *since > conn.begin)
             {
                 continue;
@@ -197,7 +231,11 @@ fn wills_once(history: &[Seen], story: &Story, found: &mut Vec<String>) {
 fn one_owner(history: &[Seen], story: &Story, found: &mut Vec<String>) {
     let claims: Vec<Token> = claims(history);
     let order = |token: Token| claims.iter().position(|claim| *claim == token);
-    for (id, conn) in &story.conns {
+    for (id, conn) in story
+        .conns
+        .iter()
+        .filter(|(_, conn)| !story.is_before_order(conn.begin))
+    {
         let lost = story
             .conns
             .values()
@@ -239,17 +277,21 @@ fn claims(history: &[Seen]) -> Vec<Token> {
 
 /// Nobody is declared dead who was heard within a lease; Redis must have answered throughout one.
 fn deaths_are_deaths(history: &[Seen], found: &mut Vec<String>) {
-    let mut beats: BTreeMap<Inc, Time> = BTreeMap::new();
+    let mut beats: BTreeMap<Inc, Vec<Time>> = BTreeMap::new();
     let mut outages: Vec<(Time, Time)> = Vec::new();
     let mut down = 0;
     for (time, event) in history {
         match event {
-            Event::Beat { inc } => drop(beats.insert(*inc, *time)),
+            Event::Beat { inc } => beats.entry(*inc).or_default().push(*time),
+            Event::FailedOver {
+                since,
+                loses_beats: true,
+            } => beats.values_mut().for_each(|beats| beats.retain(|beat| beat < since)),
             Event::RedisDown => down = *time,
             // Shorter ones can't be told from slow answers.
             Event::RedisUp if *time >= down + LEASE => outages.push((down, *time)),
             Event::Dead { inc } => {
-                let beat = beats.get(inc).copied().unwrap_or(0);
+                let beat = beats.get(inc).and_then(|beats| beats.last()).copied().unwrap_or(0);
                 if longest_silence(beat, *time, &outages) < LEASE {
                     found.push(format!(
                         "C7: I{inc} was declared dead at {time}, outages: {outages:?}, heard at {beat}"
@@ -284,7 +326,11 @@ fn retained_alike(history: &[Seen], story: &Story, found: &mut Vec<String>) {
         }
     }
     for (topic, id) in values {
-        let Some(acked) = story.messages.get(&id).and_then(|publication| publication.acked) else {
+        let publication = story
+            .messages
+            .get(&id)
+            .filter(|publication| !story.is_before_order(publication.sent));
+        let Some(acked) = publication.and_then(|publication| publication.acked) else {
             continue;
         };
         let later = story
@@ -303,16 +349,17 @@ fn retained_alike(history: &[Seen], story: &Story, found: &mut Vec<String>) {
 
 /// Who subscribes gets what was retained before, or what came later.
 fn retained_arrives(story: &Story, session: &Session, found: &mut Vec<String>) {
-    for (topic, asked) in &session.asked {
+    for (filter, asked) in session.asked.iter().filter(|(filter, _)| filter.group.is_none()) {
         let retained = story
             .messages
             .values()
-            .filter(|other| other.message.topic == *topic && other.message.retain);
+            .filter(|other| other.message.topic == filter.topic && other.message.retain);
         let retained: Vec<_> = retained.collect();
         let before = retained
             .iter()
             .filter(|other| other.acked.is_some_and(|(at, _)| at < *asked));
-        let Some(newest) = before.max_by_key(|other| other.sent) else {
+        let newest = before.max_by_key(|other| other.sent);
+        let Some(newest) = newest.filter(|newest| !story.is_before_order(newest.sent)) else {
             continue;
         };
         let is_fresh = |message: &Message| {
@@ -320,7 +367,7 @@ fn retained_arrives(story: &Story, session: &Session, found: &mut Vec<String>) {
                 .iter()
                 .any(|other| other.message.id == message.id && other.sent >= newest.sent)
         };
-        if session.subs.contains_key(topic) && !session.delivered.iter().any(|(_, message)| is_fresh(message)) {
+        if session.subs.contains_key(filter) && !session.delivered.iter().any(|(_, message)| is_fresh(message)) {
             let id = newest.message.id;
             found.push(format!(
                 "C6: client {} subscribed and did not get {id} or a later one",

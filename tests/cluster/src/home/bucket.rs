@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Hw;
-use super::call::{Answer, Append, Call, Change, How, Job, Open, Queued, To};
+use super::call::{Answer, Call, Change, How, Job, Open, Queued, Rest, Target};
 use crate::guard::{Guard, Guards};
-use crate::ids::{BUCKETS, Cid, Inc, Index, Message, Mid, Pid, Time, Token, Topic, Uid, Will};
+use crate::ids::{BUCKETS, Cid, Filter, Inc, Index, Message, Mid, Pid, Time, Token, Uid, Will};
+use crate::world::GRACE;
 
 #[derive(Clone, Debug, Default)]
 pub struct Bucket {
@@ -18,8 +19,10 @@ pub struct Bucket {
     pub owned: BTreeMap<Inc, BTreeSet<Cid>>,
     /// `jobs`.
     pub jobs: BTreeMap<Mid, Job>,
+    /// `rest`: queues of sessions that have ended.
+    pub rests: BTreeMap<Mid, Rest>,
     /// `m2`: what has been put where, with the incarnation whose job it is.
-    pub once: BTreeMap<(Mid, Option<To>), Inc>,
+    pub once: BTreeMap<(Mid, Option<Target>), Inc>,
     /// `in:I` of the incarnations whose inboxes are here.
     pub inboxes: BTreeMap<Inc, Inbox>,
     number: u8,
@@ -28,8 +31,8 @@ pub struct Bucket {
 /// What other nodes have for the sessions of one incarnation of which nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox {
-    messages: BTreeMap<u64, Message>,
-    last: u64,
+    pub(super) messages: BTreeMap<u64, Message>,
+    pub(super) last: u64,
 }
 
 /// Who owns a Client Identifier, and what is to be done for it.
@@ -41,6 +44,8 @@ pub struct Client {
     pub will: Option<Will>,
     /// When its will and its session are due, while nobody owns it.
     pub will_at: Option<Time>,
+    /// Its node has left: who comes back in time is there, and there is no will.
+    pub is_left: bool,
     pub ends_at: Option<Time>,
 }
 
@@ -48,7 +53,9 @@ pub struct Client {
 pub struct Session {
     pub cid: Cid,
     pub expiry: Time,
-    pub subs: BTreeSet<Topic>,
+    /// Something was changed in it: its client knows that it was made.
+    pub is_used: bool,
+    pub subs: BTreeSet<Filter>,
     pub queue: BTreeMap<Index, Queued>,
     pub next: Index,
     /// `in:<pid>`.
@@ -75,9 +82,16 @@ impl Bucket {
                 false => Answer::Fenced,
             },
             Call::Fence(inc) => {
+                if self.hw.last.contains_key(inc) {
+                    self.hw.fenced.insert(*inc);
+                }
                 self.hw.remove(*inc);
                 Answer::Ok
             }
+            Call::EndSession { cid, mid, generation } => {
+                self.end_session_of(guards, now, *cid, (*mid, *generation, by))
+            }
+            Call::Depart => self.depart(guards, by),
             Call::Claim { cid, token } => self.claim(*cid, *token),
             Call::Open(open) => self.open(guards, open),
             Call::Changes(changes) => {
@@ -92,9 +106,25 @@ impl Bucket {
                 self.jobs.remove(mid);
                 Answer::Ok
             }
+            Call::Choose { mid, group, member } => {
+                if let Some(job) = self.jobs.get_mut(mid) {
+                    job.choices.insert(*group, *member);
+                }
+                Answer::Ok
+            }
+            Call::FinishRest(mid) => {
+                self.rests.remove(mid);
+                Answer::Ok
+            }
             Call::Release { cid, token, how, mid } => self.release(guards, now, (*cid, *token), *how, *mid),
-            Call::Sweep { mids } => self.sweep(now, by, mids),
-            Call::Free { of, cid, mid } => self.free(guards, now, *of, *cid, *mid),
+            Call::Sweep { mids } => self.sweep(guards, now, by, mids),
+            Call::Free {
+                of,
+                cid,
+                mid,
+                is_older,
+                ends,
+            } => self.free(guards, now, (*of, *is_older, *ends), (*cid, *mid)),
             Call::Take { above } => self.take(by, *above),
             Call::Destroy(inc) => {
                 self.inboxes.remove(inc);
@@ -106,10 +136,24 @@ impl Bucket {
             }
             Call::ForgetOf(inc) => {
                 self.once.retain(|_, of| of != inc);
+                self.hw.fenced.remove(inc);
                 Answer::Ok
             }
+            Call::Known(items) => self.known(guards, items),
             read => self.read(read),
         }
+    }
+
+    /// An incarnation gives up this bucket, if nothing in it is its own. May be repeated.
+    fn depart(&mut self, guards: &Guards, by: Inc) -> Answer {
+        let has_jobs = self.jobs.values().any(|job| job.of == by) || self.rests.values().any(|rest| rest.of == by);
+        let has_more = self.owned.contains_key(&by) || self.once.values().any(|of| *of == by);
+        if (has_jobs || has_more) && self.hw.last.contains_key(&by) && guards.has(Guard::DepartWhenEmpty) {
+            return Answer::NotYet;
+        }
+        self.hw.remove(by);
+        self.inboxes.remove(&by);
+        Answer::Ok
     }
 
     fn read(&self, call: &Call) -> Answer {
@@ -131,16 +175,21 @@ impl Bucket {
                 }
             }
             Call::Queue { uid, from } => {
-                let queue = self.sessions.get(uid).map(|session| session.queue.range(from..));
-                Answer::Queue(
-                    queue
-                        .into_iter()
-                        .flatten()
-                        .map(|(at, queued)| (*at, queued.clone()))
-                        .collect(),
-                )
+                let Some(session) = self.sessions.get(uid) else {
+                    return Answer::Queue(Vec::new(), *from);
+                };
+                let queue = session.queue.range(from..);
+                let queue = queue.map(|(at, queued)| (*at, queued.clone()));
+                Answer::Queue(queue.collect(), session.next)
             }
             Call::JobsOf(inc) => Answer::Jobs(self.jobs.values().filter(|job| job.of == *inc).cloned().collect()),
+            Call::RestsOf(inc) => Answer::Rests(self.rests.values().filter(|rest| rest.of == *inc).cloned().collect()),
+            Call::Look(uid) => {
+                let session = self.sessions.get(uid);
+                Answer::Found(session.map(|session| (session.queue.clone(), session.next)))
+            }
+            Call::Number(inc) => Answer::Number(self.hw.last.get(inc).copied()),
+            Call::Writers => Answer::Incs(self.hw.last.keys().chain(&self.hw.fenced).copied().collect()),
             Call::OwnedBy(inc) => Answer::Cids(self.owned.get(inc).into_iter().flatten().copied().collect()),
             Call::Wanted(inc) => {
                 let cids = self.owned.get(inc).into_iter().flatten();
@@ -153,7 +202,7 @@ impl Bucket {
                     session
                         .subs
                         .iter()
-                        .map(move |topic| (cid, uid, *topic))
+                        .map(move |filter| (cid, uid, *filter))
                         .collect::<Vec<_>>()
                 };
                 Answer::Subscriptions(self.sessions.iter().flat_map(of).collect())
@@ -212,11 +261,12 @@ impl Bucket {
         client.will = if client.will_at.is_some() { before } else { open.will };
         client.uid = client.uid.or(open.uid);
         let uid = client.uid;
-        if let (false, Some(will)) = (resumes, before) {
+        let is_back = std::mem::take(&mut client.is_left) && guards.has(Guard::BackDropsWill);
+        if let (false, Some(will)) = (resumes || is_back, before) {
             self.add_job(open.mid, will.message, open.token.inc);
         }
         if let Some(ended) = ended {
-            self.sessions.remove(&ended);
+            self.end_session(guards, ended, open.mid, open.token.inc);
         }
         if let Some(uid) = uid {
             let session = self.sessions.entry(uid).or_default();
@@ -230,13 +280,17 @@ impl Bucket {
         if !self.is_owner(guards, cid, token) {
             return false;
         }
+        if let Change::Subscribe(_, Some(made)) = *change {
+            self.make_queue(cid, made);
+        }
         let uid = self.clients.get(&cid).and_then(|client| client.uid);
         let Some(session) = uid.and_then(|uid| self.sessions.get_mut(&uid)) else {
             return false;
         };
+        session.is_used = true;
         match *change {
-            Change::Subscribe(topic) => drop(session.subs.insert(topic)),
-            Change::Unsubscribe(topic) => drop(session.subs.remove(&topic)),
+            Change::Subscribe(filter, _) => drop(session.subs.insert(filter)),
+            Change::Unsubscribe(filter) => drop(session.subs.remove(&filter)),
             Change::Received(pid, message) => drop(session.received.entry(pid).or_insert(message)),
             Change::Released(index) => {
                 if let Some(queued) = session.queue.get_mut(&index) {
@@ -246,6 +300,16 @@ impl Bucket {
             Change::Done(index) => drop(session.queue.remove(&index)),
         }
         true
+    }
+
+    /// For a client of which nothing is kept: a session that ends with its connection.
+    fn make_queue(&mut self, cid: Cid, uid: Uid) {
+        let client = self.clients.entry(cid).or_default();
+        if client.uid.is_none() {
+            client.uid = Some(uid);
+            let session = self.sessions.entry(uid).or_default();
+            session.cid = cid;
+        }
     }
 
     fn begin(&mut self, guards: &Guards, (cid, token): (Cid, Token), pid: Pid, mid: Mid) -> Answer {
@@ -258,105 +322,55 @@ impl Bucket {
             return Answer::Begun(None);
         };
         self.add_job(mid, message, token.inc);
-        Answer::Begun(Some(message))
-    }
-
-    fn add_job(&mut self, mid: Mid, message: Message, of: Inc) {
-        self.jobs.insert(mid, Job { mid, message, of });
-    }
-
-    /// Whether the queue is there.
-    fn append(&mut self, guards: &Guards, item: &Append) -> bool {
-        let mut to = item.to;
-        if let To::Session(cid, _) = to
-            && !guards.has(Guard::AppendUid)
-            && let Some(now) = self.clients.get(&cid).and_then(|client| client.uid)
-        {
-            to = To::Session(cid, now);
-        }
-        let is_there = match to {
-            To::Session(_, uid) => self.sessions.contains_key(&uid),
-            To::Inbox(inc) => self.inboxes.contains_key(&inc),
-        };
-        if !is_there || self.is_known(guards, item, to) {
-            return is_there;
-        }
-        self.put(to, item);
-        true
-    }
-
-    /// Whether it has been put there before; from now on it has.
-    fn is_known(&mut self, guards: &Guards, item: &Append, to: To) -> bool {
-        let Some((mid, of)) = item.once else { return false };
-        let key = (mid, guards.has(Guard::MidPerQueue).then_some(to));
-        self.once.insert(key, of).is_some() && guards.has(Guard::MidKnown)
-    }
-
-    fn put(&mut self, to: To, item: &Append) {
-        let message = item.message;
-        match to {
-            To::Session(_, uid) => {
-                if let Some(session) = self.sessions.get_mut(&uid) {
-                    session.queue.insert(
-                        session.next,
-                        Queued {
-                            message,
-                            released: false,
-                        },
-                    );
-                    session.next += 1;
-                }
-            }
-            To::Inbox(inc) => {
-                if let Some(inbox) = self.inboxes.get_mut(&inc) {
-                    inbox.last += 1;
-                    inbox.messages.insert(inbox.last, message);
-                }
-            }
-        }
-    }
-
-    /// What is in an inbox above this place; what is below has been read.
-    fn take(&mut self, inc: Inc, above: u64) -> Answer {
-        let Some(inbox) = self.inboxes.get_mut(&inc) else {
-            return Answer::Taken(Vec::new());
-        };
-        inbox.messages = inbox.messages.split_off(&(above + 1));
-        Answer::Taken(inbox.messages.iter().map(|(at, message)| (*at, *message)).collect())
+        Answer::Begun(self.jobs.get(&mid).cloned())
     }
 
     fn release(&mut self, guards: &Guards, now: Time, (cid, token): (Cid, Token), how: How, mid: Mid) -> Answer {
         if self.clients.get(&cid).and_then(|client| client.owner) != Some(token) {
             return Answer::NotOwner;
         }
-        self.leave(guards, now, cid, (token.inc, how), mid)
+        self.leave(guards, now, cid, (token.inc, how, false), mid)
     }
 
     /// The connection is over: its will is due, its session waits or ends, and the next one has it.
-    fn leave(&mut self, guards: &Guards, now: Time, cid: Cid, (of, how): (Inc, How), mid: Mid) -> Answer {
+    fn leave(&mut self, guards: &Guards, now: Time, cid: Cid, (of, how, ends): (Inc, How, bool), mid: Mid) -> Answer {
         let Some(client) = self.clients.get_mut(&cid) else {
             return Answer::NotOwner;
         };
-        let volatile = client.uid.is_none();
-        let will = client.will.filter(|_| how == How::Lost);
-        client.will = None;
-        if let Some(will) = will {
-            if volatile || will.delay == 0 {
-                self.add_job(mid, will.message, of);
-            } else {
-                client.will = Some(will);
-                client.will_at = Some(now + will.delay);
+        // Nobody has opened it since: what waits is of the connection before, and goes on waiting.
+        let is_waiting = client.will_at.is_some() || client.ends_at.is_some();
+        let session = client.uid.and_then(|uid| self.sessions.get(&uid));
+        let expiry = session.map_or(0, |session| session.expiry);
+        let is_unused = session.is_some_and(|session| !session.is_used) && guards.has(Guard::UnusedEnds);
+        let volatile = ends || (!is_waiting && (expiry == 0 || is_unused));
+        if !is_waiting {
+            let is_left = how == How::Left && guards.has(Guard::LeaveDefersWills);
+            let will = client.will.take().filter(|_| how != How::Clean);
+            client.is_left = is_left;
+            client.ends_at = client.uid.map(|_| now + expiry);
+            match will {
+                Some(will) if !is_left && (volatile || will.delay == 0) => self.add_job(mid, will.message, of),
+                Some(will) => {
+                    let grace = if is_left { GRACE } else { 0 };
+                    client.will = Some(will);
+                    client.will_at = Some(now + will.delay.max(grace));
+                }
+                None => {}
             }
         }
         let client = self.clients.entry(cid).or_default();
-        if let Some(session) = client.uid.and_then(|uid| self.sessions.get(&uid)) {
-            client.ends_at = Some(now + session.expiry);
+        let ended = if volatile { client.uid.take() } else { None };
+        if ended.is_some() {
+            client.ends_at = None;
         }
         let next = client.next.take();
         let next = next.filter(|next| self.hw.last.contains_key(&next.inc) || !guards.has(Guard::NextIsAlive));
         self.set_owner(cid, next);
         self.drop_if_empty(cid);
-        Answer::Ok
+        if let Some(ended) = ended {
+            self.end_session(guards, ended, mid, of);
+        }
+        Answer::Left { ended }
     }
 
     fn drop_if_empty(&mut self, cid: Cid) {
@@ -366,7 +380,7 @@ impl Bucket {
         }
     }
 
-    fn sweep(&mut self, now: Time, by: Inc, mids: &[Mid]) -> Answer {
+    fn sweep(&mut self, guards: &Guards, now: Time, by: Inc, mids: &[Mid]) -> Answer {
         let mut mids = mids.iter();
         let mut ended = Vec::new();
         for cid in self.clients.keys().copied().collect::<Vec<_>>() {
@@ -383,23 +397,61 @@ impl Bucket {
             let will = client.will.take();
             if ends {
                 client.ends_at = None;
-                ended.extend(client.uid.take());
+                ended.extend(client.uid.take().map(|uid| (uid, *mid)));
             }
             if let Some(will) = will {
                 self.add_job(*mid, will.message, by);
             }
             self.drop_if_empty(cid);
         }
-        ended.iter().for_each(|uid| drop(self.sessions.remove(uid)));
+        ended
+            .iter()
+            .for_each(|(uid, mid)| self.end_session(guards, *uid, *mid, by));
+        let ended = ended.into_iter().map(|(uid, _)| uid).collect();
         Answer::Swept(ended)
     }
 
-    /// A client of a dead incarnation: as if its connection had been lost.
-    fn free(&mut self, guards: &Guards, now: Time, of: Inc, cid: Cid, mid: Mid) -> Answer {
+    /// A client of a dead incarnation: as if its connection had been lost. If it is of an older generation, it comes back
+    /// soon; and its session ends if nobody knows what was lost of it.
+    fn free(
+        &mut self,
+        guards: &Guards,
+        now: Time,
+        (of, is_older, ends): (Inc, bool, bool),
+        (cid, mid): (Cid, Mid),
+    ) -> Answer {
         let owner = self.clients.get(&cid).and_then(|client| client.owner);
         if owner.is_none_or(|owner| owner.inc != of) {
             return Answer::NotOwner;
         }
-        self.leave(guards, now, cid, (of, How::Lost), mid)
+        let how = if is_older { How::Left } else { How::Lost };
+        self.leave(guards, now, cid, (of, how, ends), mid)
+    }
+
+    /// Of a client that was connected when writes were lost: what its session was is not known. Nothing if it has a
+    /// connection of the new generation.
+    fn end_session_of(
+        &mut self,
+        guards: &Guards,
+        now: Time,
+        cid: Cid,
+        (mid, generation, by): (Mid, Inc, Inc),
+    ) -> Answer {
+        let Some(client) = self.clients.get_mut(&cid) else {
+            return Answer::NotOwner;
+        };
+        match client.owner {
+            Some(owner) if owner.inc > generation => Answer::NotOwner,
+            Some(_) => self.leave(guards, now, cid, (by, How::Left, true), mid),
+            None => {
+                let ended = client.uid.take();
+                client.ends_at = None;
+                self.drop_if_empty(cid);
+                if let Some(ended) = ended {
+                    self.end_session(guards, ended, mid, by);
+                }
+                Answer::Left { ended }
+            }
+        }
     }
 }

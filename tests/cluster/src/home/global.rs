@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Hw;
-use super::call::{Answer, Call, Entry, NodeState, Snapshot};
+use super::call::{Answer, Call, Entry, NodeState, Servers, Snapshot};
 use crate::guard::{Guard, Guards};
-use crate::ids::{Inc, Message, Topic};
+use crate::ids::{Home, Inc, Message, Time, Topic};
 
 #[derive(Clone, Debug, Default)]
 pub struct Global {
     pub hw: Hw,
     /// `inc`.
     last_inc: Inc,
+    /// `gen`: incarnations up to this one are over.
+    pub generation: Inc,
+    /// Homes that have lost writes of the generation before.
+    pub lost: BTreeSet<Home>,
     /// `nodes`: heartbeats and applied positions.
-    pub nodes: BTreeMap<Inc, (u64, u64)>,
+    pub nodes: BTreeMap<Inc, NodeState>,
     /// `rec`: who recovers whom.
     pub recoverers: BTreeMap<Inc, Inc>,
     /// `log`, by positions.
@@ -29,20 +33,27 @@ impl Global {
     pub(super) fn run(&mut self, guards: &Guards, inc: Inc, call: &Call) -> Answer {
         match call {
             Call::Join => self.join(),
-            Call::Beat { applied } => self.beat(inc, *applied),
+            Call::Beat { applied, servers } => self.beat(inc, *applied, servers),
             Call::Nodes => self.nodes(),
-            Call::Dead { inc: dead, counter } => self.dead(guards, inc, *dead, *counter),
+            Call::Dead {
+                inc: dead,
+                counter,
+                lost,
+            } => self.dead(guards, inc, (*dead, *counter), lost),
+            Call::Bye => self.bye(inc),
             Call::TakeOver(dead) => self.take_over(inc, *dead),
             Call::Recovered(dead) => self.recovered(*dead),
             Call::Log(entries) => {
                 entries.iter().for_each(|entry| self.append(entry.clone()));
-                Answer::Position {
-                    position: self.position,
-                }
+                self.position_now()
             }
-            Call::Position => Answer::Position {
-                position: self.position,
-            },
+            Call::Position => self.position_now(),
+            Call::Raise { over, lost } => self.raise(*over, lost),
+            Call::Retire(over) => {
+                self.retire(inc, *over);
+                Answer::Ok
+            }
+            Call::Number(inc) => Answer::Number(self.hw.last.get(inc).copied()),
             Call::ReadLog { from } => self.read_log(*from),
             Call::Snapshot => Answer::Snapshot(Snapshot {
                 position: self.position,
@@ -54,50 +65,115 @@ impl Global {
         }
     }
 
+    fn position_now(&self) -> Answer {
+        Answer::Position {
+            position: self.position,
+            generation: self.generation,
+        }
+    }
+
+    /// Redis has lost writes of this incarnation: all that there are are over.
+    fn raise(&mut self, over: Inc, lost: &[Home]) -> Answer {
+        if self.generation < over {
+            let is_old = |inc: &Inc| *inc <= self.generation;
+            let in_order = !self.nodes.keys().any(is_old) && !self.recoverers.keys().any(is_old);
+            if in_order {
+                self.lost.clear();
+            }
+            self.generation = self.last_inc.max(over);
+        }
+        self.lost.extend(lost);
+        Answer::Ok
+    }
+
+    /// An incarnation is over, as its successor says, or nobody knows it. May be repeated.
+    fn retire(&mut self, by: Inc, over: Inc) {
+        if self.nodes.remove(&over).is_some() {
+            self.append(Entry::Dead(over));
+        }
+        self.hw.remove(over);
+        self.recoverers.entry(over).or_insert(by);
+    }
+
+    /// What a server has that does not have the last writes. It numbers incarnations from the time on.
+    pub fn restored(mut self, guards: &Guards, now: Time) -> Global {
+        if guards.has(Guard::IncsGoOn) {
+            self.last_inc = self.last_inc.max(now as Inc);
+        }
+        self
+    }
+
     /// A number and all that makes it a member, at once: what a lost answer leaves behind is a node that never beats.
     fn join(&mut self) -> Answer {
         self.last_inc += 1;
         let inc = self.last_inc;
         self.append(Entry::Join(inc));
-        self.nodes.insert(inc, (0, self.position));
+        let state = NodeState {
+            inc,
+            applied: self.position,
+            ..NodeState::default()
+        };
+        self.nodes.insert(inc, state);
         self.hw.last.insert(inc, 0);
-        Answer::Joined { inc }
+        Answer::Joined {
+            inc,
+            generation: self.generation,
+        }
     }
 
-    fn beat(&mut self, inc: Inc, applied: u64) -> Answer {
-        let Some((counter, position)) = self.nodes.get_mut(&inc) else {
-            return Answer::Beat { present: false };
+    fn beat(&mut self, inc: Inc, applied: u64, servers: &Servers) -> Answer {
+        let generation = self.generation;
+        let Some(node) = self.nodes.get_mut(&inc) else {
+            return Answer::Beat {
+                present: false,
+                generation,
+            };
         };
-        *counter += 1;
+        node.counter += 1;
         // A beat that was held back must not undo a later one.
-        *position = applied.max(*position);
-        let least = self.nodes.values().map(|(_, applied)| *applied).min().unwrap_or(0);
+        node.applied = applied.max(node.applied);
+        node.servers = servers.clone();
+        let least = self.nodes.values().map(|node| node.applied).min().unwrap_or(0);
         self.log = self.log.split_off(&(least + 1));
-        Answer::Beat { present: true }
+        Answer::Beat {
+            present: true,
+            generation,
+        }
     }
 
     fn nodes(&self) -> Answer {
-        let state = |(inc, (counter, applied)): (&Inc, &(u64, u64))| NodeState {
-            inc: *inc,
-            counter: *counter,
-            applied: *applied,
-        };
         Answer::Nodes {
-            nodes: self.nodes.iter().map(state).collect(),
+            nodes: self.nodes.values().cloned().collect(),
             recoverers: self.recoverers.iter().map(|(dead, by)| (*dead, *by)).collect(),
+            lost: self.lost.iter().copied().collect(),
             position: self.position,
         }
     }
 
-    fn dead(&mut self, guards: &Guards, by: Inc, dead: Inc, counter: u64) -> Answer {
+    /// If what the dead node has written last may be lost, nobody can tell what that was.
+    fn dead(&mut self, guards: &Guards, by: Inc, (dead, counter): (Inc, u64), lost: &[Home]) -> Answer {
         match self.nodes.get(&dead) {
-            Some((now, _)) if *now == counter || !guards.has(Guard::DeadCounter) => {}
+            Some(node) if node.counter == counter || !guards.has(Guard::DeadCounter) => {}
             _ => return Answer::NotOwner,
+        }
+        if !lost.is_empty() {
+            self.raise(by, lost);
         }
         self.nodes.remove(&dead);
         self.hw.remove(dead);
         self.recoverers.insert(dead, by);
         self.append(Entry::Dead(dead));
+        Answer::Ok
+    }
+
+    /// Who has given up all buckets leaves nothing behind. May be repeated.
+    fn bye(&mut self, inc: Inc) -> Answer {
+        if self.nodes.remove(&inc).is_none() {
+            return Answer::NotOwner;
+        }
+        self.hw.remove(inc);
+        self.routes.retain(|(of, _)| *of != inc);
+        self.append(Entry::Dead(inc));
         Answer::Ok
     }
 

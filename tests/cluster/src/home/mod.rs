@@ -3,15 +3,17 @@
 pub mod bucket;
 pub mod call;
 pub mod global;
+mod queues;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::guard::{Guard, Guards};
 use crate::ids::{Home, Inc, Time};
 
 pub use bucket::Bucket;
-pub use call::{Answer, Append, Call, Change, Entry, How, Job, To};
+pub use call::{Answer, Append, Call, Change, Entry, Hint, How, Job, Put, Rest, Target, To};
 pub use global::Global;
+pub use queues::hint_of;
 
 /// A call on its way to a home.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Hw {
     pub last: BTreeMap<Inc, u64>,
     /// The highest incarnation that was ever removed: none up to it may enter any more.
     pub top: Inc,
+    /// Those that were removed, and may have left something.
+    pub fenced: BTreeSet<Inc>,
 }
 
 impl Hw {
@@ -78,6 +82,14 @@ impl State {
         match home {
             Home::Global => State::Global(Global::default()),
             Home::Bucket(number) => State::Bucket(Bucket::new(number)),
+        }
+    }
+
+    /// As a server has it that does not have the last writes.
+    pub fn restored(self, guards: &Guards, now: Time) -> State {
+        match self {
+            State::Global(home) => State::Global(home.restored(guards, now)),
+            bucket => bucket,
         }
     }
 

@@ -7,11 +7,16 @@ use super::publish::Pending;
 use crate::exec::Mailbox;
 use crate::guard::Guard;
 use crate::home::{Answer, Call, Job};
-use crate::ids::{Home, Inc, Message, Mid};
+use crate::ids::{Home, Inc, Mid};
 
 impl Node {
     /// Runs those of the jobs that a call may have made that it has made. A call is followed by this once.
     pub(super) async fn run_jobs(self: &Rc<Self>, home: Home, mids: &[Mid]) {
+        for rest in self.rests_of(home, self.inc.get()).await {
+            if mids.contains(&rest.mid) {
+                self.spawn(Rc::clone(self).run_rest(home, rest));
+            }
+        }
         for job in self.jobs_of(home, self.inc.get()).await {
             if mids.contains(&job.mid) || !self.has(Guard::JobsOfCall) {
                 let run = Rc::clone(self).run_job(home, job);
@@ -31,13 +36,9 @@ impl Node {
 
     /// Publishes the message of a job, and ends it.
     pub(super) async fn run_job(self: Rc<Self>, home: Home, job: Job) {
-        let pending = self.begin_job(job.mid, job.of, job.message);
+        let pending = self.accept_job(home, &job);
         self.kept(&pending).await;
         self.finish_job(home, job.mid, &pending).next().await;
-    }
-
-    pub(super) fn begin_job(self: &Rc<Self>, mid: Mid, of: Inc, message: Message) -> Rc<Pending> {
-        self.accept(message, Some((mid, of)))
     }
 
     /// Once the job is gone for good, the homes may forget it.
@@ -47,9 +48,9 @@ impl Node {
         self.spawn(async move {
             if node.has(Guard::ForgetAfterFinish) {
                 node.call(home, Call::Finish(mid)).await;
-                node.forget(mid, &pending).await;
+                node.forget(mid, &pending);
             } else {
-                node.forget(mid, &pending).await;
+                node.forgotten(mid, &pending).await;
                 node.call(home, Call::Finish(mid)).await;
             }
             signal.push(());
@@ -57,14 +58,16 @@ impl Node {
         over
     }
 
-    async fn forget(&self, mid: Mid, pending: &Pending) {
-        let answers: Vec<_> = pending
-            .homes()
-            .into_iter()
-            .map(|home| self.post(home, Call::Forget(mid)))
-            .collect();
-        for answer in answers {
-            answer.next().await;
+    /// In all homes that know it.
+    pub(super) fn forget(&self, mid: Mid, pending: &Pending) {
+        for home in pending.homes_with_identity() {
+            drop(self.post(home, Call::Forget(mid)));
+        }
+    }
+
+    async fn forgotten(&self, mid: Mid, pending: &Pending) {
+        for home in pending.homes_with_identity() {
+            self.call(home, Call::Forget(mid)).await;
         }
     }
 }

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use super::Node;
 use crate::exec::Mailbox;
+use crate::guard::Guard;
+use crate::home::call::Servers;
 use crate::home::{Answer, Call, Envelope};
 use crate::ids::Home;
 use crate::net::{ConnId, FromRedis, Kind, Packet, shard_of};
@@ -17,6 +19,10 @@ pub(super) struct Link {
     /// What has not been answered.
     waiting: RefCell<VecDeque<Waiting>>,
     tickets: Cell<u64>,
+    /// The server that it was connected to.
+    server: Cell<Option<u32>>,
+    /// Nothing is sent: that server is another one, and what it has is not known.
+    is_held: Cell<bool>,
 }
 
 struct Waiting {
@@ -37,6 +43,8 @@ impl Link {
             inbound: Mailbox::default(),
             waiting: RefCell::default(),
             tickets: Cell::default(),
+            server: Cell::default(),
+            is_held: Cell::default(),
         }
     }
 
@@ -64,14 +72,31 @@ impl Link {
         while !node.world.net.connect(&node.world, self.id, &self.inbound) {
             node.world.doze(5, 30).await;
         }
+        let server = node.world.net.server(self.id.shard);
+        let is_new = self.server.get().is_some_and(|before| before != server);
+        if is_new {
+            node.memory.borrow_mut().new_servers.insert(self.id.shard);
+        }
+        if is_new && self.id.kind == Kind::Write && node.has(Guard::NewServerIsAsked) {
+            self.is_held.set(true);
+            return node.spawn(Rc::clone(node).ask_new_server(self.id, server));
+        }
+        self.server.set(Some(server));
         self.again(node, None, 0);
     }
 
-    fn answered(&self, ticket: u64, answer: Answer) {
+    fn answered(&self, node: &Node, ticket: u64, answer: Answer) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(at) = waiting.iter().position(|waiting| waiting.ticket == ticket)
             && let Some(waiting) = waiting.remove(at)
         {
+            if let Envelope {
+                seq: Some(seq), call, ..
+            } = &waiting.envelope
+            {
+                let now = node.world.now();
+                node.memory.borrow_mut().confirm(now, waiting.home, *seq, call);
+            }
             waiting.answer.push(answer);
         }
     }
@@ -80,6 +105,13 @@ impl Link {
         let waiting = self.waiting.borrow();
         let waiting = waiting.iter().find(|waiting| waiting.ticket == ticket)?;
         (waiting.attempt == attempt).then_some(waiting.home)
+    }
+
+    /// Whether a numbered call to this home has no answer.
+    pub(super) fn waits_for(&self, home: Home) -> bool {
+        let waiting = self.waiting.borrow();
+        let mut numbered = waiting.iter().filter(|waiting| waiting.envelope.seq.is_some());
+        numbered.any(|waiting| waiting.home == home)
     }
 
     /// The first call of the home behind this number.
@@ -136,9 +168,48 @@ impl Node {
             },
             answer: answer.clone(),
         };
-        link.transmit(self, &waiting);
+        if !link.is_held.get() {
+            link.transmit(self, &waiting);
+        }
         link.waiting.borrow_mut().push_back(waiting);
         answer
+    }
+
+    /// Another server has taken over. If it lacks what was confirmed, this incarnation is over, and all others are.
+    async fn ask_new_server(self: Rc<Self>, id: ConnId, server: u32) {
+        let link = &self.links[&(id.kind, id.shard)];
+        if self.inc.get() > 0 {
+            let homes = std::iter::once(Home::Global).chain(Home::buckets());
+            let homes: Vec<_> = homes
+                .filter(|home| shard_of(*home) == id.shard && self.entered.borrow().contains(home))
+                .collect();
+            let memory = self.memory.borrow().clone();
+            let lost = self.lost_writes(self.inc.get(), &memory, &homes).await;
+            let missing = self.lost_reads(&homes).await;
+            if !lost.is_empty() || !missing.is_empty() {
+                self.memory.borrow_mut().missing.extend(missing);
+                return self.fence();
+            }
+        }
+        // Another one yet has been found meanwhile, and is asked.
+        if self.world.net.server(id.shard) != server {
+            return;
+        }
+        link.is_held.set(false);
+        link.server.set(Some(server));
+        link.again(&self, None, 0);
+    }
+
+    /// The server whose heartbeats this node looks at.
+    pub(super) fn watched_server(&self) -> Option<u32> {
+        self.links[&(Kind::Heart, shard_of(Home::Global))].server.get()
+    }
+
+    /// Those that have all that this node has written.
+    pub(super) fn servers(&self) -> Servers {
+        let writing = self.links.iter().filter(|((kind, _), _)| *kind == Kind::Write);
+        let server = |((_, shard), link): (&(Kind, u8), &Link)| Some((*shard, link.server.get()?));
+        writing.filter_map(server).collect()
     }
 
     pub(super) async fn keep_link(self: Rc<Self>, kind: Kind, shard: u8) {
@@ -173,7 +244,7 @@ impl Node {
                 }
             }
             Answer::Fenced => self.fence(),
-            answer => link.answered(ticket, answer),
+            answer => link.answered(self, ticket, answer),
         }
     }
 }

@@ -7,13 +7,15 @@ use super::Node;
 use crate::guard::Guard;
 use crate::home::call::Snapshot;
 use crate::home::{Answer, Call, Entry, To};
-use crate::ids::{Cid, Home, Inc, Message, Topic, Uid};
+use crate::ids::{Cid, Filter, Group, Home, Inc, Message, Topic, Uid};
 
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     pub(super) position: u64,
+    /// The entry at this position, if it was read.
+    pub(super) last: Option<Entry>,
     pub(super) nodes: BTreeSet<Inc>,
-    subs: BTreeMap<Topic, BTreeMap<Uid, Cid>>,
+    subs: BTreeMap<Filter, BTreeMap<Uid, Cid>>,
     routes: BTreeMap<Topic, BTreeSet<Inc>>,
     pub(super) retained: BTreeMap<Topic, Message>,
 }
@@ -32,9 +34,9 @@ impl Mirror {
             .collect();
     }
 
-    pub(super) fn add(&mut self, subs: &[(Cid, Uid, Topic)]) {
-        for (cid, uid, topic) in subs {
-            self.subs.entry(*topic).or_default().insert(*uid, *cid);
+    pub(super) fn add(&mut self, subs: &[(Cid, Uid, Filter)]) {
+        for (cid, uid, filter) in subs {
+            self.subs.entry(*filter).or_default().insert(*uid, *cid);
         }
     }
 
@@ -47,16 +49,18 @@ impl Mirror {
                     nodes.remove(inc);
                 }
             }
-            Entry::Sub(cid, uid, topic) => self.add(&[(*cid, *uid, *topic)]),
-            Entry::Unsub(uid, topic) => {
-                if let Some(subs) = self.subs.get_mut(topic) {
+            Entry::Sub(cid, uid, filter) => self.add(&[(*cid, *uid, *filter)]),
+            Entry::Unsub(uid, filter) => {
+                if let Some(subs) = self.subs.get_mut(filter) {
                     subs.remove(uid);
                 }
+                self.subs.retain(|_, subs| !subs.is_empty());
             }
             Entry::End(uid) => {
                 for subs in self.subs.values_mut() {
                     subs.remove(uid);
                 }
+                self.subs.retain(|_, subs| !subs.is_empty());
             }
             Entry::Route(inc, topic) => drop(self.routes.entry(*topic).or_default().insert(*inc)),
             Entry::Unroute(inc, topic) => {
@@ -70,10 +74,21 @@ impl Mirror {
 
     /// Where a message of this topic goes.
     pub(super) fn targets(&self, topic: Topic) -> Vec<To> {
-        let sessions = self.subs.get(&topic).into_iter().flatten();
+        let sessions = self.subs.get(&topic.into()).into_iter().flatten();
         let sessions = sessions.map(|(uid, cid)| To::Session(*cid, *uid));
         let nodes = self.routes.get(&topic).into_iter().flatten().map(|inc| To::Inbox(*inc));
         sessions.chain(nodes).collect()
+    }
+
+    /// The groups that get a message of this topic.
+    pub(super) fn groups(&self, topic: Topic) -> Vec<Group> {
+        let of_topic = self.subs.keys().filter(|filter| filter.topic == topic);
+        of_topic.filter_map(|filter| filter.group).collect()
+    }
+
+    pub(super) fn members(&self, topic: Topic, group: Group) -> Vec<(Cid, Uid)> {
+        let members = self.subs.get(&Filter::shared(group, topic)).into_iter().flatten();
+        members.map(|(uid, cid)| (*cid, *uid)).collect()
     }
 }
 
@@ -95,9 +110,13 @@ impl Node {
             let mut mirror = self.mirror.borrow_mut();
             mirror.apply(entry);
             mirror.position = at;
+            mirror.last = Some(entry.clone());
         }
         match *entry {
-            Entry::Sub(cid, uid, topic) => self.on_addition(topic, To::Session(cid, uid)),
+            Entry::Sub(cid, uid, filter) => match filter.group {
+                Some(group) => self.match_group_again(filter.topic, group),
+                None => self.on_addition(filter.topic, To::Session(cid, uid)),
+            },
             Entry::Route(inc, topic) => self.on_addition(topic, To::Inbox(inc)),
             Entry::Dead(inc) if inc == self.inc.get() => self.fence(),
             _ => {}

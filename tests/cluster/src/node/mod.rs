@@ -3,18 +3,23 @@
 mod deliver;
 mod heart;
 mod jobs;
+mod leave;
+mod legacy;
 mod link;
 mod mirror;
 mod publish;
 mod recover;
 mod serve;
+mod share;
 mod subscribe;
+mod witness;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 
+use self::legacy::{Legacy, Memory};
 use self::link::{Link, Numbers};
 use self::mirror::Mirror;
 use self::publish::{Batch, Pending};
@@ -38,6 +43,23 @@ pub struct Node {
     pub accepted: Mailbox<Rc<Socket>>,
     is_ready: Cell<bool>,
     is_fenced: Cell<bool>,
+    memory: RefCell<Memory>,
+    /// What came before, and is not put in order.
+    legacies: RefCell<Vec<Legacy>>,
+    /// Homes that have lost writes in the generation before.
+    lost: RefCell<BTreeSet<Home>>,
+    /// Homes that it may write to.
+    entered: RefCell<BTreeSet<Home>>,
+    /// Incarnations up to this one are over.
+    generation: Cell<Inc>,
+    /// Nothing of an older generation is there any more.
+    may_recover: Cell<bool>,
+    /// It takes no more clients.
+    is_leaving: Cell<bool>,
+    /// Connections that have no client yet.
+    entering: Cell<usize>,
+    /// Deaths that it has declared, and nobody has answered.
+    deaths: Cell<usize>,
     links: BTreeMap<(Kind, u8), Link>,
     numbers: Numbers,
     changed: Notify,
@@ -51,11 +73,18 @@ pub struct Node {
     last_beat: Cell<Time>,
     recovering: RefCell<BTreeSet<Inc>>,
     inbox_read: Cell<u64>,
+    reads_inbox: Cell<bool>,
+    /// The last message that was read there.
+    inbox_last: RefCell<Option<(u64, Message)>>,
 }
 
 impl Node {
     /// Starts a node in this place.
     pub fn start(world: &Rc<World>, slot: u32) -> Rc<Node> {
+        Node::start_after(world, slot, Vec::new())
+    }
+
+    fn start_after(world: &Rc<World>, slot: u32, legacies: Vec<Legacy>) -> Rc<Node> {
         let proc = world.new_proc();
         let kinds = [Kind::Write, Kind::Read, Kind::Heart];
         let ids = kinds
@@ -69,6 +98,15 @@ impl Node {
             accepted: Mailbox::default(),
             is_ready: Cell::default(),
             is_fenced: Cell::default(),
+            memory: RefCell::default(),
+            legacies: RefCell::new(legacies),
+            lost: RefCell::default(),
+            entered: RefCell::default(),
+            generation: Cell::default(),
+            may_recover: Cell::default(),
+            is_leaving: Cell::default(),
+            entering: Cell::default(),
+            deaths: Cell::default(),
             links: ids
                 .map(|(kind, shard)| ((kind, shard), Link::new(ConnId { proc, shard, kind })))
                 .collect(),
@@ -83,6 +121,8 @@ impl Node {
             last_beat: Cell::default(),
             recovering: RefCell::default(),
             inbox_read: Cell::default(),
+            reads_inbox: Cell::default(),
+            inbox_last: RefCell::default(),
         });
         world.slots.borrow_mut().insert(slot, Rc::clone(&node));
         node.spawn(Rc::clone(&node).run());
@@ -143,6 +183,7 @@ impl Node {
         for (kind, shard) in self.links.keys() {
             self.spawn(Rc::clone(&self).keep_link(*kind, *shard));
         }
+        self.examine().await;
         self.join().await;
         self.spawn(Rc::clone(&self).follow_log());
         self.spawn(Rc::clone(&self).flush_batches());
@@ -151,9 +192,13 @@ impl Node {
         if self.world.has_clockwork.get() {
             // Not before the mirror is whole: what is recovered is matched with it.
             self.spawn(Rc::clone(&self).watch());
+        }
+        self.settle().await;
+        if self.world.has_clockwork.get() {
             self.spawn(Rc::clone(&self).sweep());
         }
         self.is_ready.set(true);
+        self.changed.all();
         self.world
             .trace(|| format!("node {} is ready as I{}", self.slot, self.inc.get()));
         loop {
@@ -164,16 +209,19 @@ impl Node {
 
     /// Becomes a member. What a call that is repeated leaves behind is declared dead like any other node.
     async fn join(self: &Rc<Self>) {
-        let Answer::Joined { inc } = self.beat_call(Call::Join).await else {
+        let Answer::Joined { inc, generation } = self.beat_call(Call::Join).await else {
             unreachable!("joining has one answer");
         };
         self.inc.set(inc);
+        self.generation.set(generation);
+        self.entered.borrow_mut().insert(Home::Global);
         self.world.note(Event::NodeStart { inc });
         if self.world.has_clockwork.get() {
             self.spawn(Rc::clone(self).beat());
         }
         for home in Home::buckets() {
             self.post_read(home, Call::Enter).next().await;
+            self.entered.borrow_mut().insert(home);
         }
         let Answer::Snapshot(snapshot) = self.read(Home::Global, Call::Snapshot).await else {
             unreachable!("a read has one answer");
@@ -191,13 +239,17 @@ impl Node {
         if self.is_fenced.replace(true) {
             return;
         }
+        let mut legacies = self.legacies.take();
+        legacies.extend(Legacy::of(self));
         self.world.trace(|| format!("I{} is fenced", self.inc.get()));
-        let (slot, proc) = (self.slot, self.proc);
+        let (slot, proc, is_leaving) = (self.slot, self.proc, self.is_leaving());
         self.world.at(self.world.now(), None, move |world| {
             let node = world.slots.borrow().get(&slot).cloned();
             if let Some(node) = node.filter(|node| node.proc == proc) {
                 node.kill();
-                Node::start(world, slot);
+                if !is_leaving {
+                    Node::start_after(world, slot, legacies);
+                }
             }
         });
     }

@@ -5,28 +5,62 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Node;
+use super::share::Given;
 use crate::exec::Mailbox;
 use crate::guard::Guard;
-use crate::home::{Answer, Append, Call, Change, Entry, To};
-use crate::ids::{Cid, Home, Inc, Message, Mid, Token, Topic};
+use crate::home::{Answer, Append, Call, Change, Entry, Job, Put, Target, To, hint_of};
+use crate::ids::{Cid, Group, Home, Inc, Message, Mid, Qos, Token, Topic, Uid};
 
 /// A message on its way.
 pub(super) struct Pending {
-    message: Message,
+    pub(super) message: Message,
+    scope: Scope,
+    /// Where it is a job, if it is one.
+    pub(super) job: Option<(Home, Mid)>,
+    /// Its identity, if it must have effect once: in all queues, or only in those that get it for a group.
     once: Option<(Mid, Inc)>,
-    targets: RefCell<BTreeSet<To>>,
+    /// The members that its job has.
+    pub(super) chosen: BTreeMap<Group, (Cid, Uid)>,
+    targets: RefCell<BTreeSet<Target>>,
+    pub(super) given: RefCell<BTreeMap<Group, Given>>,
     /// Appends that have not been answered.
-    open: Cell<usize>,
+    pub(super) open: Cell<usize>,
     /// The position of the log that the mirror must reach, once it is known.
     needs: Cell<Option<u64>>,
 }
 
 impl Pending {
-    /// The homes that know it.
-    pub(super) fn homes(&self) -> BTreeSet<Home> {
-        self.targets.borrow().iter().map(|target| home_of(*target)).collect()
+    /// The homes that know its identity.
+    pub(super) fn homes_with_identity(&self) -> BTreeSet<Home> {
+        let targets = self.targets.borrow();
+        let with_it = targets.iter().filter(|target| self.once_for(**target).is_some());
+        with_it.map(|target| home_of(target.to)).collect()
+    }
+
+    /// Whether a group gets it, or all those that get it for themselves.
+    pub(super) fn is_for(&self, group: Option<Group>) -> bool {
+        match self.scope {
+            Scope::All => true,
+            Scope::Group(only, _) => group == Some(only),
+        }
+    }
+
+    /// Its identity in this queue.
+    pub(super) fn once_for(&self, target: Target) -> Option<(Mid, Inc)> {
+        self.once.filter(|_| self.job.is_some() || target.group.is_some())
     }
 }
+
+/// Who gets a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    All,
+    /// One group, of which this member's session has ended.
+    Group(Group, Uid),
+}
+
+/// A message on its way to a queue.
+pub(super) type Entering = (Target, Rc<Pending>);
 
 /// A change, and where its answer goes.
 type Changing = ((Cid, Token, Change), Mailbox<bool>);
@@ -34,7 +68,7 @@ type Changing = ((Cid, Token, Change), Mailbox<bool>);
 /// What the next flush sends.
 #[derive(Default)]
 pub(super) struct Batch {
-    appends: BTreeMap<Home, Vec<(To, Rc<Pending>)>>,
+    appends: BTreeMap<Home, Vec<Entering>>,
     changes: BTreeMap<Home, Vec<Changing>>,
     retained: Vec<Message>,
     accepted: Vec<Rc<Pending>>,
@@ -48,24 +82,56 @@ impl Batch {
 
 impl Node {
     /// Matches a message, and puts it into the next flush.
-    pub(super) fn accept(self: &Rc<Self>, message: Message, once: Option<(Mid, Inc)>) -> Rc<Pending> {
-        // RETAIN is for the copies that a new subscription is sent.
-        let live = Message {
-            retain: false,
-            ..message
+    pub(super) fn accept(self: &Rc<Self>, message: Message) -> Rc<Pending> {
+        self.accept_for(message, Scope::All)
+    }
+
+    pub(super) fn accept_for(self: &Rc<Self>, message: Message, scope: Scope) -> Rc<Pending> {
+        let has_identity = message.qos == Qos::Two && self.has(Guard::SharedQos2HasMid);
+        let given = match scope {
+            Scope::Group(group, uid) => [(group, Given::without(uid))].into(),
+            Scope::All => BTreeMap::new(),
         };
-        let pending = Rc::new(Pending {
-            message: live,
-            once,
+        self.put_on_way(Pending {
+            message,
+            scope,
+            job: None,
+            once: has_identity.then(|| (self.new_mid(), self.inc.get())),
+            chosen: BTreeMap::new(),
             targets: RefCell::default(),
+            given: RefCell::new(given),
             open: Cell::default(),
             needs: Cell::default(),
-        });
-        for target in self.mirror.borrow().targets(message.topic) {
-            self.add_target(&pending, target);
+        })
+    }
+
+    pub(super) fn accept_job(self: &Rc<Self>, home: Home, job: &Job) -> Rc<Pending> {
+        self.put_on_way(Pending {
+            message: job.message,
+            scope: Scope::All,
+            job: Some((home, job.mid)),
+            once: Some((job.mid, job.of)),
+            chosen: job.choices.clone(),
+            targets: RefCell::default(),
+            given: RefCell::default(),
+            open: Cell::default(),
+            needs: Cell::default(),
+        })
+    }
+
+    fn put_on_way(self: &Rc<Self>, mut pending: Pending) -> Rc<Pending> {
+        let message = pending.message;
+        // RETAIN is for the copies that a new subscription is sent.
+        pending.message.retain = false;
+        let pending = Rc::new(pending);
+        if pending.is_for(None) {
+            for target in self.mirror.borrow().targets(message.topic) {
+                self.add_target(&pending, target);
+            }
         }
-        if once.is_none() {
-            self.deliver_locally(live);
+        self.give_to_groups(&pending);
+        if pending.job.is_none() && pending.is_for(None) {
+            self.deliver_locally(pending.message);
         }
         let mut batch = self.batch.borrow_mut();
         if message.retain {
@@ -77,32 +143,35 @@ impl Node {
         pending
     }
 
-    fn add_target(&self, pending: &Rc<Pending>, target: To) {
+    fn add_target(&self, pending: &Rc<Pending>, to: To) {
         // Those of this node have it already, unless it is one that may have been there before.
-        let is_local = target == To::Inbox(self.inc.get()) && pending.once.is_none();
-        if is_local || !pending.targets.borrow_mut().insert(target) {
+        let is_local = to == To::Inbox(self.inc.get()) && pending.job.is_none();
+        if is_local || pending.targets.borrow().contains(&to.into()) {
             return;
         }
         pending.open.set(pending.open.get() + 1);
-        let entry = (target, Rc::clone(pending));
-        self.batch
-            .borrow_mut()
-            .appends
-            .entry(home_of(target))
-            .or_default()
-            .push(entry);
+        self.enter(to.into(), pending);
+    }
+
+    /// Into the next flush; it is counted already.
+    pub(super) fn enter(&self, target: Target, pending: &Rc<Pending>) {
+        pending.targets.borrow_mut().insert(target);
+        let mut batch = self.batch.borrow_mut();
+        let appends = batch.appends.entry(home_of(target.to)).or_default();
+        appends.push((target, Rc::clone(pending)));
     }
 
     pub(super) fn match_again(&self, topic: Topic, target: To) {
         let pending = self.pending.borrow().clone();
-        for pending in pending.iter().filter(|pending| pending.message.topic == topic) {
+        let is_for = |pending: &&Rc<Pending>| pending.message.topic == topic && pending.is_for(None);
+        for pending in pending.iter().filter(is_for) {
             self.add_target(pending, target);
         }
         self.changed.all();
     }
 
     /// Until all that get it have it, and all do that subscribed before it was read.
-    pub(super) async fn kept(&self, pending: &Rc<Pending>) {
+    pub(super) async fn kept(self: &Rc<Self>, pending: &Rc<Pending>) {
         if self.has(Guard::AckAfterAppend) {
             let is_kept = || {
                 let position = self.mirror.borrow().position;
@@ -112,6 +181,11 @@ impl Node {
         }
         self.pending.borrow_mut().retain(|other| !Rc::ptr_eq(other, pending));
         self.changed.all();
+        if pending.job.is_none()
+            && let Some((mid, _)) = pending.once
+        {
+            self.forget(mid, pending);
+        }
     }
 
     /// A change of a session, with the next flush; the answer is whether it was made.
@@ -161,13 +235,21 @@ impl Node {
                 Some(answer) => answer.next().await,
                 None => Answer::Ok,
             };
-            let Answer::Position { mut position } = position.next().await else {
+            let Answer::Position {
+                mut position,
+                generation,
+            } = position.next().await
+            else {
                 return;
             };
+            if node.is_over(generation) {
+                node.memory.borrow_mut().is_over = true;
+                return node.fence();
+            }
             match logged {
-                Answer::Position { position: logged } => position = position.max(logged),
+                Answer::Position { position: logged, .. } => position = position.max(logged),
                 Answer::Done => {
-                    if let Answer::Position { position: now } = node.read(Home::Global, Call::Position).await {
+                    if let Answer::Position { position: now, .. } = node.read(Home::Global, Call::Position).await {
                         position = position.max(now);
                     }
                 }
@@ -197,34 +279,48 @@ impl Node {
         });
     }
 
-    fn flush_appends(self: &Rc<Self>, home: Home, appends: Vec<(To, Rc<Pending>)>) {
-        let append = |(to, pending): &(To, Rc<Pending>)| {
-            let (message, once) = (pending.message, pending.once);
-            Append { to: *to, message, once }
+    fn flush_appends(self: &Rc<Self>, home: Home, entering: Vec<Entering>) {
+        let append = |(target, pending): &Entering| Append {
+            target: *target,
+            message: pending.message,
+            once: pending.once_for(*target),
         };
-        let call = Call::Append(appends.iter().map(append).collect());
-        let answer = self.post(home, call);
+        let answer = self.post(home, Call::Append(entering.iter().map(append).collect()));
         let node = Rc::clone(self);
         self.spawn(async move {
-            let answer = answer.next().await;
-            node.on_appended(&appends, &answer);
+            match answer.next().await {
+                Answer::Appended(puts) => node.on_appended(&entering, &puts),
+                _ => node.on_lost_answer(home, entering),
+            }
         });
     }
 
-    fn on_appended(self: &Rc<Self>, appends: &[(To, Rc<Pending>)], answer: &Answer) {
-        appends
-            .iter()
-            .for_each(|(_, pending)| pending.open.set(pending.open.get() - 1));
-        if let Answer::Appended(there) = answer {
-            let gone = appends.iter().zip(there).filter(|(_, there)| !**there);
-            let ends = gone.filter_map(|((target, _), _)| match target {
-                To::Session(_, uid) => Some(Entry::End(*uid)),
-                To::Inbox(_) => None,
-            });
-            let ends: BTreeMap<_, _> = ends.map(|end| (format!("{end:?}"), end)).collect();
-            if !ends.is_empty() {
-                drop(self.post(Home::Global, Call::Log(ends.into_values().collect())));
+    fn on_lost_answer(self: &Rc<Self>, home: Home, entering: Vec<Entering>) {
+        let asks = |(target, _): &Entering| target.group.is_some() && self.has(Guard::AskAfterDone);
+        let (asked, rest): (Vec<_>, Vec<_>) = entering.into_iter().partition(asks);
+        self.on_appended(&rest, &vec![Put::Before; rest.len()]);
+        if !asked.is_empty() {
+            self.spawn(Rc::clone(self).ask_for(home, asked));
+        }
+    }
+
+    pub(super) fn on_appended(self: &Rc<Self>, entered: &[Entering], puts: &[Put]) {
+        let mut ends = BTreeSet::new();
+        for ((target, pending), put) in entered.iter().zip(puts) {
+            if let Some(hint) = hint_of(*target, pending.message, *put) {
+                self.on_hint(hint);
             }
+            if let (Put::Gone, To::Session(_, uid)) = (*put, target.to) {
+                ends.insert(uid);
+                if let Some(group) = target.group {
+                    self.give_again(pending, group, uid);
+                }
+            }
+            pending.open.set(pending.open.get() - 1);
+        }
+        if !ends.is_empty() {
+            let ends = ends.into_iter().map(Entry::End).collect();
+            drop(self.post(Home::Global, Call::Log(ends)));
         }
         self.changed.all();
     }

@@ -12,7 +12,18 @@ impl Node {
     pub fn bury(self: &Rc<Self>, dead: Inc) {
         let node = Rc::clone(self);
         self.spawn(async move {
-            if node.call(Home::Global, Call::Dead { inc: dead, counter: 0 }).await == Answer::Ok {
+            if node
+                .call(
+                    Home::Global,
+                    Call::Dead {
+                        inc: dead,
+                        counter: 0,
+                        lost: Vec::new(),
+                    },
+                )
+                .await
+                == Answer::Ok
+            {
                 node.recover(dead).await;
             }
         });
@@ -36,6 +47,7 @@ impl Node {
         self.forget_all_of(dead).await;
         self.call(Home::Global, Call::Recovered(dead)).await;
         self.recovering.borrow_mut().remove(&dead);
+        self.changed.all();
     }
 
     async fn fence_everywhere(&self, dead: Inc) {
@@ -46,6 +58,9 @@ impl Node {
 
     async fn finish_jobs_of(self: &Rc<Self>, dead: Inc) {
         for home in Home::buckets() {
+            for rest in self.rests_of(home, dead).await {
+                Rc::clone(self).run_rest(home, rest).await;
+            }
             for job in self.jobs_of(home, dead).await {
                 let finished = job.mid;
                 let run = match self.has(Guard::SameMid) {
@@ -67,8 +82,21 @@ impl Node {
                 continue;
             };
             for cid in cids {
-                let mid = self.new_mid();
-                self.call(home, Call::Free { of: dead, cid, mid }).await;
+                let (mid, is_older) = (self.new_mid(), dead <= self.generation.get());
+                let ends = is_older && self.lost.borrow().contains(&home) && self.has(Guard::TouchedEnd);
+                let freed = self
+                    .call(
+                        home,
+                        Call::Free {
+                            of: dead,
+                            cid,
+                            mid,
+                            is_older,
+                            ends,
+                        },
+                    )
+                    .await;
+                self.log_end(&freed);
             }
         }
     }

@@ -1,14 +1,15 @@
 //! A client on a node: how its connection gets the session, what it does, and how it ends.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use super::Node;
+use super::witness::Sent;
 use crate::check::Event;
 use crate::exec::Mailbox;
 use crate::guard::Guard;
-use crate::home::call::Open;
+use crate::home::call::{Open, Queued};
 use crate::home::{Answer, Call, Change, Entry, How};
 use crate::ids::{Cid, Home, Index, Message, Pid, Qos, Token, Topic, Uid};
 use crate::net::{Connect, Down, Socket, Up};
@@ -19,10 +20,17 @@ pub(super) struct Conn {
     pub(super) token: Token,
     /// `None` if nothing is kept of the session.
     pub(super) uid: Option<Uid>,
+    /// Then, the queue for what groups give it, and which of its messages are sent as what.
+    pub(super) shared: Cell<Option<Uid>>,
+    pub(super) sent_as: RefCell<BTreeMap<Index, Index>>,
     pub(super) socket: Rc<Socket>,
     pub(super) is_closed: Cell<bool>,
     /// Of the client's messages, how many are not finished.
     works: Cell<usize>,
+    /// What was sent from its queue.
+    pub(super) sent: RefCell<Sent>,
+    /// What it was told of its queue.
+    pub(super) hints: RefCell<VecDeque<(Index, Queued)>>,
     pub(super) in_flight: RefCell<BTreeSet<Index>>,
     pub(super) topics: RefCell<BTreeSet<Topic>>,
     /// Packet Identifiers of QoS 2 messages of a session that is not kept.
@@ -36,6 +44,11 @@ impl Conn {
     pub(super) fn home(&self) -> Home {
         Home::of_client(self.cid)
     }
+
+    /// Its session in Redis, whether it is kept or not.
+    pub(super) fn queue(&self) -> Option<Uid> {
+        self.uid.or(self.shared.get())
+    }
 }
 
 impl Node {
@@ -43,14 +56,11 @@ impl Node {
         let Up::Connect(connect) = socket.up.next().await else {
             return;
         };
-        let token = Token {
-            inc: self.inc.get(),
-            conn: self.new_id(),
-        };
-        if !self.claim(connect.cid, token).await {
-            return socket.to_client(&self.world, Down::Closed);
-        }
-        let Some(conn) = self.open(&socket, &connect, token).await else {
+        self.entering.set(self.entering.get() + 1);
+        let conn = self.enter_client(&socket, &connect).await;
+        self.entering.set(self.entering.get() - 1);
+        self.changed.all();
+        let Some(conn) = conn else {
             return socket.to_client(&self.world, Down::Closed);
         };
         self.spawn(Rc::clone(&self).finish_received(Rc::clone(&conn)));
@@ -60,12 +70,31 @@ impl Node {
         self.read_packets(conn).await;
     }
 
+    async fn enter_client(self: &Rc<Self>, socket: &Rc<Socket>, connect: &Connect) -> Option<Rc<Conn>> {
+        let token = Token {
+            inc: self.inc.get(),
+            conn: self.new_id(),
+        };
+        if self.is_leaving() || !self.claim(connect.cid, token).await {
+            return None;
+        }
+        // A newer connection of the client may have come and gone: this one must not end its session.
+        if socket.is_gone() {
+            self.release(connect.cid, token, How::Lost).await;
+            return None;
+        }
+        self.open(socket, connect, token).await
+    }
+
     /// Whether the client is this connection's. Who comes later gets it instead.
     async fn claim(self: &Rc<Self>, cid: Cid, token: Token) -> bool {
         let home = Home::of_client(cid);
         let mut answer = self.call(home, Call::Claim { cid, token }).await;
         while answer != Answer::Granted {
             self.world.poll().await;
+            if self.is_leaving() {
+                return false;
+            }
             if !self.has(Guard::ClaimOnce) {
                 answer = self.call(home, Call::Claim { cid, token }).await;
             }
@@ -117,9 +146,13 @@ impl Node {
             cid,
             token,
             uid,
+            shared: Cell::default(),
+            sent_as: RefCell::default(),
             socket: Rc::clone(socket),
             is_closed: Cell::default(),
             works: Cell::default(),
+            sent: RefCell::default(),
+            hints: RefCell::default(),
             in_flight: RefCell::default(),
             topics: RefCell::default(),
             received: RefCell::default(),
@@ -166,8 +199,8 @@ impl Node {
                 }
                 Up::Puback(index) | Up::Pubcomp(index) => self.on_finished(&conn, index),
                 Up::Pubrec(index) => self.on_pubrec(&conn, index),
-                Up::Subscribe(topic) => self.on_subscribe(&conn, topic),
-                Up::Unsubscribe(topic) => self.on_unsubscribe(&conn, topic),
+                Up::Subscribe(filter) => self.on_subscribe(&conn, filter),
+                Up::Unsubscribe(filter) => self.on_unsubscribe(&conn, filter),
                 Up::Disconnect => return self.end(&conn, How::Clean).await,
                 Up::Closed => return self.end(&conn, How::Lost).await,
                 Up::Connect(_) => {}
@@ -194,7 +227,7 @@ impl Node {
             conn: conn.socket.id,
         });
         self.work_begun(conn);
-        let pending = self.accept(message, None);
+        let pending = self.accept(message);
         let (node, conn) = (Rc::clone(self), Rc::clone(conn));
         self.spawn(async move {
             node.kept(&pending).await;
@@ -230,15 +263,15 @@ impl Node {
     async fn release_kept(self: &Rc<Self>, conn: &Rc<Conn>, pid: Pid, id: u32) {
         let (cid, token, mid) = (conn.cid, conn.token, self.new_mid());
         let begin = Call::Begin { cid, token, pid, mid };
-        let message = match self.call(conn.home(), begin).await {
-            Answer::Begun(message) => message,
+        let job = match self.call(conn.home(), begin).await {
+            Answer::Begun(job) => job,
             Answer::Done => {
                 let jobs = self.jobs_of(conn.home(), self.inc.get()).await;
-                jobs.into_iter().find(|job| job.mid == mid).map(|job| job.message)
+                jobs.into_iter().find(|job| job.mid == mid)
             }
             _ => return self.work_done(conn),
         };
-        let pending = message.map(|message| self.begin_job(mid, self.inc.get(), message));
+        let pending = job.map(|job| self.accept_job(conn.home(), &job));
         let (node, conn) = (Rc::clone(self), Rc::clone(conn));
         self.spawn(async move {
             if let Some(pending) = &pending {
@@ -254,7 +287,7 @@ impl Node {
         conn.received.borrow_mut().remove(&pid);
         let at = conn.held.borrow().iter().position(|(held, _)| *held == pid);
         let message = at.map(|at| conn.held.borrow_mut().remove(at).1);
-        let pending = message.map(|message| self.accept(message, None));
+        let pending = message.map(|message| self.accept(message));
         let (node, conn) = (Rc::clone(self), Rc::clone(conn));
         self.spawn(async move {
             if let Some(pending) = &pending {
@@ -295,17 +328,34 @@ impl Node {
         if conn.is_closed.replace(true) {
             return;
         }
-        self.world.note(Event::ConnEnd { conn: conn.socket.id });
+        self.world.note(Event::ConnEnd {
+            conn: conn.socket.id,
+            is_left: how == How::Left,
+        });
         conn.socket.to_client(&self.world, Down::Closed);
         self.changed.all();
         self.drop_local(conn);
         if self.has(Guard::ReleaseAfterWorks) {
             self.changed.until(|| conn.works.get() == 0).await;
         }
-        let (cid, token, mid) = (conn.cid, conn.token, self.new_mid());
-        self.call(conn.home(), Call::Release { cid, token, how, mid }).await;
+        self.release(conn.cid, conn.token, how).await;
         self.conns.borrow_mut().retain(|other| !Rc::ptr_eq(other, conn));
-        self.run_jobs(conn.home(), &[mid]).await;
+        self.memory.borrow_mut().touch(self.world.now(), conn);
+        self.changed.all();
+    }
+
+    pub(super) async fn release(self: &Rc<Self>, cid: Cid, token: Token, how: How) {
+        let (home, mid) = (Home::of_client(cid), self.new_mid());
+        let released = self.call(home, Call::Release { cid, token, how, mid }).await;
+        self.log_end(&released);
+        self.run_jobs(home, &[mid]).await;
+    }
+
+    /// A session has ended with its connection.
+    pub(super) fn log_end(&self, released: &Answer) {
+        if let Answer::Left { ended: Some(uid) } = released {
+            drop(self.post(Home::Global, Call::Log(vec![Entry::End(*uid)])));
+        }
     }
 
     /// Gives up clients that have connected elsewhere.

@@ -5,9 +5,9 @@ mod picture;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_sim::home::{Answer, Call, Job, State};
+use cluster_sim::home::{Answer, Call, Job, Put, State};
 use cluster_sim::ids::{
-    Cid, Home as SimHome, Inc, Message, Mid as SimMid, Qos, Token as SimToken, Topic, Uid as SimUid,
+    Cid, Filter, Home as SimHome, Inc, Message, Mid as SimMid, Qos, Token as SimToken, Topic, Uid as SimUid,
 };
 use redis::Value;
 
@@ -125,7 +125,7 @@ impl Real {
     fn note_owner(&mut self, call: &Call, answer: &Answer) {
         match (call, answer) {
             (Call::Open(open), Answer::Opened { .. }) => drop(self.opened.insert(open.cid)),
-            (Call::Release { cid, .. } | Call::Free { cid, .. }, Answer::Ok) => drop(self.opened.remove(cid)),
+            (Call::Release { cid, .. } | Call::Free { cid, .. }, Answer::Left { .. }) => drop(self.opened.remove(cid)),
             _ => {}
         }
     }
@@ -133,13 +133,16 @@ impl Real {
     /// What the simulation has answered, in the words of [`call`](Real::call).
     pub(super) fn words(&self, answer: &Answer) -> String {
         match answer {
-            Answer::Appended(there) => format!("appended {there:?}"),
+            Answer::Appended(puts) => {
+                let there: Vec<_> = puts.iter().map(|put| *put != Put::Gone).collect();
+                format!("appended {there:?}")
+            }
             Answer::Swept(uids) => {
                 let mut uids: Vec<_> = uids.iter().map(|uid| format!("{uid:?}")).collect();
                 uids.sort();
                 format!("ended {uids:?}")
             }
-            Answer::Position { position } => format!("position {position}"),
+            Answer::Position { position, .. } => format!("position {position}"),
             _ => "OK".to_owned(),
         }
     }
@@ -252,6 +255,12 @@ fn key(bucket: u8, name: &str) -> String {
 
 fn topic(topic: Topic) -> String {
     format!("t{topic}")
+}
+
+/// Of a session's own subscription: those of groups are not compared yet.
+fn unshared(filter: Filter) -> String {
+    assert_eq!(filter.group, None);
+    topic(filter.topic)
 }
 
 fn message<'a>(message: &Message, topic: &'a str, payload: &'a str) -> Publication<'a> {

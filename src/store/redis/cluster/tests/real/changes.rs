@@ -4,7 +4,7 @@ use cluster_sim::home::{self, Answer, Call, Change, How, State, To};
 use cluster_sim::ids::{Cid, Home as SimHome, Uid as SimUid};
 
 use super::super::testing::{Changes, For, subscription};
-use super::{Real, bucket_of, message, mid, token, topic};
+use super::{Real, bucket_of, message, mid, token, topic, unshared};
 use crate::store::Uid;
 use crate::store::cluster::{ClusterOp, Departure, Entry, Once, Open, RouteKind, Will, inbox_of, new_uid};
 use crate::store::op::{Lane, Op, SessionRecord};
@@ -18,7 +18,7 @@ impl Real {
         let changes = Changes::default();
         match call {
             Call::Log(entries) => entries.iter().fold(changes, |changes, entry| self.log(changes, entry)),
-            Call::Dead { inc, counter } => changes.cluster(ClusterOp::Dead {
+            Call::Dead { inc, counter, .. } => changes.cluster(ClusterOp::Dead {
                 node: u64::from(*inc),
                 counter: *counter,
             }),
@@ -61,7 +61,7 @@ impl Real {
                 },
                 mid: mid(*job),
             }),
-            Call::Free { of, cid, mid: job } => changes.cluster(ClusterOp::Free {
+            Call::Free { of, cid, mid: job, .. } => changes.cluster(ClusterOp::Free {
                 node: u64::from(*of),
                 client_id: client(cid),
                 mid: mid(*job),
@@ -134,14 +134,14 @@ impl Real {
         let uid = self.session_of(cid, bucket);
         let lane = Lane::Live;
         match change {
-            Change::Subscribe(to) => {
-                let filter = topic(*to);
+            Change::Subscribe(to, _) => {
+                let filter = unshared(*to);
                 let subscription = subscription(&filter);
                 changes.op(&Op::Subscribe { uid, subscription })
             }
             Change::Unsubscribe(from) => changes.op(&Op::Unsubscribe {
                 uid,
-                filter: &topic(*from),
+                filter: &unshared(*from),
             }),
             Change::Received(packet_id, received) => changes.cluster(ClusterOp::Received {
                 uid,
@@ -162,7 +162,7 @@ impl Real {
     }
 
     fn append(&self, changes: Changes, item: &home::Append) -> Changes {
-        let to = match item.to {
+        let to = match item.target.to {
             To::Session(cid, uid) => self.uid(cid, uid),
             To::Inbox(inc) => inbox_of(u64::from(inc)),
         };
@@ -180,11 +180,11 @@ impl Real {
             home::Entry::Sub(cid, uid, to) => changes.log(Entry::Subscribe {
                 uid: self.uid(*cid, *uid),
                 client_id: &self.clients[usize::from(*cid)],
-                subscription: subscription(&topic(*to)),
+                subscription: subscription(&unshared(*to)),
             }),
             home::Entry::Unsub(uid, from) => changes.log(Entry::Unsubscribe {
                 uid: self.uid(0, *uid),
-                filter: &topic(*from),
+                filter: &unshared(*from),
             }),
             home::Entry::End(uid) => changes.log(Entry::End { uid: self.uid(0, *uid) }),
             home::Entry::Route(inc, to) => changes.log(Entry::Route {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cluster_sim::home::{self, Answer, Call, Envelope, State, To};
+use cluster_sim::home::{self, Answer, Call, Envelope, State, Target, To};
 use cluster_sim::ids::{Cid, Home as SimHome, Token as SimToken};
 
-use super::{Real, bucket_of, id, key, sim_mid, text, token, topic, uid_text};
+use super::{Real, bucket_of, id, key, sim_mid, text, token, topic, uid_text, unshared};
 use crate::store::cluster::Entry;
 use crate::store::op::{Lane, publication};
 use crate::store::redis::entry::{read_delivery, read_message, read_will};
@@ -260,8 +260,10 @@ fn of_global(global: &home::Global) -> Picture {
         ..Picture::default()
     };
     hw_lines(&global.hw, &mut picture);
-    for (inc, (counter, applied)) in &global.nodes {
-        picture.add(format!("node {inc} {counter}:{applied}"));
+    assert_eq!((global.generation, global.lost.len()), (0, 0), "not compared yet");
+    for (inc, node) in &global.nodes {
+        assert!(node.servers.is_empty(), "not compared yet");
+        picture.add(format!("node {inc} {}:{}", node.counter, node.applied));
     }
     for (dead, by) in &global.recoverers {
         picture.add(format!("recoverer of {dead} {by}"));
@@ -277,8 +279,8 @@ fn of_global(global: &home::Global) -> Picture {
         let entry = match entry {
             home::Entry::Join(inc) => format!("join {inc}"),
             home::Entry::Dead(inc) => format!("dead {inc}"),
-            home::Entry::Sub(cid, uid, to) => format!("sub {cid} {uid:?} {}", topic(*to)),
-            home::Entry::Unsub(uid, from) => format!("unsub {uid:?} {}", topic(*from)),
+            home::Entry::Sub(cid, uid, to) => format!("sub {cid} {uid:?} {}", unshared(*to)),
+            home::Entry::Unsub(uid, from) => format!("unsub {uid:?} {}", unshared(*from)),
             home::Entry::End(uid) => format!("end {uid:?}"),
             home::Entry::Route(inc, to) => format!("route {inc} {}", topic(*to)),
             home::Entry::Unroute(inc, from) => format!("unroute {inc} {}", topic(*from)),
@@ -320,12 +322,13 @@ fn of_bucket(bucket: &home::Bucket, now: u64, inboxes: Vec<String>) -> Picture {
         let (cid, expiry, next) = (session.cid, session.expiry, session.next);
         picture.add(format!("session {uid:?} of {cid} expiry {expiry} next {next}"));
         for to in &session.subs {
-            picture.add(format!("session {uid:?} subscribes {}", topic(*to)));
+            picture.add(format!("session {uid:?} subscribes {}", unshared(*to)));
         }
         for (pid, message) in &session.received {
             picture.add(format!("session {uid:?} received {pid} {}", message.id));
         }
         for (index, queued) in &session.queue {
+            assert_eq!(queued.group, None, "not compared yet");
             let what = if queued.released {
                 "released".to_owned()
             } else {
@@ -337,14 +340,22 @@ fn of_bucket(bucket: &home::Bucket, now: u64, inboxes: Vec<String>) -> Picture {
     for (inc, cids) in &bucket.owned {
         picture.add(format!("owned by {inc} {:?}", cids.iter().collect::<Vec<_>>()));
     }
+    assert!(bucket.rests.is_empty(), "not compared yet");
     for (mid, job) in &bucket.jobs {
+        assert!(job.choices.is_empty(), "not compared yet");
         picture.add(format!("job {mid:?} {} of {}", job.message.id, job.of));
     }
     for ((mid, to), of) in &bucket.once {
         let queue = match to {
-            Some(To::Session(_, uid)) => format!("{uid:?}"),
-            Some(To::Inbox(inc)) => format!("n{inc}"),
-            None => unreachable!("only without a guard"),
+            Some(Target {
+                to: To::Session(_, uid),
+                group: None,
+            }) => format!("{uid:?}"),
+            Some(Target {
+                to: To::Inbox(inc),
+                group: None,
+            }) => format!("n{inc}"),
+            target => unreachable!("{target:?}"),
         };
         picture.add(format!("once {mid:?} {queue} of {of}"));
     }
