@@ -35,6 +35,8 @@ pub(super) struct RecentEntry {
     pub(super) bytes: std::sync::Arc<[u8]>,
 }
 
+const LONG: usize = 1000;
+
 impl Recent {
     /// The log has been applied up to this position.
     pub(super) fn new(position: u64) -> Recent {
@@ -86,6 +88,11 @@ impl Recent {
             state.entries.pop_front();
         }
         state.entries.iter().cloned().collect()
+    }
+
+    /// Whether so many entries are kept that there should be batches, which let them go, although nothing is to be written.
+    pub(super) fn is_long(&self) -> bool {
+        self.state.lock().entries.len() > LONG
     }
 
     /// Nobody waits any more.

@@ -75,7 +75,7 @@ impl Shared for ClusterStore {
     }
 
     fn owes(&self) -> bool {
-        self.owes.load(Ordering::Relaxed)
+        self.owes.load(Ordering::Relaxed) || self.recent.is_long()
     }
 
     fn last_contact(&self) -> Option<Instant> {
