@@ -68,8 +68,14 @@ fn subscribers(world: &mut World) {
     for (name, version) in [("h-1", V5), ("h-2", V311)] {
         world.add(persistent(name, version).wants("$share/h/load/+/m", 1));
     }
+}
+
+/// Members of a Shared Subscription of whom nothing is kept, `k`, for a cluster. Where messages move to other members when a session
+/// ends, as they do on one broker, these come behind later ones.
+pub fn volatile_members(world: &mut World) {
     for (name, version) in [("k-1", V5), ("k-2", V311)] {
-        world.add(volatile(name, version).wants("$share/k/load/+/m", 2));
+        let client = Client::new(name, Settings::volatile(version)).wants("end/#", 1);
+        world.add(client.wants("$share/k/load/+/m", 2));
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use super::blow::{Blow, Deed, Timeline};
 use super::fleet::{Fleet, Setup};
 use super::knock::knock;
+use crate::cast;
 use crate::event::World as What;
 use crate::roaming::Roaming;
 use crate::stage::{Report, Stage};
@@ -38,6 +39,7 @@ const MOVERS: [&str; 9] = ["on-", "vol-", "lag-", "g-", "h-", "churn-", "p", "w-
 /// Runs a round in an empty directory.
 pub fn run(setup: Setup, program: &Path, dir: &Path, blows: &[Blow], seed: u64) -> Result<Report, String> {
     let mut stage = Stage::new(seed);
+    cast::volatile_members(&mut stage.world);
     stage.world.log.world(What::Cluster);
     stage
         .world
