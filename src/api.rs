@@ -2,20 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::access::Access;
+use crate::broker::cluster::NodeSettings;
 use crate::broker::policy::Policy;
 use crate::broker::program::{self, PublishError, SubscribeError, Subscription, Subscriptions};
 use crate::broker::{Core, Due, memory, metrics, sys};
 use crate::config::Config;
 use crate::connection::{self, Place};
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::hooks::Hooks;
 use crate::identity::Peer;
 use crate::message::NewMessage;
@@ -24,7 +23,6 @@ use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
 #[cfg(feature = "redis")]
 use crate::store::cluster::Limits;
-use crate::store::cluster::Shared;
 use crate::store::{self, Journal, Persistence, Store, StoreError};
 
 /// A running broker: a handle that is cheap to clone. There is no global state, so a program may run several.
@@ -132,8 +130,13 @@ impl Builder {
                 retained_messages: self.config.max_retained_messages as u64,
             };
             let store = store::open_shared(settings, limits)?;
-            let lease = settings.lease;
-            return self.start_as(Some(Arc::clone(&store) as _), Some((store, lease)));
+            let node = NodeSettings {
+                store: Arc::clone(&store),
+                lease: settings.lease,
+                name: settings.node_name.as_str().into(),
+                isolation_limit: settings.isolation_limit,
+            };
+            return self.start_as(Some(store as _), Some(node));
         }
         let store = store::open(&persistence)?;
         self.start_with(store)
@@ -143,18 +146,14 @@ impl Builder {
         self.start_as(store, None)
     }
 
-    fn start_as(
-        self,
-        store: Option<Arc<dyn Store>>,
-        shared: Option<(Arc<dyn Shared>, Duration)>,
-    ) -> Result<Broker, StoreError> {
+    fn start_as(self, store: Option<Arc<dyn Store>>, node: Option<NodeSettings>) -> Result<Broker, StoreError> {
         let journal = store.map(Journal::start).transpose()?;
         let sys_interval = self.config.sys_interval;
         let policy = Policy {
             config: Arc::new(self.config),
             access: self.access,
         };
-        let core = Arc::new(Core::of_node(policy, self.hooks, journal.clone(), shared));
+        let core = Arc::new(Core::of_node(policy, self.hooks, journal.clone(), node));
         let mut tasks = vec![tokio::spawn(run_timers(Arc::clone(&core))).abort_handle()];
         tasks.push(tokio::spawn(memory::watch(Arc::clone(&core))).abort_handle());
         if let Some(interval) = sys_interval {
@@ -294,57 +293,13 @@ impl Broker {
     /// Whether the store takes no changes now, so that nothing which rests on one is acknowledged.
     #[must_use]
     pub fn is_store_failing(&self) -> bool {
-        self.core.journal.as_ref().is_some_and(|journal| journal.is_failing())
+        self.core.is_store_down()
     }
 
     /// Connected clients.
     #[must_use]
     pub fn connected_clients(&self) -> usize {
         self.core.registry.online()
-    }
-
-    /// Ends the broker: no new connections; the wills of the connected clients are published while all of them are
-    /// still there to receive them; MQTT 5.0 clients are told [`ReasonCode::ServerShuttingDown`]; what is queued is
-    /// flushed for at most [`Config::drain_timeout`]; then the program's own subscriptions end, and the store is closed.
-    pub async fn shutdown(&self) {
-        let core = &self.core;
-        let limit = core.config().drain_timeout;
-        core.stopping.send_replace(true);
-        if core.cluster.is_none() {
-            let _ = tokio::time::timeout(limit, publish_wills(core)).await;
-        }
-        for outbox in core.registry.online_outboxes() {
-            outbox.signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
-        }
-        let _ = tokio::time::timeout(limit, all_closed(core)).await;
-        if let Some(cluster) = &core.cluster {
-            // Else the others find that this node is gone.
-            let _ = tokio::time::timeout(limit, cluster.all_released()).await;
-        }
-        if self.subscriptions.end() {
-            core.events.emit(|| Event::Closed);
-        }
-        if let Some(journal) = core.journal.clone() {
-            // It fails only if the runtime ends, and the journal's thread goes on by itself then.
-            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
-        }
-    }
-}
-
-/// Asks every connection to publish its will, and waits until they have.
-async fn publish_wills(core: &Core) {
-    let (done, mut all_done) = mpsc::channel(1);
-    for outbox in core.registry.online_outboxes() {
-        outbox.signal(|signals| signals.drain = Some(done.clone()));
-    }
-    drop(done);
-    // Nobody sends anything: the channel closes when the last connection has dropped its end.
-    let _ = all_done.recv().await;
-}
-
-async fn all_closed(core: &Core) {
-    while core.connections.load(Ordering::Acquire) > 0 {
-        core.connection_closed.notified().await;
     }
 }
 
@@ -394,5 +349,6 @@ mod inspect;
 mod kept_hooks_tests;
 #[cfg(test)]
 mod kept_tests;
+mod shutdown;
 #[cfg(test)]
 mod tests;

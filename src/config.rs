@@ -1,6 +1,7 @@
 //! The broker's settings, with the defaults that `--help` states.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::packet::QoS;
@@ -94,6 +95,13 @@ pub struct Config {
     pub aedes_sys_topics: bool,
     /// Time that a shutdown may take to flush to the clients.
     pub drain_timeout: Duration,
+    /// Clients that are told in a second that the broker shuts down; all of them are within half of
+    /// [`drain_timeout`](Config::drain_timeout). `None` is 1000 in a cluster, and any number else.
+    pub drain_rate: Option<NonZeroU32>,
+    /// Where clients are told to go when the broker shuts down (MQTT 5.0: Server Reference, with 0x9C).
+    pub server_reference: Option<Arc<str>>,
+    /// They are told to go there for good (0x9D).
+    pub server_moved: bool,
 }
 
 impl Default for Config {
@@ -133,6 +141,9 @@ impl Default for Config {
             sys_interval: Some(Duration::from_secs(10)),
             aedes_sys_topics: false,
             drain_timeout: Duration::from_secs(5),
+            drain_rate: None,
+            server_reference: None,
+            server_moved: false,
         }
     }
 }

@@ -48,8 +48,8 @@ pub use api::{Broker, Builder};
 pub use async_trait::async_trait;
 pub use broker::TraceTargets;
 pub use broker::inspect::{
-    BadCursor, ClientPage, ClientQuery, ClientState, NodeState, RetainedPage, Subscriber, SubscriberPage,
-    SubscriptionPage, SubscriptionState,
+    BadCursor, ClientPage, ClientQuery, ClientState, ClusterError, ClusterNode, ClusterState, Disconnected, NodeRef,
+    NodeState, Recovery, RetainedPage, Subscriber, SubscriberPage, SubscriptionPage, SubscriptionState,
 };
 pub use broker::program::{PublishError, ReceivedMessage, SubscribeError, Subscription};
 pub use config::Config;

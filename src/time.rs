@@ -81,6 +81,10 @@ impl Clock {
             .unwrap_or_else(|| self.started + FAR_AWAY)
     }
 
+    pub(crate) fn started(&self) -> Millis {
+        Millis(self.started_unix)
+    }
+
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }

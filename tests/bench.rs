@@ -5,8 +5,10 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::thread;
 
+use common::persistence::in_cluster;
 use common::*;
 
 fn bench(port: u16, arguments: &str) -> Output {
@@ -16,6 +18,12 @@ fn bench(port: u16, arguments: &str) -> Output {
         .args(["--json", "--port", &port.to_string()])
         .output()
         .expect("the program runs")
+}
+
+/// Where nobody listens.
+fn closed_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    free.local_addr().expect("it is bound").port()
 }
 
 /// The figures of a run that ended well.
@@ -67,6 +75,65 @@ fn clients_connect_and_subscribe() {
     assert!(
         figures.contains("\"clients\":300,") && figures.contains("\"subscriptions\":3000,"),
         "{figures}"
+    );
+}
+
+/// Publishers are on one node of a cluster, subscribers on the other ones, and both alike in a fan-out.
+#[test]
+fn subscribers_are_on_other_nodes() {
+    let place = in_cluster(1);
+    let options: Vec<_> = place.options.iter().map(String::as_str).collect();
+    let nodes: Vec<_> = (0..3).map(|_| Broker::start_as_told(&options)).collect();
+    let ports: Vec<_> = nodes.iter().map(|node| node.addr().port().to_string()).collect();
+    for load in [
+        "p2p --pairs 4",
+        "p2p --pairs 4 --qos 1 --persistent",
+        "fanout --subscribers 5 --qos 2",
+    ] {
+        let others = ports[1..].join(",");
+        let load = format!("{load} --subscriber-ports {others} --warmup 0.1 --duration 0.2");
+        let output = bench(nodes[0].addr().port(), &load);
+        let figures = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{load}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!figures.contains("\"messages_delivered\":0,"), "{load}: {figures}");
+    }
+    let output = bench(
+        nodes[0].addr().port(),
+        &format!("p2p --subscriber-ports {}", closed_port()),
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("refused"));
+}
+
+/// Whether each client that connects wants a Clean Start, in their order; all are answered.
+fn clean_starts() -> (u16, mpsc::Receiver<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut head = [0; 10];
+            while client.peek(&mut head).is_ok_and(|size| (1..10).contains(&size)) {}
+            let _ = send.send(head[9] & 2 != 0);
+            thread::spawn(move || answer(client, 0, 0));
+        }
+    });
+    (port, receive)
+}
+
+/// Sessions outlive their connections, and are ended after the run; what is measured has a mark on both sides.
+#[test]
+fn persistent_clients_leave_no_sessions() {
+    let (port, clean) = clean_starts();
+    let output = bench(port, "conn --clients 3 --persistent --marks --mqtt 5");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "mark\nmark\n");
+    assert_eq!(
+        clean.iter().take(6).collect::<Vec<_>>(),
+        [false, false, false, true, true, true]
     );
 }
 
@@ -139,10 +206,7 @@ fn a_refusal_ends_the_run() {
 
 #[test]
 fn a_broker_that_is_not_there_is_one_line() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let port = free.local_addr().expect("it is bound").port();
-    drop(free);
-    let output = bench(port, "p2p --pairs 1");
+    let output = bench(closed_port(), "p2p --pairs 1");
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(errors.lines().count(), 1, "{errors}");

@@ -1,47 +1,8 @@
 //! Brokers that share a Redis are one broker. Promises C1 to C8 are those of `tests/cluster/PROTOCOL.md`.
 
 mod common;
-use common::persistence::Place;
 use common::*;
-use std::time::{Duration, Instant};
-
-/// Nodes of a cluster of its own.
-struct Cluster {
-    place: Place,
-    nodes: Vec<Broker>,
-}
-
-const LEASE: Duration = Duration::from_secs(1);
-
-impl Cluster {
-    fn start(nodes: usize) -> Cluster {
-        let mut cluster = Cluster {
-            place: persistence::in_cluster(1),
-            nodes: Vec::new(),
-        };
-        (0..nodes).for_each(|_| cluster.add());
-        cluster
-    }
-
-    fn add(&mut self) {
-        let lease = LEASE.as_secs_f64().to_string();
-        let options = self.place.options.iter().map(String::as_str);
-        let options: Vec<_> = options.chain(["--cluster-lease", &lease]).collect();
-        self.nodes.push(Broker::start_as_told(&options));
-    }
-
-    fn kill(&mut self, node: usize) {
-        drop(self.nodes.remove(node));
-    }
-}
-
-impl std::ops::Index<usize> for Cluster {
-    type Output = Broker;
-
-    fn index(&self, node: usize) -> &Broker {
-        &self.nodes[node]
-    }
-}
+use std::time::Instant;
 
 /// A message goes to subscribers on all nodes, whatever is kept of them, and comes once (C1).
 #[test]
@@ -116,10 +77,11 @@ fn one_node_has_a_client() {
     }
 }
 
-/// When a node is killed, the others publish the wills of its clients, and its sessions go on elsewhere (C4).
+/// When a node is killed, the others publish the wills of its clients, and its sessions go on elsewhere, with the lease that is the
+/// default, within twice that time (C4).
 #[test]
 fn a_dead_node_is_replaced() {
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::with_options(3, &[]);
     let mut watcher = cluster[0].v5("watcher");
     watcher.subscribe("will/#", 1);
     let mut publisher = cluster[0].v5("publisher");
@@ -133,10 +95,12 @@ fn a_dead_node_is_replaced() {
     let mut wills = [watcher.message(), watcher.message()].map(|message| message.topic.clone());
     wills.sort();
     assert_eq!(wills, ["will/kept", "will/volatile"]);
-    println!("wills after {:?} with a lease of {LEASE:?}", started.elapsed());
     let mut kept = cluster[1].connect(Connect::persistent(Version::V5, "kept"));
     assert!(kept.connack.session_present);
     kept.expect_message("t", "while away");
+    println!("wills and session after {:?} with a lease of 3 s", started.elapsed());
+    // Some more, for a machine that does much else.
+    assert_elapsed(started, 2.0, 2.0 * 3.0 + 3.0);
     watcher.assert_nothing_from(&mut publisher);
     drop(volatile);
 }
@@ -156,35 +120,6 @@ fn retained_messages_are_alike() {
         client.subscribe("r", 1);
         client.expect_message("r", "19");
     }
-}
-
-/// A message for a Shared Subscription goes to one member, on whichever node it is (C5).
-#[test]
-fn shared_subscriptions_have_one_receiver() {
-    let cluster = Cluster::start(3);
-    let mut members: Vec<_> = (0..3).map(|node| cluster[node].v5(&format!("member-{node}"))).collect();
-    for member in &mut members {
-        member.subscribe("$share/g/s", 1);
-        member.subscribe("end", 1);
-    }
-    let mut publisher = cluster[0].v5("publisher");
-    for text in 0..30 {
-        publisher.publish("s", text.to_string(), 1);
-    }
-    // What is sent to all comes behind.
-    publisher.publish("end", "end", 1);
-    let mut got = Vec::new();
-    for member in &mut members {
-        loop {
-            let message = member.message();
-            if message.topic == "end" {
-                break;
-            }
-            got.push(message.text().parse::<usize>().expect("a number"));
-        }
-    }
-    got.sort_unstable();
-    assert_eq!(got, (0..30).collect::<Vec<_>>());
 }
 
 /// A client that comes back before its Will Delay Interval ends has no will published, also if it comes back elsewhere, and

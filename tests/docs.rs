@@ -20,9 +20,32 @@ mod embedding {
 
 /// Options in the documentation that belong to other programs.
 const FOREIGN_OPTIONS: &[&str] = &[
-    // redis-server
+    // redis-server and redis-cli
     "--appendfsync",
     "--appendonly",
+    "--askpass",
+    "--bind",
+    "--daemonize",
+    "--dir",
+    "--logfile",
+    "--maxmemory",
+    "--pidfile",
+    "--rdb",
+    "--save",
+    "--user",
+    // curl
+    "--retry",
+    "--retry-connrefused",
+    "--retry-delay",
+    // kubectl
+    "--current",
+    "--from-file",
+    "--from-literal",
+    "--namespace",
+    "--prefix",
+    "--tail",
+    // benches/sizing
+    "--sessions",
     // tests/kill/run
     "--backend",
     "--haproxy",
@@ -82,6 +105,8 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--load-cores",
     "--soak",
     "--csv",
+    // benches/cluster
+    "--aedes-clients",
     // Cargo, in tests/cluster
     "--manifest-path",
     "--test",
@@ -100,6 +125,9 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--network",
     "--signal",
     "--build",
+    "--detach",
+    "--force-recreate",
+    "--wait",
 ];
 
 /// Variables that begin like the broker's and belong to the tests, or to no option: a token is not for command lines.

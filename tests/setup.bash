@@ -69,7 +69,9 @@ missing_packages() {
   needs strace && require strace strace
   needs mosquitto-broker && require mosquitto mosquitto
   if needs packaging; then
-    require systemd-analyze systemd && require docker-compose docker-compose && require git git
+    require systemd-analyze systemd && require docker-compose docker-compose && require git git && require ip iproute2
+    # nginx has it as a module of its own.
+    [[ -e /usr/lib/nginx/modules/ngx_stream_module.so ]] || echo libnginx-mod-stream
   fi
   if needs python || needs venv; then
     find_python || printf '%s\n' python3 python3-venv

@@ -117,3 +117,85 @@ fn second_signal() {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| broker.signal("TERM")));
     broker.wait();
 }
+
+/// Clients are sent to another server, for now or for good.
+#[test]
+fn clients_are_sent_elsewhere() {
+    for (option, reason) in [
+        (None, code::USE_ANOTHER_SERVER),
+        (Some("--server-moved"), code::SERVER_MOVED),
+    ] {
+        let mut options = vec!["--server-reference", "other.example:1883 third.example"];
+        options.extend(option);
+        let broker = Broker::start(&options);
+        let mut client = broker.v5("client");
+        client.subscribe("t", 1);
+        let mut small = broker.connect(Connect::v5("small").prop(Prop::MaximumPacketSize(20)));
+        let mut old = broker.v311("old");
+        old.publish("t", "flushed", 1);
+        broker.signal("TERM");
+        client.expect_message("t", "flushed");
+        let disconnect = client.recv_disconnect();
+        let reference = disconnect.props.server_reference();
+        assert_eq!(
+            (disconnect.reason, reference.as_deref()),
+            (reason, Some("other.example:1883 third.example"))
+        );
+        // It does not fit.
+        assert_eq!(small.recv_disconnect(), Disconnect::new(reason));
+        old.expect_closed();
+        assert_eq!(broker.wait().code(), Some(0));
+    }
+}
+
+/// Clients are told at the rate that is set, and are served until then; readiness is off before.
+#[test]
+fn clients_leave_at_a_bounded_rate() {
+    let broker = Broker::start(&["--drain-rate", "20", "--drain-timeout", "20", "--http-port", "0"]);
+    let http = broker.addr_of("http");
+    let mut clients: Vec<_> = (0..40).map(|number| broker.v5(&format!("client{number}"))).collect();
+    broker.signal("TERM");
+    let mut told: Vec<_> = std::thread::scope(|scope| {
+        let wait = |client: &mut Client| {
+            client.expect_disconnect(code::SERVER_SHUTTING_DOWN);
+            Instant::now()
+        };
+        let waiting: Vec<_> = clients
+            .iter_mut()
+            .map(|client| scope.spawn(move || wait(client)))
+            .collect();
+        eventually("it is not ready", || http_status(http, "/readyz") == "503");
+        assert!(waiting.iter().any(|one| !one.is_finished()), "all are told at once");
+        waiting.into_iter().map(|one| one.join().expect("it is told")).collect()
+    });
+    told.sort();
+    let took = told[told.len() - 1] - told[0];
+    assert!((1.0..8.0).contains(&took.as_secs_f64()), "{took:?}");
+    assert_eq!(broker.wait().code(), Some(0));
+}
+
+/// However slow the rate, the time for the shutdown does not become longer.
+#[test]
+fn the_rate_gives_way_to_the_time() {
+    let broker = Broker::start(&["--drain-rate", "1", "--drain-timeout", "1"]);
+    let mut clients: Vec<_> = (0..40).map(|number| broker.v5(&format!("client{number}"))).collect();
+    let start = Instant::now();
+    broker.signal("TERM");
+    clients
+        .iter_mut()
+        .for_each(|client| client.expect_disconnect(code::SERVER_SHUTTING_DOWN));
+    assert_eq!(broker.wait().code(), Some(0));
+    assert_elapsed(start, 0.0, 10.0);
+}
+
+/// The status of what is at this path.
+fn http_status(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut socket = TcpStream::connect(address).expect("connected");
+    socket.set_read_timeout(Some(DEADLINE)).expect("set");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("read");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}

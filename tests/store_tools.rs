@@ -52,8 +52,9 @@ fn says(output: &Output, code: i32, text: &str) {
     assert!(said.contains(text), "{said}");
 }
 
-/// Leaves a retained message, a session with messages, one of which is half through, and a will.
-fn fill(broker: &Broker) {
+/// Leaves a retained message, a session with messages, one of which is half through, and a will. The identifier of a message
+/// that was not released.
+fn fill(broker: &Broker) -> u16 {
     broker.offline_session(Version::V5, "away", "a/#", 2);
     let mut publisher = broker.connect(Connect::persistent(Version::V5, "publisher"));
     publisher.publish_packet(Publish::new("r", "kept").qos(1, 1).retain());
@@ -70,6 +71,7 @@ fn fill(broker: &Broker) {
     // It is connected until the broker is killed.
     std::mem::forget(broker.connect(Connect::v5("mortal").will(will)));
     away.kill();
+    id
 }
 
 /// All of it is there, in order and once.
@@ -153,6 +155,119 @@ fn stores_of_different_kinds_are_moved_to_each_other() {
     expect_all(&Broker::start(&options));
     expect_all(&files.broker("other"));
     says(&files.run(&["doctor", "@other"]), 2, "--redis URL");
+}
+
+/// The store of a cluster, and how the tools are told where it is.
+struct InCluster {
+    place: common::persistence::Place,
+}
+
+impl InCluster {
+    fn new() -> InCluster {
+        InCluster {
+            place: common::persistence::in_cluster(1),
+        }
+    }
+
+    fn node(&self) -> Broker {
+        let options = self.place.options.iter().map(String::as_str);
+        let options: Vec<_> = options.chain(["--cluster-lease", "1"]).collect();
+        Broker::start_as_told(&options)
+    }
+
+    fn tool(&self, files: &Files, arguments: &[&str]) -> Output {
+        let options = self.place.options.iter().map(String::as_str);
+        let options: Vec<_> = options.filter(|option| *option != "--cluster").collect();
+        files.run(&[arguments, &options].concat())
+    }
+}
+
+/// From the disk to a cluster: it is as if a node had died with all who were connected.
+#[test]
+fn a_store_is_moved_to_a_cluster() {
+    let (files, cluster) = (Files::new(), InCluster::new());
+    let broker = files.broker("data");
+    let id = fill(&broker);
+    drop(broker);
+    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
+    says(
+        &files.run(&["export", "@data", "-o", "@file"]),
+        0,
+        "exported 2 sessions",
+    );
+    says(&tool(&["import", "@file", "--cluster"]), 0, "imported 2 sessions");
+    says(&tool(&["import", "@file", "--cluster"]), 1, "--replace");
+    says(
+        &tool(&["import", "@file", "--cluster", "--replace"]),
+        0,
+        "imported 2 sessions",
+    );
+    says(&tool(&["doctor"]), 0, "no faults");
+    says(&tool(&["check"]), 0, "clean: 2 sessions, 6 messages");
+    says(&tool(&["stats"]), 0, "sessions");
+    says(&tool(&["export", "-o", "@back"]), 0, "exported 2 sessions");
+    says(&files.run(&["import", "@back", "@other"]), 0, "imported 2 sessions");
+    let node = cluster.node();
+    says(&tool(&["import", "@file", "--cluster", "--replace"]), 1, "at work");
+    says(&tool(&["export"]), 1, "at work");
+    expect_all(&node);
+    expect_no_repetition(&node, id);
+    says(&tool(&["doctor"]), 0, "no faults");
+    let other = files.broker("other");
+    expect_all(&other);
+    expect_no_repetition(&other, id);
+}
+
+/// From a cluster to the disk. What a client has not released is published then.
+#[test]
+fn a_store_is_moved_from_a_cluster() {
+    let (files, cluster) = (Files::new(), InCluster::new());
+    let node = cluster.node();
+    let id = fill(&node);
+    drop(node);
+    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
+    says(&tool(&["doctor"]), 0, "no faults");
+    says(&tool(&["export", "-o", "@file"]), 0, "exported 2 sessions");
+    says(&files.run(&["import", "@file", "@data"]), 0, "imported 2 sessions");
+    says(&files.run(&["check", "@data"]), 0, "clean");
+    let broker = files.broker("data");
+    expect_all(&broker);
+    expect_no_repetition(&broker, id);
+}
+
+/// A message that was accepted, and not released, is not published again when it is sent again, and is released.
+fn expect_no_repetition(broker: &Broker, id: u16) {
+    let mut publisher = broker.resume(Connect::persistent(Version::V5, "publisher"));
+    let mut away = broker.resume(Connect::persistent(Version::V5, "away"));
+    let again = Publish::new("a/half", "half").qos(2, id).dup();
+    publisher.send(again);
+    publisher.recv_pubrec();
+    publisher.send(Packet::Pubrel(Ack::new(id)));
+    assert_eq!(publisher.recv_pubcomp().reason, code::SUCCESS);
+    publisher.publish("a/b", "sentinel", 1);
+    away.expect_message("a/b", "sentinel");
+    publisher.send(Packet::Pubrel(Ack::new(id)));
+    assert_ne!(publisher.recv_pubcomp().reason, code::SUCCESS, "it has been released");
+}
+
+/// What a store of another kind has is no place for a cluster, nor the other way round.
+#[test]
+fn a_cluster_and_a_broker_alone_do_not_share_a_place() {
+    let (files, cluster) = (Files::new(), InCluster::new());
+    let options = cluster.place.options.iter().map(String::as_str);
+    let options: Vec<_> = options.filter(|option| *option != "--cluster").collect();
+    let broker = Broker::start(&options);
+    fill(&broker);
+    drop(broker);
+    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
+    says(&tool(&["export", "-o", "@file"]), 0, "exported");
+    says(&tool(&["import", "@file", "--cluster", "--replace"]), 1, "schema 1");
+    says(&tool(&["check"]), 0, "clean");
+    says(
+        &files.run(&["import", "@file", "@other", "--cluster"]),
+        1,
+        "--redis URL",
+    );
 }
 
 /// A broker goes on with its store in Redis while others look at it.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Broker;
 use crate::broker::TraceTargets;
 use crate::broker::inspect::{
-    BadCursor, ClientPage, ClientQuery, ClientState, NodeState, RetainedPage, SubscriberPage, SubscriptionPage,
+    BadCursor, ClientPage, ClientQuery, ClientState, ClusterError, ClusterState, Disconnected, NodeState, RetainedPage,
+    SubscriberPage, SubscriptionPage,
 };
 use crate::message::Message;
 use crate::reason::ReasonCode;
@@ -41,6 +42,86 @@ impl Broker {
     /// published. The connection closes a moment after this returns.
     pub fn end_session(&self, client_id: &str) -> bool {
         self.core.end_session(client_id, ReasonCode::AdministrativeAction)
+    }
+
+    /// The cluster of which this broker is a node; `None` if it is none.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    pub async fn cluster(&self) -> Option<Result<ClusterState, ClusterError>> {
+        let cluster = self.core.cluster.as_ref()?;
+        Some(self.core.cluster_state(cluster).await.map_err(ClusterError::from))
+    }
+
+    /// [`Broker::clients`] of all nodes of the cluster, and of sessions whose clients are away. A client that moves, comes or goes
+    /// while pages are asked for may be there twice, or not at all.
+    ///
+    /// # Errors
+    /// If the cursor is from elsewhere, or a node or the store does not answer.
+    pub async fn clients_everywhere(
+        &self,
+        query: &ClientQuery,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<ClientPage, ClusterError> {
+        match &self.core.cluster {
+            Some(cluster) => self.core.list_everywhere(cluster, query, cursor, limit).await,
+            None => Ok(self.core.list_clients(query, cursor, limit).await?),
+        }
+    }
+
+    /// [`Broker::client`], to whichever node of the cluster it is connected.
+    ///
+    /// # Errors
+    /// If its node or the store does not answer.
+    pub async fn client_everywhere(&self, client_id: &str) -> Result<Option<ClientState>, ClusterError> {
+        match &self.core.cluster {
+            Some(cluster) => self.core.find_everywhere(cluster, client_id).await,
+            None => Ok(self.core.client(client_id)),
+        }
+    }
+
+    /// Closes the connection of a client with 0x98, to whichever node of the cluster it is connected; on request ends its session,
+    /// also if it is not connected. The connection closes a moment after this returns.
+    ///
+    /// # Errors
+    /// If its node or the store does not answer.
+    pub async fn disconnect_everywhere(
+        &self,
+        client_id: &str,
+        ends_session: bool,
+    ) -> Result<Disconnected, ClusterError> {
+        if let Some(cluster) = &self.core.cluster {
+            return self.core.kick_everywhere(cluster, client_id, ends_session).await;
+        }
+        let found = match ends_session {
+            true => self.end_session(client_id),
+            false => self.disconnect(client_id, ReasonCode::AdministrativeAction),
+        };
+        Ok(match (found, self.core.client(client_id)) {
+            (true, _) => Disconnected::Done,
+            (false, Some(_)) => Disconnected::IsAway,
+            (false, None) => Disconnected::IsUnknown,
+        })
+    }
+
+    /// [`Broker::subscriptions_of`], to whichever node of the cluster the client is connected.
+    ///
+    /// # Errors
+    /// If its node or the store does not answer.
+    pub async fn subscriptions_everywhere(
+        &self,
+        client_id: &str,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Option<SubscriptionPage>, ClusterError> {
+        match &self.core.cluster {
+            Some(cluster) => {
+                let asked = self.core.subscriptions_everywhere(cluster, client_id, skip, limit);
+                asked.await
+            }
+            None => Ok(self.core.subscriptions_of(client_id, skip, limit).await),
+        }
     }
 
     /// Subscriptions of a client, at most `limit`, without the first `skip`, which is [`SubscriptionPage::next`] of the

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::addresses::Addresses;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, NodeSettings};
 use super::endings::Endings;
 use super::memory::Memory;
 use super::policy::{self, Policies, Policy};
@@ -20,10 +20,11 @@ use crate::events::{Event, EventSender};
 use crate::hooks::{Hooks, Interests, PublishRequest, PublishVerdict};
 use crate::identity::{ClientInfo, IdentifierSource};
 use crate::message::Publication;
+use crate::reason::ReasonCode;
 use crate::router::{Full, LastMatch, Matches, RetainedStore, Router};
 use crate::session::{Delivery, FrameScratch, Outbox, OutboxLimits, Outgoing, Placement, WakeUps, WillMessage};
 use crate::stats::{Discard, Stats};
-use crate::store::cluster::{ClusterOp, Once, Shared};
+use crate::store::cluster::{ClusterOp, Once, Publishing};
 use crate::store::{Journal, Op, Pen};
 use crate::time::Clock;
 
@@ -91,6 +92,11 @@ impl RouteScratch {
         self.wake_ups.carry_out(&mut self.frames);
     }
 
+    /// Puts messages of Shared Subscriptions among those that wait for a client.
+    pub(super) fn put_of_member(&mut self, session: &Arc<Outbox>, deliveries: Vec<Delivery>) {
+        session.put_of_member(deliveries, &mut self.wake_ups);
+    }
+
     /// What writes to the journal, until the connection waits for anything.
     pub(crate) fn pen(&mut self) -> &mut Pen {
         &mut self.wake_ups.pen
@@ -138,12 +144,12 @@ impl Core {
         Core::of_node(policy, hooks, journal, None)
     }
 
-    /// A broker; with a store that is shared, and the time for which a node may be silent, it is a node of a cluster.
+    /// A broker; with settings for that, it is a node of a cluster.
     pub(crate) fn of_node(
         policy: Policy,
         hooks: Option<Arc<dyn Hooks>>,
         journal: Option<Arc<Journal>>,
-        shared: Option<(Arc<dyn Shared>, Duration)>,
+        node: Option<NodeSettings>,
     ) -> Core {
         let stats = Arc::new(Stats::default());
         let identifiers = IdentifierSource::default();
@@ -155,9 +161,9 @@ impl Core {
             config.queue_overflow,
         );
         let outbox_limits = Arc::new(outbox_limits);
-        let cluster = shared
+        let cluster = node
             .zip(journal.clone())
-            .map(|((store, lease), journal)| Arc::new(Cluster::new(store, journal, lease, &outbox_limits)));
+            .map(|(node, journal)| Arc::new(Cluster::new(node, journal, &outbox_limits)));
         let clock = match &cluster {
             None => Clock::start(),
             // All nodes go by the same clock.
@@ -276,9 +282,13 @@ impl Core {
                 cluster.give(route, terms, placement, &mut outgoing, None, wake_ups)
             }),
         };
+        let publishing = Publishing {
+            only: Some(filter.as_str()),
+            ..Publishing::default()
+        };
         match &self.cluster {
             None => scratch.wake_ups.pen.end_message(&publication),
-            Some(_) => scratch.wake_ups.pen.end_publish(&publication, 0, None),
+            Some(_) => scratch.wake_ups.pen.end_publish(&publication, &publishing),
         }
         if !taken {
             self.no_member(publication.topic);
@@ -447,6 +457,10 @@ impl Core {
     /// Sets the timer to the first retained message that expires, if it is not set to an earlier time. Without such a
     /// message, there is no timer but perhaps a last one that was set for a message that has gone.
     pub(super) fn arm_retained_sweep(&self) {
+        if self.cluster.is_some() {
+            // It is the log that removes them.
+            return;
+        }
         let mut armed = self.retained_sweep.lock();
         let Some(first) = self.router.retained.first_expiry() else {
             return;
@@ -474,6 +488,23 @@ impl Core {
     /// Settings of the broker as a whole.
     pub(crate) fn config(&self) -> Arc<Config> {
         self.policies.default().config
+    }
+
+    /// What clients are told when the broker shuts down.
+    pub(crate) fn farewell(&self) -> ReasonCode {
+        let config = self.config();
+        match config.server_reference {
+            Some(_) if config.server_moved => ReasonCode::ServerMoved,
+            _ => self.farewell_for_now(),
+        }
+    }
+
+    /// The same if they may come back.
+    pub(crate) fn farewell_for_now(&self) -> ReasonCode {
+        match self.config().server_reference {
+            Some(_) => ReasonCode::UseAnotherServer,
+            None => ReasonCode::ServerShuttingDown,
+        }
     }
 
     /// Puts other settings into force: for the broker as a whole at once, for connections when they begin. What the

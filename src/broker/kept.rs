@@ -79,9 +79,10 @@ impl Core {
         }
     }
 
-    /// Whether nothing can be kept, and will be soon.
+    /// Whether nothing can be kept, and will be soon. In a cluster that is known also while there is nothing to be kept: by the heartbeat.
     pub(crate) fn is_store_down(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.is_failing())
+            || self.cluster.as_ref().is_some_and(|cluster| cluster.is_stale())
     }
 
     /// The connection has ended, and the session has not.

@@ -187,6 +187,11 @@ impl Text {
             ),
             ("cluster_routes", "Topic Filters of other nodes", seen.routes as u64),
             (
+                "cluster_log_lag_entries",
+                "Entries of the log that this node had not applied a second ago",
+                cluster.counters.log_lag.load(Ordering::Relaxed),
+            ),
+            (
                 "cluster_sessions",
                 "Sessions that are kept and have subscriptions",
                 seen.sessions as u64,
@@ -195,13 +200,21 @@ impl Text {
             self.head(name, help, "gauge");
             self.line(name, "", value);
         }
-        let name = "cluster_heartbeat_age_seconds";
-        self.head(
-            name,
-            "Time since the last heartbeat that was answered was sent",
-            "gauge",
-        );
-        self.line(name, "", seen.heartbeat_age.as_secs_f64());
+        for (name, help, age) in [
+            (
+                "cluster_heartbeat_age_seconds",
+                "Time since the last heartbeat that was answered was sent",
+                seen.heartbeat_age,
+            ),
+            (
+                "cluster_contact_age_seconds",
+                "Time since Redis was asked for news that it has told",
+                seen.contact_age,
+            ),
+        ] {
+            self.head(name, help, "gauge");
+            self.line(name, "", age.as_secs_f64());
+        }
         let counters = &cluster.counters;
         for (name, help, value) in [
             (

@@ -253,6 +253,8 @@ impl Core {
             .chain(queued)
         {
             match delivery.share() {
+                // They are in the queue of the Shared Subscriptions still.
+                _ if delivery.member_place().is_some() => {}
                 Some(_) => self.reroute_shared(&delivery, scratch),
                 None => lost += 1,
             }
@@ -301,12 +303,19 @@ impl Core {
 
     /// Asks the connection of this client to close with this Reason Code; whether the client is connected.
     pub(crate) fn disconnect(&self, client_id: &str, reason: crate::reason::ReasonCode) -> bool {
-        let outbox = match self.registry.shard(client_id).get(client_id) {
-            Some(Entry::Online { outbox, .. }) => Arc::clone(outbox),
-            _ => return false,
+        let Some(outbox) = self.online_outbox(client_id) else {
+            return false;
         };
         outbox.signal(|signals| signals.close = Some(reason));
         true
+    }
+
+    /// That of a client that is connected.
+    pub(super) fn online_outbox(&self, client_id: &str) -> Option<Arc<Outbox>> {
+        match self.registry.shard(client_id).get(client_id) {
+            Some(Entry::Online { outbox, .. }) => Some(Arc::clone(outbox)),
+            _ => None,
+        }
     }
 }
 

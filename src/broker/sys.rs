@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::aedes::AedesEvent;
+use super::cluster::Totals;
 use super::core::{Core, RouteScratch};
 use crate::message::Publication;
 use crate::packet::QoS;
@@ -22,6 +23,11 @@ pub(crate) async fn run(core: Arc<Core>, interval: Duration) {
         ticks.tick().await;
         loads.update(&core.stats, core.clock.now());
         publisher.publish_all(&loads);
+        if let Some(cluster) = &core.cluster
+            && let Some(totals) = cluster.totals().await
+        {
+            publisher.cluster(&totals);
+        }
     }
 }
 
@@ -90,6 +96,35 @@ impl<'a> Publisher<'a> {
         for cause in Discard::ALL {
             self.broker(&format!("discarded/{}", cause.name()), stats.discards(cause));
         }
+    }
+
+    fn cluster(&mut self, totals: &Totals) {
+        let connected = totals.of("connected_clients");
+        let own = [
+            ("nodes/count", totals.nodes as u64),
+            ("clients/connected", connected),
+            ("clients/disconnected", totals.away()),
+            ("clients/total", connected + totals.away()),
+            ("sessions/count", totals.sessions),
+            ("subscriptions/count", totals.subscriptions()),
+            ("retained messages/count", totals.retained),
+        ];
+        let sums = [
+            ("messages/received", "received_packets"),
+            ("messages/sent", "sent_packets"),
+            ("publish/messages/received", "publish_received_messages"),
+            ("publish/messages/sent", "publish_sent_messages"),
+            ("publish/messages/dropped", "discarded_messages"),
+            ("publish/bytes/received", "publish_received_bytes"),
+            ("publish/bytes/sent", "publish_sent_bytes"),
+            ("bytes/received", "received_bytes"),
+            ("bytes/sent", "sent_bytes"),
+        ];
+        let sums = sums.map(|(name, figure)| (name, totals.of(figure)));
+        for (name, value) in own.into_iter().chain(sums) {
+            self.publish(&format!("$SYS/cluster/{name}"), &value.to_string());
+        }
+        self.scratch.trim();
     }
 
     fn aedes(&mut self) {

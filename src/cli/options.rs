@@ -1,7 +1,9 @@
 //! Options, their environment variables and their defaults.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -173,6 +175,26 @@ pub(super) struct Options {
     /// Time that clients have to take what is left when the broker shuts down
     #[arg(long, env = "BROKER_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "5", value_parser = seconds, help_heading = "Clients and sessions")]
     drain_timeout: Duration,
+    /// Clients that are told in a second that the broker shuts down; all are within half of --drain-timeout [default: 1000 in
+    /// a cluster, else all at once]
+    #[arg(
+        long,
+        env = "BROKER_DRAIN_RATE",
+        value_name = "N",
+        help_heading = "Clients and sessions"
+    )]
+    drain_rate: Option<NonZeroU32>,
+    /// Where clients are told to go when the broker shuts down (MQTT 5.0: Server Reference, with 0x9C)
+    #[arg(long, env = "BROKER_SERVER_REFERENCE", value_name = "SERVER", value_parser = server_reference, help_heading = "Clients and sessions")]
+    server_reference: Option<String>,
+    /// They are told to go there for good (0x9D)
+    #[arg(
+        long,
+        env = "BROKER_SERVER_MOVED",
+        requires = "server_reference",
+        help_heading = "Clients and sessions"
+    )]
+    server_moved: bool,
     /// In a cluster: how long wills wait at least for their clients to be back, when this broker shuts down
     #[arg(
         long,
@@ -422,6 +444,9 @@ impl Options {
             sys_interval: Some(self.sys_interval).filter(|interval| !interval.is_zero()),
             aedes_sys_topics: self.aedes_sys_topics,
             drain_timeout: self.drain_timeout,
+            drain_rate: self.drain_rate,
+            server_reference: self.server_reference.as_deref().map(Arc::from),
+            server_moved: self.server_moved,
             will_grace: self.will_grace,
             ..Config::default()
         };
@@ -517,6 +542,19 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// Bytes of the longest Server Reference: DISCONNECT has to fit into what clients accept.
+const LONGEST_REFERENCE: usize = 1024;
+
+/// Several servers may be named, with spaces between.
+fn server_reference(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=LONGEST_REFERENCE if !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "expected up to {LONGEST_REFERENCE} bytes, such as other.example:1883"
+        )),
     }
 }
 

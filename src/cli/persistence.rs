@@ -43,6 +43,12 @@ pub(super) struct PersistenceOptions {
     /// How long a node may be silent before the others take over its clients; the same on all nodes [default: 3]
     #[arg(long, env = "BROKER_CLUSTER_LEASE", value_name = "SECONDS", value_parser = lease, help_heading = HEADING)]
     cluster_lease: Option<Duration>,
+    /// What this node is called where nodes are listed [default: the host name]
+    #[arg(long, env = "BROKER_NODE_NAME", value_name = "NAME", value_parser = node_name, help_heading = HEADING)]
+    node_name: Option<String>,
+    /// How long a node that Redis does not answer keeps its connections; then it closes them [default: 60]
+    #[arg(long, env = "BROKER_ISOLATION_LIMIT", value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
+    isolation_limit: Option<Duration>,
     /// Has the store fail now and then, for tests: one of RATE calls
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "SEED[:RATE]", hide = true)]
@@ -108,9 +114,7 @@ impl PersistenceOptions {
         {
             return Err(format!("{option} is for a store in Redis, which --redis URL turns on"));
         }
-        if self.cluster_lease.is_some() && !self.cluster {
-            return Err("--cluster-lease is for a node of a cluster, which --cluster turns on".to_owned());
-        }
+        self.check_node()?;
         match (place, &self.data_dir, &self.redis) {
             (Where::Memory, ..) => Ok(Persistence::Memory),
             (Where::Disk, Some(dir), _) => {
@@ -136,9 +140,31 @@ impl PersistenceOptions {
         }
     }
 
+    fn check_node(&self) -> Result<(), String> {
+        let given = [
+            ("--cluster-lease", self.cluster_lease.is_some()),
+            ("--node-name", self.node_name.is_some()),
+            ("--isolation-limit", self.isolation_limit.is_some()),
+        ];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given && !self.cluster) {
+            return Err(format!("{option} is for a node of a cluster, which --cluster turns on"));
+        }
+        let lease = self.cluster_lease.unwrap_or(ClusterSettings::LEASE);
+        if self.isolation_limit.is_some_and(|limit| limit < lease) {
+            return Err(
+                "--isolation-limit is shorter than --cluster-lease: within that, Redis may be silent".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn node(&self, redis: RedisSettings) -> ClusterSettings {
         let mut settings = ClusterSettings::new(redis);
         settings.lease = self.cluster_lease.unwrap_or(ClusterSettings::LEASE);
+        settings.isolation_limit = self.isolation_limit.unwrap_or(ClusterSettings::ISOLATION_LIMIT);
+        if let Some(name) = self.node_name.clone().or_else(host_name) {
+            settings.node_name = name;
+        }
         settings
     }
 
@@ -190,7 +216,7 @@ impl PersistenceOptions {
     }
 
     /// By name, and in words that tell whether they have changed.
-    pub(super) fn fixed(&self) -> [(&'static str, String); 14] {
+    pub(super) fn fixed(&self) -> [(&'static str, String); 16] {
         let access = &self.access;
         [
             ("persistence", format!("{:?}", self.persistence)),
@@ -207,6 +233,8 @@ impl PersistenceOptions {
             ("redis-timeout", format!("{:?}", self.redis_timeout)),
             ("cluster", self.cluster.to_string()),
             ("cluster-lease", format!("{:?}", self.cluster_lease)),
+            ("node-name", format!("{:?}", self.node_name)),
+            ("isolation-limit", format!("{:?}", self.isolation_limit)),
         ]
     }
 }
@@ -239,6 +267,24 @@ fn lease(text: &str) -> Result<Duration, String> {
         true => Ok(lease),
         false => Err("expected 0.5 to 60 seconds".to_owned()),
     }
+}
+
+/// Bytes of the longest name of a node.
+const LONGEST_NAME: usize = 64;
+
+/// What fits into a column of a list.
+fn node_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    match text.len() {
+        1..=LONGEST_NAME if text.chars().all(is_plain) => Ok(text.to_owned()),
+        _ => Err(format!("expected up to {LONGEST_NAME} letters, digits and - _ . :")),
+    }
+}
+
+/// That of this machine, if it can be that of a node.
+fn host_name() -> Option<String> {
+    let host = rustix::system::uname();
+    node_name(host.nodename().to_str().ok()?).ok()
 }
 
 /// Bytes of the longest prefix, which stands in each key.
@@ -298,6 +344,22 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_node_has_a_name() {
+        let node = |arguments: &str| match settings(&format!("--redis redis://h --cluster {arguments}")) {
+            Ok(Persistence::Cluster(node)) => node,
+            other => panic!("{arguments}: {other:?}"),
+        };
+        let usual = node("");
+        assert_eq!(Some(usual.node_name), host_name());
+        assert_eq!(usual.isolation_limit, Duration::from_secs(60));
+        let node = node("--node-name rack-3.a --cluster-lease 1 --isolation-limit 1");
+        assert_eq!(
+            (&*node.node_name, node.isolation_limit),
+            ("rack-3.a", Duration::from_secs(1))
+        );
+    }
+
     /// Each says what to do.
     #[test]
     fn contradictions_are_errors() {
@@ -324,6 +386,13 @@ mod tests {
             ("--cluster", "--redis URL turns on"),
             ("--redis redis://h --cluster-lease 1", "--cluster turns on"),
             ("--redis redis://h --cluster --cluster-lease 0.1", "0.5 to 60"),
+            ("--redis redis://h --node-name n", "--cluster turns on"),
+            ("--redis redis://h --isolation-limit 9", "--cluster turns on"),
+            ("--redis redis://h --cluster --node-name a/b", "letters, digits"),
+            (
+                "--redis redis://h --cluster --isolation-limit 2",
+                "shorter than --cluster-lease",
+            ),
             ("--redis host:6379", "no URL"),
             ("--redis redis://h --redis-prefix a{b}", "letters, digits"),
             ("--persistence file", "invalid value"),

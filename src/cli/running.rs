@@ -335,6 +335,10 @@ impl Running {
         if let Some((_, serving)) = self.http.take() {
             serving.abort();
         }
+        if let Some(cluster) = &self.broker.core.cluster {
+            let address = new.as_ref().and_then(|(_, socket)| socket.local_addr().ok());
+            cluster.set_http(address.map(|address| format!("http://{address}")));
+        }
         Some(new.map(|(address, socket)| {
             let serving = tokio::spawn(self.service.clone().serve(socket));
             (address, serving.abort_handle())

@@ -85,8 +85,9 @@ impl<S> Drop for Task<'_, S> {
 }
 
 /// Serves the client until its connection ends.
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, client: Box<Client>) {
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, mut client: Box<Client>) {
     let heard = client.core.clock.now();
+    client.session.is_untold = false;
     let mut task = Task {
         throttle: Throttle::new(&client.config),
         link,
@@ -351,6 +352,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if let Some(done) = signals.drain {
             self.client.publish_will(done);
         }
+        let own = self.client.session.token.map(|token| token.number);
+        if let Some(kick) = signals.kick.filter(|kick| Some(kick.connection) == own) {
+            if kick.ends_session {
+                self.client.session.outbox.condemn(kick.reason);
+            }
+            return Err(Closing::told(kick.reason, "closed by the broker"));
+        }
         if signals.takeover {
             return Err(Closing::told(
                 ReasonCode::SessionTakenOver,
@@ -467,11 +475,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.link.finish(&mut self.client.output, FAREWELL_TIME).await;
         }
         if let Closing::Told { reason, detail } = &closing {
-            let flushed = *reason != ReasonCode::ServerShuttingDown || self.flush().await;
+            let flushed = !is_farewell(*reason) || self.flush().await;
             // Behind half a packet nothing more can be said.
             if self.client.version().is_v5() && flushed {
                 let limit = self.client.agreed.maximum_packet_size;
-                encode::disconnect(&mut self.client.output, *reason, Some(detail), None, limit);
+                let reference = self.client.core.config().server_reference.clone();
+                let reference = reference.filter(|_| has_reference(*reason));
+                let output = &mut self.client.output;
+                encode::disconnect(output, *reason, Some(detail), reference.as_deref(), limit);
                 if self.client.traced {
                     trace::sent_disconnect(&self.client, *reason);
                 }
@@ -480,7 +491,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             let patience = match reason {
                 // The next owner waits for the session.
                 ReasonCode::SessionTakenOver => Duration::ZERO,
-                ReasonCode::ServerShuttingDown => self.client.core.config().drain_timeout,
+                reason if is_farewell(*reason) => self.client.core.config().drain_timeout,
                 _ => FAREWELL_TIME,
             };
             self.link.finish(&mut self.client.output, patience).await;
@@ -542,3 +553,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
 
 /// Time that a client has to take the last that it is sent.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// Whether the client is to be somewhere else, which is no fault of its own: it gets what there is for it before.
+fn is_farewell(reason: ReasonCode) -> bool {
+    reason == ReasonCode::ServerShuttingDown || has_reference(reason)
+}
+
+/// Whether the Reason Code tells the client to use another server.
+fn has_reference(reason: ReasonCode) -> bool {
+    matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved)
+}

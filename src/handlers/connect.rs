@@ -154,7 +154,7 @@ pub(crate) async fn accept(
         client
             .session
             .outbox
-            .signal(|signals| signals.close = Some(ReasonCode::ServerShuttingDown));
+            .signal(|signals| signals.close = Some(core.farewell()));
     }
     if !is_kept(receipt).await {
         client.drop_will(&mut RouteScratch::default());

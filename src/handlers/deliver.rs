@@ -254,6 +254,9 @@ impl Client {
     }
 
     fn pass_place(&mut self, delivery: &Delivery, scratch: &mut RouteScratch) {
+        if let Some(place) = delivery.member_place() {
+            return self.note_done_by_member(scratch, place);
+        }
         if delivery.identifier != 0 {
             let place = live_place(self.session.inflight.next_place(), delivery.identifier);
             self.session.inflight.skip_to(place + 1);

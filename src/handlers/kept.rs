@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Client;
 use crate::broker::RouteScratch;
-use crate::session::{Acked, Inflight};
+use crate::session::{Acked, Delivery, Inflight};
 use crate::store::{Journal, Lane, Op, Uid};
 use crate::topic::TopicFilter;
 
@@ -189,6 +189,9 @@ impl Client {
         identifier: u16,
         acknowledge: impl FnOnce(&mut Inflight) -> Acked,
     ) -> Acked {
+        if self.session.membership.is_some() {
+            return self.acknowledged_by_member(scratch, identifier, acknowledge);
+        }
         let place = if self.session.kept {
             self.session.inflight.place(identifier)
         } else {
@@ -206,6 +209,31 @@ impl Client {
             Acked::Release(None) | Acked::Unknown | Acked::WrongState => {}
         }
         acked
+    }
+
+    /// The client has a message: if that came by the queue of its Shared Subscriptions, nobody else is to get it.
+    #[cold]
+    fn acknowledged_by_member(
+        &mut self,
+        scratch: &mut RouteScratch,
+        identifier: u16,
+        acknowledge: impl FnOnce(&mut Inflight) -> Acked,
+    ) -> Acked {
+        let delivery = self.session.inflight.delivery(identifier);
+        let place = delivery.and_then(Delivery::member_place);
+        let acked = acknowledge(&mut self.session.inflight);
+        if let (Some(place), Acked::Finished(_) | Acked::Release(_)) = (place, &acked) {
+            self.note_done_by_member(scratch, place);
+        }
+        acked
+    }
+
+    /// The message at this place of the queue of its Shared Subscriptions is finished.
+    pub(super) fn note_done_by_member(&self, scratch: &mut RouteScratch, index: u64) {
+        if let (Some(journal), Some(membership)) = (self.journal(), &self.session.membership) {
+            let (uid, lane) = (membership.queue.key, Lane::Live);
+            scratch.pen().write(journal, &Op::Done { uid, lane, index });
+        }
     }
 
     /// The identifier of what was just finished is used again when that is durable.

@@ -69,7 +69,8 @@ pub(super) fn release(client: &mut Client, packet_id: u16, scratch: &mut RouteSc
         .as_mut()
         .and_then(|accepted| accepted.remove(&packet_id));
     let (Some(cluster), Some(message)) = (&core.cluster, message) else {
-        return;
+        // An import has published it.
+        return client.record(scratch, |uid| Op::ReceivedEnd { uid, packet_id });
     };
     let once = cluster.begin_job(&client.info.client_id);
     client.record(scratch, |uid| {

@@ -164,11 +164,11 @@ fn grant(
 }
 
 /// From here on messages are matched with the subscription; in a cluster, on all nodes when that is kept.
-fn begin_routes(client: &Client, filter: &TopicFilter, subscription: &Subscription, scratch: &mut RouteScratch) {
-    let session = &client.session;
-    let Some(cluster) = &client.core.cluster else {
+fn begin_routes(client: &mut Client, filter: &TopicFilter, subscription: &Subscription, scratch: &mut RouteScratch) {
+    let (core, session) = (&client.core, &mut client.session);
+    let Some(cluster) = &core.cluster else {
         let route = Route::new(Arc::clone(&session.outbox), filter, subscription);
-        return client.core.router.subscribe(filter, route);
+        return core.router.subscribe(filter, route);
     };
     let before = session.subscriptions.get(filter).copied();
     if session.kept {
@@ -184,13 +184,19 @@ fn begin_routes(client: &Client, filter: &TopicFilter, subscription: &Subscripti
         };
         let op = Op::Cluster(ClusterOp::Log(entry));
         scratch.pen().write(&cluster.journal, &op);
+        if filter.share_name().is_some() {
+            cluster.note_presence(session.outbox.key, true, scratch);
+        }
     } else {
         let route = Route::new(Arc::clone(&session.outbox), filter, subscription);
-        client.core.router.subscribe(filter, route);
+        core.router.subscribe(filter, route);
+        if filter.share_name().is_some() {
+            core.change_membership(cluster, session, (filter, subscription), scratch);
+        }
     }
-    cluster.join_route(filter, subscription, session.kept, scratch);
+    cluster.join_route(filter, subscription, session.has_queue_for(filter), scratch);
     if let Some(before) = before {
-        cluster.leave_route(filter, &before, session.kept, scratch);
+        cluster.leave_route(filter, &before, session.has_queue_for(filter), scratch);
     }
 }
 
@@ -207,9 +213,10 @@ pub(super) fn end_routes(client: &Client, filter: &TopicFilter, scratch: &mut Ro
         scratch.pen().write(&cluster.journal, &op);
     } else {
         client.core.router.unsubscribe(filter, session.outbox.key);
+        cluster.leave_group(session, filter, scratch);
     }
     if let Some(subscription) = session.subscriptions.get(filter) {
-        cluster.leave_route(filter, subscription, session.kept, scratch);
+        cluster.leave_route(filter, subscription, session.has_queue_for(filter), scratch);
     }
 }
 

@@ -247,6 +247,13 @@ impl RetainedStore {
         }
     }
 
+    /// Some of those that have expired, which stay.
+    pub(crate) fn expired(&self, now: Millis, most: usize) -> Vec<(Millis, Arc<str>)> {
+        let inner = self.inner.read();
+        let expired = inner.expiring.iter().take_while(|(at, _)| *at <= now);
+        expired.take(most).cloned().collect()
+    }
+
     /// When the first of the messages expires.
     pub(crate) fn first_expiry(&self) -> Option<Millis> {
         self.inner.read().expiring.first().map(|(at, _)| *at)

@@ -6,6 +6,7 @@ use super::Route;
 use super::matches::terms;
 use crate::message::Publication;
 use crate::session::{Outgoing, Placement, Terms, WakeUps};
+use crate::topic::TopicFilter;
 
 /// The members of one Shared Subscription, who share its messages.
 #[derive(Debug, Default)]
@@ -63,9 +64,18 @@ impl Group {
         routes
     }
 
-    /// Whether a session is a member.
-    pub(crate) fn has(&self, key: u64) -> bool {
-        self.members.lock().routes.iter().any(|member| member.outbox.key == key)
+    /// Whether these are the members of this Shared Subscription.
+    pub(crate) fn is_of(&self, share: &TopicFilter) -> bool {
+        let members = self.members.lock();
+        let extras = members.routes.first().and_then(|member| member.extras.as_ref());
+        extras.is_some_and(|extras| extras.share.as_ref() == Some(share))
+    }
+
+    /// How this member gets the message, if it is one.
+    pub(crate) fn terms_for(&self, key: u64, publication: &Publication<'_>) -> Option<Terms> {
+        let members = self.members.lock();
+        let member = members.routes.iter().find(|member| member.outbox.key == key)?;
+        Some(terms(member, publication))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -16,6 +16,8 @@ pub(crate) struct Extras {
     pub(crate) subscription_ids: Box<[u32]>,
     /// The Shared Subscription that chose this client.
     pub(crate) share: Option<TopicFilter>,
+    /// It comes from the queue that the session has for these alone (see [`Membership`](super::Membership)), where it has this place.
+    place: Option<u64>,
 }
 
 impl Extras {
@@ -25,6 +27,7 @@ impl Extras {
             Arc::new(Extras {
                 subscription_ids: subscription_ids.into(),
                 share,
+                place: None,
             })
         })
     }
@@ -88,12 +91,29 @@ impl Delivery {
         Delivery::new(stored.message, terms)
     }
 
+    /// As it goes on to the session, from this place of the queue that it has for its Shared Subscriptions.
+    pub(super) fn of_member(mut self, place: u64) -> Delivery {
+        let share = self.any_share().cloned();
+        self.identifier = 0;
+        self.extras = Some(Arc::new(Extras {
+            subscription_ids: self.subscription_ids().into(),
+            share,
+            place: Some(place),
+        }));
+        self
+    }
+
+    /// See [`Delivery::of_member`].
+    pub(crate) fn member_place(&self) -> Option<u64> {
+        self.extras.as_ref()?.place
+    }
+
     pub(crate) fn subscription_ids(&self) -> &[u32] {
         self.extras.as_ref().map_or(&[], |extras| &extras.subscription_ids)
     }
 
     /// The Shared Subscription by which the message may move to another member when the session ends: QoS 2 does not
-    /// move [MQTT-4.8.2-5].
+    /// move [MQTT-4.8.2-5]..
     pub(crate) fn share(&self) -> Option<&TopicFilter> {
         let extras = self.extras.as_ref().filter(|_| self.qos == QoS::AtLeastOnce)?;
         extras.share.as_ref()

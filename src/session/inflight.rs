@@ -206,6 +206,13 @@ impl<B: Copy> Ring<B> {
         Some(self.first() + self.index(identifier)? as u64)
     }
 
+    fn delivery(&self, identifier: u16) -> Option<&Delivery> {
+        match &self.slots[self.index(identifier)?].0 {
+            Slot::Publish(delivery) => Some(delivery),
+            Slot::Released | Slot::Done => None,
+        }
+    }
+
     fn index(&self, identifier: u16) -> Option<usize> {
         let offset = u32::from(identifier.checked_sub(self.identifiers.first)?);
         let (count, next) = (u32::from(self.identifiers.count), u32::from(self.next_offset));
@@ -401,6 +408,11 @@ impl Inflight {
     /// All live places below this one are finished.
     pub(crate) fn first_place(&self) -> u64 {
         self.live.first()
+    }
+
+    /// The live message with this Packet Identifier, if the client has not confirmed it.
+    pub(crate) fn delivery(&self, identifier: u16) -> Option<&Delivery> {
+        self.live.delivery(identifier)
     }
 
     /// Whether no live message is in flight.

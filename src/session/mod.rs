@@ -5,6 +5,7 @@ mod delivery;
 mod inbound;
 mod inflight;
 mod inquiry;
+mod membership;
 mod outbox;
 mod outgoing;
 mod replay;
@@ -16,9 +17,11 @@ pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
 pub(crate) use delivery::{Delivery, Extras, Terms};
 pub(crate) use inflight::{Acked, Finished, Inflight, LIVE_IDENTIFIERS, Resend, live_place};
 pub(crate) use inquiry::{Excerpt, Inquiry, Range};
+pub(crate) use membership::Membership;
 pub use outbox::QueueOverflow;
 pub(crate) use outbox::{
-    Appetite, DirectWrite, Glance, Outbox, OutboxLimits, Placement, Qos0, TailPage, Taken, WakeUps, Wire, delivery_of,
+    Appetite, DirectWrite, Glance, Kick, MEMBER_BATCH, Outbox, OutboxLimits, Placement, Qos0, TailPage, Taken, WakeUps,
+    Wire, delivery_of, write_down,
 };
 pub(crate) use outgoing::{FrameScratch, Outgoing};
 pub(crate) use replay::{Replay, Topics};

@@ -18,13 +18,14 @@ mod direct;
 mod found;
 mod kept;
 mod limits;
+mod member;
 mod queues;
 mod shared;
 mod signals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
@@ -43,7 +44,10 @@ pub(crate) use kept::{TailPage, delivery_of};
 pub(crate) use limits::OutboxLimits;
 pub use limits::QueueOverflow;
 use limits::SPARED;
+pub(crate) use member::MEMBER_BATCH;
 use queues::Inner;
+pub(crate) use shared::write_down;
+pub(crate) use signals::Kick;
 use signals::Signals;
 
 /// How the connected client wants its PUBLISH packets.
@@ -120,6 +124,10 @@ pub(crate) struct Outbox {
     subscriptions: AtomicUsize,
     /// Where messages are written down that others deliver as well: see `shared`.
     shared: Option<Arc<Journal>>,
+    /// See [`Outbox::set_member`].
+    is_member: AtomicBool,
+    /// See [`Outbox::set_present`].
+    is_present: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -145,6 +153,8 @@ impl Outbox {
             limits,
             subscriptions: AtomicUsize::new(0),
             shared: None,
+            is_member: AtomicBool::new(false),
+            is_present: AtomicBool::new(false),
             inner: Mutex::new(Inner::new()),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::delivery::Delivery;
 use super::inbound::InboundQos2;
 use super::inflight::{Inflight, LIVE_IDENTIFIERS};
+use super::membership::Membership;
 use super::outbox::Outbox;
 use super::replay::{Replay, Topics};
 use super::reuse::Reuse;
@@ -115,6 +116,10 @@ pub(crate) struct Session {
     pub(crate) accepted: Option<Box<HashMap<u16, Arc<Message>>>>,
     /// In a cluster: as which owner.
     pub(crate) token: Option<Token>,
+    /// It was made for a client that has not been sent the CONNACK yet.
+    pub(crate) is_untold: bool,
+    /// Of a session in a cluster of which nothing else is kept.
+    pub(crate) membership: Option<Box<Membership>>,
 }
 
 /// What is known of a session in the store whose client has not come yet.
@@ -148,6 +153,8 @@ impl Session {
             restored: None,
             accepted: None,
             token: None,
+            is_untold: false,
+            membership: None,
         }
     }
 
@@ -193,6 +200,11 @@ impl Session {
         }
         let is_far = |reuse| self.outbox.next_place() >= self.identifiers_free(reuse, durable);
         self.inflight.has_no_live() && self.reuse.as_deref().is_some_and(is_far)
+    }
+
+    /// In a cluster: whether messages of QoS 1 and 2 of this subscription come by a queue in the store.
+    pub(crate) fn has_queue_for(&self, filter: &TopicFilter) -> bool {
+        self.kept || filter.share_name().is_some()
     }
 
     /// Whether messages may be in its queue that others could take.

@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
-use super::cluster::{Once, write_publish};
+use super::cluster::{Publishing, write_publish};
 use super::meter::{Commits, Meter};
 use super::op::{CLUSTER, Recipient, write_message, write_recipient};
-use super::{Batch, Op, Store, StoreError, Uid};
+use super::{Batch, Op, Store, StoreError};
 use crate::message::Publication;
 use crate::packet::QoS;
 
@@ -473,10 +473,10 @@ impl Pen {
 
     /// The message has been routed, in a cluster. Of QoS 1 and 2 it is written down even if it is for nobody: somebody may have
     /// subscribed whom this node does not know of yet.
-    pub(crate) fn end_publish(&mut self, message: &Publication<'_>, origin: Uid, once: Option<Once>) {
+    pub(crate) fn end_publish(&mut self, message: &Publication<'_>, publishing: &Publishing<'_>) {
         if self.count > 0 || message.qos > QoS::AtMostOnce {
             self.bytes.push(CLUSTER);
-            write_publish(&mut self.bytes, message, origin, once, (self.count, &self.recipients));
+            write_publish(&mut self.bytes, message, publishing, (self.count, &self.recipients));
             self.recipients.clear();
             self.recipients.shrink_to(SMALL);
             self.count = 0;

@@ -193,6 +193,7 @@ impl State {
                 accepted: Vec::new(),
                 live: Extent::default(),
                 replayed: Extent::default(),
+                owner: None,
             },
             subscriptions: BTreeMap::new(),
             received: BTreeSet::new(),

@@ -44,7 +44,7 @@ pub(crate) use open::open_shared;
 #[cfg(feature = "cli")]
 pub(crate) use open::open_to_read;
 #[cfg(all(feature = "redis", feature = "cli"))]
-pub(crate) use redis::doctor;
+pub(crate) use redis::{doctor, load_shared};
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
 pub use settings::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings};
@@ -102,6 +102,15 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     /// Reads the messages of a queue from this place on, in order: at most `most.messages` of them, and no more after
     /// `most.bytes`. Those of the last batch that was committed are among them. Nothing if the session is not there.
     fn queue(&self, uid: Uid, lane: Lane, from: u64, most: Page) -> Result<Vec<StoredDelivery>, StoreError>;
+
+    /// Whether all that has begun is finished, and nobody changes anything, as it must be to be moved.
+    ///
+    /// # Errors
+    /// If it is not so, or that can't be known.
+    #[cfg(any(feature = "cli", test))]
+    fn look_whether_it_rests(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Gives up what is held. Nothing is called after it.
     fn close(&self) -> Result<(), StoreError>;

@@ -39,13 +39,14 @@ pub(crate) fn open_shared(settings: &ClusterSettings, limits: Limits) -> Result<
     )?))
 }
 
-#[cfg(any(feature = "cli", test))]
 /// Opens the store to look into it. A broker that has it open in Redis goes on; on disk there must be none.
 #[cfg(feature = "cli")]
 pub(crate) fn open_to_read(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
     match persistence {
         #[cfg(feature = "redis")]
-        Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open_to_read(settings)?))),
+        Persistence::Redis(settings) => super::redis::open_to_read(settings).map(Some),
+        #[cfg(feature = "redis")]
+        Persistence::Cluster(settings) => super::redis::open_to_read(&settings.redis).map(Some),
         _ => open(persistence),
     }
 }

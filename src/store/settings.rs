@@ -76,11 +76,17 @@ pub struct ClusterSettings {
     pub redis: RedisSettings,
     /// How long a node may be silent before the others declare it dead. The same on all nodes.
     pub lease: Duration,
+    /// What this node is called, for people: nothing rests on it.
+    pub node_name: String,
+    /// How long connections stay open while the node hears nothing of Redis.
+    pub isolation_limit: Duration,
 }
 
 impl ClusterSettings {
     /// A node is dead after so long a silence, unless something else is set.
     pub const LEASE: Duration = Duration::from_secs(3);
+    /// Connections are closed after so long without Redis, unless something else is set.
+    pub const ISOLATION_LIMIT: Duration = Duration::from_secs(60);
 
     /// A cluster by this Redis.
     #[must_use]
@@ -88,6 +94,8 @@ impl ClusterSettings {
         ClusterSettings {
             redis,
             lease: ClusterSettings::LEASE,
+            node_name: "node".to_owned(),
+            isolation_limit: ClusterSettings::ISOLATION_LIMIT,
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct StoredSession {
     pub(crate) accepted: Vec<(u16, Arc<Message>)>,
     pub(crate) live: Extent,
     pub(crate) replayed: Extent,
+    /// In a cluster, the node to which its client is connected.
+    pub(crate) owner: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,13 @@ pub(crate) struct StoredSubscription {
     pub(crate) identifier: u32,
     /// The replay of its retained messages, if it has not ended: it has come to this topic, or to none if that is empty.
     pub(crate) replay: Option<Box<str>>,
+}
+
+impl StoredSubscription {
+    /// Whether it is a Shared Subscription.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.filter.starts_with("$share/")
+    }
 }
 
 /// How much there is in a queue.

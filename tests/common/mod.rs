@@ -45,6 +45,7 @@
 mod broker;
 pub mod certificates;
 mod client;
+pub mod cluster;
 pub mod endpoint;
 pub mod packet;
 pub mod persistence;
@@ -56,6 +57,7 @@ pub mod wire;
 
 pub use broker::Broker;
 pub use client::Client;
+pub use cluster::{CLUSTER_LEASE, Cluster};
 pub use packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, Prop, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe,
     Version, Will, code,

@@ -65,6 +65,22 @@ pub fn in_cluster(nodes: usize) -> Place {
     Place { nodes, ..place }
 }
 
+impl Place {
+    /// The names of the keys that are there in Redis, without their prefix.
+    pub fn keys(&self) -> Vec<String> {
+        let place = self.options.iter().position(|option| option == "--redis-prefix");
+        let prefix = format!("{}:", self.options[place.expect("a place in Redis") + 1]);
+        let port = redis().port().to_string();
+        let scan = ["-p", &port, "--scan", "--pattern", &format!("{prefix}*")];
+        let scanned = Command::new("redis-cli").args(scan).output().expect("redis-cli");
+        assert!(scanned.status.success(), "redis-cli: {scanned:?}");
+        let keys = String::from_utf8(scanned.stdout).expect("names in UTF-8");
+        keys.lines()
+            .map(|key| key.trim_start_matches(&prefix).to_owned())
+            .collect()
+    }
+}
+
 /// Numbers that differ within this process, and mostly from those of other test programs.
 fn next() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -77,8 +93,9 @@ pub fn redis() -> SocketAddr {
     SERVER.get_or_init(Redis::start).addr
 }
 
-struct Redis {
-    addr: SocketAddr,
+/// A Redis server, which is killed when this is dropped.
+pub struct Redis {
+    pub addr: SocketAddr,
     /// The server ends when this is closed, as it is when this process ends, whatever the reason.
     _lives: ChildStdin,
 }
@@ -96,7 +113,7 @@ const GUARD: &str = r#"
 "#;
 
 impl Redis {
-    fn start() -> Redis {
+    pub fn start() -> Redis {
         // A port that is free now may be taken before the server has it.
         let started = (0..20).find_map(|_| Redis::try_start());
         started.expect("redis-server starts; tests/run --setup installs it")

@@ -1,4 +1,5 @@
-"""What packages are made of, without an engine for containers: the image's binary, Dockerfile, Compose file and unit.
+"""What packages are made of, without an engine for containers: the image's binary, Dockerfile, Compose files, units,
+manifests, and the configurations and commands of the documents.
 
 The binary is built as docker/Dockerfile does, from the files that docker/Dockerfile.dockerignore lets through, and runs
 in an empty directory that it can't leave.
@@ -10,185 +11,20 @@ import re
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "clients", "support"))
+# First: it says where the others find what all scenarios share.
+from container import IS_ROOT, PROGRAM, ROOT, USER, Image, free_port, read, run, static_binary, succeed
 
-from harness import DEADLINE, Child, Suite, certificate, expect, expect_that, main  # noqa: E402
+import cluster
+import kubernetes
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-CACHE = os.path.join(ROOT, "tests", ".cache")
-CONTEXT = os.path.join(CACHE, "context")
-# What the image calls it.
-PROGRAM = "/usr/local/bin/broker"
-USER = 10001
-IS_ROOT = os.geteuid() == 0
-BUILD_DEADLINE = 800.0
-
-
-def read(path):
-    """A file of the project."""
-    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
-        return file.read()
-
-
-def run(command, deadline=DEADLINE, env=None, cwd=None, stdin=""):
-    """Runs a program to its end: its exit code, and all that it said."""
-    done = subprocess.run(
-        command, input=stdin, timeout=deadline, env=env, cwd=cwd, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )
-    return done.returncode, done.stdout
-
-
-def succeed(command, **options):
-    """Runs a program that must succeed: what it said."""
-    code, said = run(command, **options)
-    expect_that(code == 0, f"{command}: exit code {code}: {said}")
-    return said
-
-
-# --- The image's binary ----------------------------------------------------------------------------------------------
-
-
-def is_in_context(path, rules):
-    """Whether the rules of a .dockerignore let the file through: the last that matches decides."""
-    included = True
-    for rule in rules:
-        pattern = rule.lstrip("!")
-        if pattern.startswith("**/"):
-            matches = pattern[3:] in path.split("/")
-        else:
-            matches = pattern == "*" or path == pattern or path.startswith(pattern + "/")
-        if matches:
-            included = rule.startswith("!")
-    return included
-
-
-def make_context():
-    """The files that an engine would send to the build. Those that are the same stay, so that cargo builds nothing twice."""
-    rules = read("docker/Dockerfile.dockerignore").split()
-    files = succeed(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT).splitlines()
-    wanted = [path for path in files if is_in_context(path, rules) and os.path.exists(os.path.join(ROOT, path))]
-    expect_that(len(wanted) > 100, f"{len(wanted)} files for the build")
-    for directory, _, names in os.walk(CONTEXT):
-        for name in names:
-            path = os.path.join(directory, name)
-            if os.path.relpath(path, CONTEXT) not in wanted:
-                os.remove(path)
-    for path in wanted:
-        source, copy = os.path.join(ROOT, path), os.path.join(CONTEXT, path)
-        os.makedirs(os.path.dirname(copy), exist_ok=True)
-        if not os.path.exists(copy) or open(source, "rb").read() != open(copy, "rb").read():
-            shutil.copyfile(source, copy)
-
-
-def build():
-    """The path of the binary. In debug mode, which takes a quarter of the time."""
-    dockerfile = read("docker/Dockerfile")
-    flags = re.search(r'^ENV RUSTFLAGS="(.+)"$', dockerfile, re.MULTILINE)[1]
-    command = re.search(r"cargo build --release (--locked --bin broker) --target", dockerfile)[1].split()
-    target = f"{os.uname().machine}-unknown-linux-gnu"
-    succeed(
-        ["cargo", "build", "--quiet", *command, "--target", target, "--target-dir", os.path.join(CACHE, "static")],
-        deadline=BUILD_DEADLINE, env={**os.environ, "RUSTFLAGS": flags, "CARGO_PROFILE_DEV_DEBUG": "false"}, cwd=CONTEXT,
-    )
-    return os.path.join(CACHE, "static", target, "debug", "broker")
-
-
-def needs_a_loader(path):
-    """Whether the program names a dynamic loader (a program header of type PT_INTERP)."""
-    with open(path, "rb") as file:
-        elf = file.read(64 * 1024)
-    expect(elf[:5], b"\x7fELF\x02", "a 64-bit program")
-    offset, = struct.unpack_from("<Q", elf, 32)
-    size, count = struct.unpack_from("<HH", elf, 54)
-    return any(struct.unpack_from("<I", elf, offset + index * size)[0] == 3 for index in range(count))
-
-
-binary = None
-
-
-def static_binary():
-    """It is built from what the engine would get, and needs no library."""
-    global binary
-    make_context()
-    path = build()
-    expect_that(not needs_a_loader(path), f"{path} is not static")
-    binary = path
+from harness import Suite, expect, expect_that, main
 
 
 # --- Running it as a container does ----------------------------------------------------------------------------------
-
-
-class Image:
-    """A directory with nothing in it but the binary and what a case puts beside it."""
-
-    def __init__(self):
-        expect_that(binary, "there is no binary")
-        self.path = tempfile.mkdtemp(prefix="broker-image-")
-        os.chmod(self.path, 0o755)
-        self.write("etc/hosts", "127.0.0.1 localhost broker.test\n")
-        self.copy(binary, PROGRAM, 0o755)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.path)
-
-    def _inside(self, name):
-        path = os.path.join(self.path, name.lstrip("/"))
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        return path
-
-    def write(self, name, text):
-        """Puts a file into it."""
-        with open(self._inside(name), "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def copy(self, source, name, mode=0o600):
-        """Copies a file into it, for the user of the container."""
-        path = self._inside(name)
-        shutil.copyfile(source, path)
-        os.chmod(path, mode)
-        if IS_ROOT:
-            os.chown(path, USER, USER)
-
-    def directory(self, name):
-        """Makes a directory in it, for the user of the container."""
-        path = self._inside(name)
-        os.mkdir(path, 0o700)
-        if IS_ROOT:
-            os.chown(path, USER, USER)
-
-    def command(self, *arguments):
-        """What runs the binary in it. Without the rights of root it is a user of a namespace of its own."""
-        if IS_ROOT:
-            return ["chroot", f"--userspec={USER}:{USER}", self.path, PROGRAM, *arguments]
-        return ["unshare", "--user", "--map-root-user", "chroot", self.path, PROGRAM, *arguments]
-
-    def run(self, *arguments, env=None, stdin=""):
-        """Runs the binary to its end."""
-        return run(self.command(*arguments), env={"PATH": os.environ["PATH"], **(env or {})}, stdin=stdin)
-
-    @contextlib.contextmanager
-    def broker(self, *arguments, env=None):
-        """A broker that runs in it, and where it listens."""
-        environment = {"PATH": os.environ["PATH"], **(env or {})}
-        with Child(self.command(*arguments), env=environment, stderr=subprocess.DEVNULL) as child:
-            line = child.lines.next()
-            expect_that(line and line.startswith("listening on "), f"it says {line!r}")
-            yield child, line.removeprefix("listening on ")
-
-
-def free_port():
-    """A port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def another_user_in_an_empty_directory():
@@ -285,13 +121,7 @@ def as_compose_runs_it():
     env = {"BROKER_CONFIG": config, "BROKER_DATA_DIR": data, "BROKER_HOST": "127.0.0.1", "BROKER_TLS_PORT": port}
     with Image() as image:
         image.directory(data)
-        image.copy(os.path.join(ROOT, "docker/config/broker.toml"), config, 0o644)
-        for name in ("server.pem", "server.key", "ca.pem"):
-            image.copy(certificate(name), f"/etc/broker/{name}")
-        with tempfile.TemporaryDirectory() as directory:
-            users = os.path.join(directory, "users")
-            succeed([binary, "passwd", "add", users, "ann", "--stdin"], stdin="secret\n")
-            image.copy(users, "/etc/broker/users")
+        image.configure()
         expect(image.run("config", "check", config, env=env), (0, ""), "the file")
         with image.broker(env=env) as (child, url):
             expect(url, f"mqtts://127.0.0.1:{port}", "where it listens")
@@ -322,33 +152,50 @@ def dockerfile():
     expect(check[1], PROGRAM, "the program of the health check")
 
 
-def compose_file():
+def compose_file(name):
     """docker-compose reads it, which checks it by the schema."""
-    said = succeed(["docker-compose", "-f", "docker/compose.yaml", "config"], cwd=ROOT, deadline=60)
-    expect_that("BROKER_CONFIG" in said, said)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(read("docker/compose.yaml").replace("read_only: true", "read_only: [1]"))
-        file.flush()
-        code, said = run(["docker-compose", "-f", file.name, "config"], deadline=60)
-        expect_that(code != 0 and "read_only" in said, f"a wrong file is taken: {said}")
+
+    def case():
+        said = succeed(["docker-compose", "-f", name, "config"], cwd=ROOT, deadline=60)
+        expect_that("BROKER_CONFIG" in said, said)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(read(name).replace("read_only: true", "read_only: [1]"))
+            file.flush()
+            code, said = run(["docker-compose", "-f", file.name, "config"], deadline=60)
+            expect_that(code != 0 and "read_only" in said, f"a wrong file is taken: {said}")
+
+    return case
 
 
 @contextlib.contextmanager
-def unit():
-    """The unit, with a binary that is there."""
+def unit(*further):
+    """The unit, with a binary that is there, and what is put beside it."""
     text = read("docs/systemd/broker.service")
     expect_that(f"ExecStart={PROGRAM} " in text, "the unit starts something else")
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "broker.service")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text.replace(PROGRAM, os.environ["BROKER_BIN"]))
+        for name in further:
+            os.mkdir(f"{path}.d")
+            shutil.copy(os.path.join(ROOT, "docs/systemd/broker.service.d", name), f"{path}.d")
         yield path
 
 
+def verify(path):
+    """What systemd-analyze has to say."""
+    return succeed(["systemd-analyze", "verify", "--man=no", path], deadline=60)
+
+
 def unit_is_right():
-    """systemd-analyze verify finds nothing."""
+    """systemd-analyze verify finds nothing, with and without what a node of a cluster has besides."""
     with unit() as path:
-        expect(succeed(["systemd-analyze", "verify", "--man=no", path], deadline=60), "", "systemd-analyze")
+        expect(verify(path), "", "systemd-analyze")
+    with unit("cluster.conf") as path:
+        expect(verify(path), "", "systemd-analyze")
+        with open(f"{path}.d/cluster.conf", "a", encoding="utf-8") as file:
+            file.write("RestartSecs=2\n")
+        expect_that("RestartSecs" in verify(path), "what is beside the unit is not read")
 
 
 def unit_is_hardened():
@@ -381,11 +228,14 @@ def suites():
     yield image
     files = Suite("files", transports=())
     files.add("Dockerfile", dockerfile)
-    files.add("compose.yaml", compose_file)
+    for name in ("docker/compose.yaml", "docker/compose.cluster.yaml"):
+        files.add(name, compose_file(name))
     files.add("broker.service is right", unit_is_right)
     files.add("broker.service is hardened", unit_is_hardened)
     files.add("completions", completions)
     yield files
+    yield cluster.suite()
+    yield kubernetes.suite()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ use crate::broker::core::{Core, RouteScratch};
 use crate::broker::ownership::{Claimed, Owned};
 use crate::broker::registry::Entry as Registered;
 use crate::session::{Replay, Restored, Reuse, Session, Subscription, WillMessage};
-use crate::store::cluster::{ClientRecord, ClusterOp, Entry, Job, Mid, Open, Token, Will};
+use crate::store::cluster::{ClientRecord, ClusterOp, Entry, Incarnation, Open, Token, Will};
 use crate::store::{Op, StoredSession, StoredSubscription, Uid, write_client};
 use crate::topic::TopicFilter;
 
@@ -55,30 +55,25 @@ impl Core {
             true => 0,
             false => cluster.new_uid(&wanted.client_id),
         };
-        let mut mid = cluster.new_mid();
         let told = Waiting::begin(cluster, &wanted.client_id);
-        let receipt = cluster.write_claim(&wanted, token, candidate, mid);
+        let receipt = cluster.write_claim(&wanted, token, candidate);
         if let Some(receipt) = receipt {
             receipt.kept().await;
         }
-        let (mut record, mut job) = cluster.read_client(&wanted.client_id, mid).await;
+        let mut record = cluster.read_client(&wanted.client_id).await;
         if record.owner != Some(token) {
             cluster.counters.claims_waited.fetch_add(1, Ordering::Relaxed);
             told.wait_for(token, record).await?;
             record = ClientRecord::default();
         }
         if record.opened != Some(token) {
-            mid = cluster.new_mid();
-            let receipt = cluster.write_open(&wanted, token, candidate, mid);
+            let receipt = cluster.write_open(&wanted, token, candidate);
             if let Some(receipt) = receipt {
                 receipt.kept().await;
             }
-            (record, job) = cluster.read_client(&wanted.client_id, mid).await;
+            record = cluster.read_client(&wanted.client_id).await;
         }
         drop(told);
-        if let Some(job) = job {
-            self.do_job(cluster, job);
-        }
         let session = self.open_session(cluster, &wanted, candidate, record.uid, token).await;
         let present = record.uid.is_some_and(|uid| uid != candidate);
         cluster.note_ended(&wanted.client_id, record.uid);
@@ -119,6 +114,7 @@ impl Core {
         let mut session = Box::new(Session::new(outbox));
         session.token = Some(token);
         session.kept = true;
+        session.is_untold = uid == candidate;
         session.expiry_interval = wanted.expiry_interval;
         session.inflight.keep();
         session.reuse = Some(Box::new(Reuse::new(0)));
@@ -152,6 +148,9 @@ impl Core {
             scratch
                 .pen()
                 .write(&cluster.journal, &Op::Cluster(ClusterOp::Log(entry)));
+        }
+        if stored.subscriptions.iter().any(StoredSubscription::is_shared) {
+            cluster.note_presence(session.outbox.key, true, &mut scratch);
         }
         for subscription in stored.subscriptions {
             self.resume_subscription(cluster, session, subscription, &mut scratch);
@@ -227,14 +226,24 @@ impl<'a> Waiting<'a> {
             if record.next != Some(token) {
                 return None;
             }
-            let _ = tokio::time::timeout(LOOK, self.told.notified()).await;
-            let nothing = Mid {
-                incarnation: 0,
-                number: 0,
-            };
-            (record, _) = self.cluster.read_client(self.client_id, nothing).await;
+            let told = tokio::time::timeout(LOOK, self.told.notified()).await;
+            if let (Err(_), Some(owner)) = (told, record.owner) {
+                self.want_again(owner.incarnation).await;
+            }
+            record = self.cluster.read_client(self.client_id).await;
         }
         Some(())
+    }
+}
+
+impl Waiting<'_> {
+    /// The owner may not have heard of it.
+    async fn want_again(&self, from: Incarnation) {
+        let client_id = Arc::clone(self.client_id);
+        let told = self.cluster.ask(move |store| store.want(from, &client_id)).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "the owner of a client can't be told that it is wanted");
+        }
     }
 }
 
@@ -251,25 +260,25 @@ impl Drop for Waiting<'_> {
 }
 
 impl Cluster {
-    fn write_claim(&self, wanted: &Wanted, token: Token, uid: Uid, mid: Mid) -> Option<crate::store::Receipt> {
+    fn write_claim(&self, wanted: &Wanted, token: Token, uid: Uid) -> Option<crate::store::Receipt> {
         let mut scratch = RouteScratch::default();
         let claim = ClusterOp::Claim {
             client_id: &wanted.client_id,
             token,
         };
         scratch.pen().write(&self.journal, &Op::Cluster(claim));
-        self.add_open(wanted, token, (uid, mid), &mut scratch);
+        self.add_open(wanted, token, uid, &mut scratch);
         scratch.pen().receipt()
     }
 
-    fn write_open(&self, wanted: &Wanted, token: Token, uid: Uid, mid: Mid) -> Option<crate::store::Receipt> {
+    fn write_open(&self, wanted: &Wanted, token: Token, uid: Uid) -> Option<crate::store::Receipt> {
         let mut scratch = RouteScratch::default();
-        self.add_open(wanted, token, (uid, mid), &mut scratch);
+        self.add_open(wanted, token, uid, &mut scratch);
         scratch.pen().receipt()
     }
 
     /// It has effect if the token is that of the owner by then.
-    fn add_open(&self, wanted: &Wanted, token: Token, (uid, mid): (Uid, Mid), scratch: &mut RouteScratch) {
+    fn add_open(&self, wanted: &Wanted, token: Token, uid: Uid, scratch: &mut RouteScratch) {
         let mut client = Vec::new();
         let will = wanted.will.as_ref();
         if let Some(will) = will {
@@ -290,16 +299,15 @@ impl Cluster {
             clean: wanted.clean_start,
             uid,
             expiry_interval: wanted.expiry_interval,
-            mid,
+            mid: self.new_mid(),
             will,
         };
         scratch.pen().write(&self.journal, &Op::Cluster(ClusterOp::Open(open)));
     }
 
-    async fn read_client(&self, client_id: &Arc<str>, mid: Mid) -> (ClientRecord, Option<Job>) {
+    async fn read_client(&self, client_id: &Arc<str>) -> ClientRecord {
         let client_id = Arc::clone(client_id);
-        self.ask_until("a client", move |store| store.client(&client_id, mid))
-            .await
+        self.ask_until("a client", move |store| store.client(&client_id)).await
     }
 
     pub(super) fn notify_waiting(&self, client_id: &str) {

@@ -5,11 +5,13 @@ use std::sync::{Arc, Weak};
 
 use super::Cluster;
 use crate::broker::core::Core;
-use crate::broker::registry::Entry as Registered;
-use crate::session::Delivery;
+use crate::message::Publication;
+use crate::packet::QoS;
+use crate::session::{Delivery, Terms};
 use crate::stats::Discard;
-use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage};
+use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage, Member, Mid, Rest};
 use crate::store::{StoredMessage, Uid};
+use crate::topic::TopicFilter;
 
 /// Passes on what it is told, while the broker is there.
 pub(super) struct Events {
@@ -89,6 +91,28 @@ impl Follower for Events {
         }
     }
 
+    fn choose(&self, share: &str, message: &Publication<'_>, without: &[Uid]) -> Option<Member> {
+        let (core, _) = self.get()?;
+        let filter = TopicFilter::parse(share).ok()?;
+        let group = core.router.group(&filter)?;
+        let mut chosen = None;
+        group.choose(message, |route, terms, placement| {
+            let outbox = &route.outbox;
+            let may = terms.qos > QoS::AtMostOnce && outbox.is_member_for(placement) && !without.contains(&outbox.key);
+            if may {
+                chosen = Some(member(outbox.key, &terms));
+            }
+            may
+        });
+        chosen
+    }
+
+    fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]) {
+        if let Some((core, cluster)) = self.get() {
+            core.do_soon(&cluster, jobs, rests);
+        }
+    }
+
     fn full(&self, uid: Uid) {
         let Some((core, cluster)) = self.get() else { return };
         match cluster.mirror.outbox(uid) {
@@ -96,16 +120,30 @@ impl Follower for Events {
             None => core.stats.discarded(Discard::QueueFull, 1),
         }
     }
+
+    fn said(&self, words: &[u8]) {
+        if let Some((core, cluster)) = self.get() {
+            core.hear(&cluster, words, &cluster.runtime);
+        }
+    }
+}
+
+fn member(uid: Uid, terms: &Terms) -> Member {
+    let ids = terms.extras.iter().flat_map(|extras| extras.subscription_ids.iter());
+    Member {
+        uid,
+        qos: terms.qos,
+        retain: terms.retain,
+        subscription_ids: ids.flat_map(|id| id.to_be_bytes()).collect(),
+    }
 }
 
 impl Core {
     /// Somebody else has claimed the client: its connection here ends.
     pub(super) fn give_up(&self, client_id: &str) {
-        let outbox = match self.registry.shard(client_id).get(client_id) {
-            Some(Registered::Online { outbox, .. }) => Arc::clone(outbox),
-            _ => return,
-        };
-        outbox.signal(|signals| signals.takeover = true);
+        if let Some(outbox) = self.online_outbox(client_id) {
+            outbox.signal(|signals| signals.takeover = true);
+        }
     }
 }
 

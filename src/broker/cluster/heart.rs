@@ -34,6 +34,11 @@ impl Heart {
         self.last.lock().is_none_or(|sent| sent.elapsed() >= self.lease)
     }
 
+    /// Whether the store takes heartbeats: the last three have not all been missed.
+    pub(super) fn is_heard(&self) -> bool {
+        self.age().is_some_and(|age| age < self.lease * 2 / 3)
+    }
+
     /// How old the last heartbeat is.
     pub(super) fn age(&self) -> Option<Duration> {
         self.last.lock().map(|sent| sent.elapsed())
@@ -89,6 +94,7 @@ pub(super) fn beat_once(cluster: &Cluster) -> Beat {
 /// Beats three times in a lease.
 pub(super) async fn run(core: Arc<Core>) {
     let Some(cluster) = core.cluster.clone() else { return };
+    let mut is_isolated = false;
     loop {
         let own = Arc::clone(&cluster);
         match tokio::task::spawn_blocking(move || beat_once(&own)).await {
@@ -102,9 +108,37 @@ pub(super) async fn run(core: Arc<Core>) {
             }
             _ => {}
         }
+        let was_isolated = std::mem::replace(&mut is_isolated, cluster.is_isolated());
+        if is_isolated {
+            core.close_isolated(!was_isolated);
+        }
         if cluster.store.owes() {
             drop(cluster.settle());
         }
         tokio::time::sleep(cluster.lease / 3).await;
+    }
+}
+
+impl Cluster {
+    /// Whether nothing was heard of the store for longer than clients are to be served without it.
+    fn is_isolated(&self) -> bool {
+        self.heart.age().is_some_and(|age| age >= self.isolation_limit)
+    }
+}
+
+impl Core {
+    /// Clients may find a node that has what this one has not: they are sent away. Others are refused by now.
+    fn close_isolated(&self, is_news: bool) {
+        let online = self.registry.online_outboxes();
+        if is_news {
+            tracing::error!(
+                clients = online.len(),
+                "Redis has not answered for the isolation limit (--isolation-limit): closing all connections"
+            );
+        }
+        let reason = self.farewell_for_now();
+        for outbox in online {
+            outbox.signal(|signals| signals.close = Some(reason));
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::broker::core::{Core, Origin, RouteScratch};
 use crate::message::{NewMessage, Publication};
 use crate::router::LastMatch;
 use crate::session::WillMessage;
-use crate::store::cluster::{Incarnation, Job, Mid, Once, bucket_of_client};
+use crate::store::cluster::{Job, Once, bucket_of_client};
 use crate::store::read_client;
 
 impl Cluster {
@@ -22,20 +22,6 @@ impl Cluster {
 }
 
 impl Core {
-    /// Publishes the will of a client that a connection, a node or its delay has left behind.
-    pub(super) fn publish_job_will(
-        self: &Arc<Core>,
-        cluster: &Arc<Cluster>,
-        will: Box<WillMessage>,
-        key: u64,
-        mid: Mid,
-        of: Incarnation,
-    ) {
-        let bucket = bucket_of_client(&will.client.client_id);
-        debug_assert!(cluster.incarnation >= of);
-        self.publish_will_once(will, key, Some(Once { mid, of, bucket }), ());
-    }
-
     /// Publishes a QoS 2 message of a session that is kept, whose PUBREL has come. The same step has to write that it begins.
     pub(crate) fn publish_once(
         &self,
@@ -49,8 +35,8 @@ impl Core {
         self.route_in_cluster(cluster, publication, Some(origin), scratch, last, Some(once));
     }
 
-    /// Does what another node has begun, or what nobody has begun yet.
-    pub(super) fn do_job(self: &Arc<Core>, cluster: &Arc<Cluster>, job: Job) {
+    /// Does what another node has begun, or what nobody has begun yet. `done` is dropped afterwards: a hook may have to be asked before.
+    pub(super) fn do_job(self: &Arc<Core>, cluster: &Arc<Cluster>, job: Job, done: impl Send + 'static) {
         let Job {
             mid,
             of,
@@ -58,7 +44,7 @@ impl Core {
             will,
             origin,
             message,
-            reached: _,
+            choices: _,
         } = job;
         let once = Once { mid, of, bucket };
         if let Some(stored) = will {
@@ -69,7 +55,9 @@ impl Core {
                         delay_interval: stored.delay_interval,
                         client: Arc::new(client),
                     };
-                    self.publish_will_once(Box::new(will), origin, Some(once), ());
+                    // No Local is about the session of the client, if it has one still.
+                    let key = cluster.mirror.session_of(&will.client.client_id).unwrap_or(origin);
+                    self.publish_will_once(Box::new(will), key, Some(once), done);
                 }
                 Err(error) => tracing::error!(
                     error = error.0,

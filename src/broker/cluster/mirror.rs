@@ -35,6 +35,23 @@ struct State {
     living: BTreeSet<Incarnation>,
     /// The sessions of each client that have subscriptions: one, but for a moment.
     clients: HashMap<Arc<str>, Vec<Uid>>,
+    /// Sessions that are owned here.
+    owned: usize,
+    /// Filters of all sessions.
+    subscriptions: usize,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Filters of other nodes.
+    pub(super) routes: usize,
+    /// Sessions that are kept, and have subscriptions or are owned here.
+    pub(super) sessions: usize,
+    /// Those that are owned here.
+    pub(super) owned: usize,
+    /// Subscriptions of all of them.
+    pub(super) subscriptions: usize,
 }
 
 /// Who is in the router, and with which filters.
@@ -42,6 +59,8 @@ struct Mirrored {
     outbox: Arc<Outbox>,
     filters: HashSet<TopicFilter>,
     is_owned: bool,
+    /// Of a member of Shared Subscriptions: the node to which its client is connected.
+    present_at: Option<Incarnation>,
 }
 
 impl Mirrored {
@@ -50,7 +69,13 @@ impl Mirrored {
             outbox,
             filters: HashSet::new(),
             is_owned: false,
+            present_at: None,
         }
+    }
+
+    fn see(&mut self, at: Option<Incarnation>) {
+        self.present_at = at;
+        self.outbox.set_present(at.is_some());
     }
 
     fn is_needed(&self) -> bool {
@@ -80,6 +105,8 @@ impl Mirror {
             } => self.subscribe(core, uid, client_id, subscription),
             Entry::Unsubscribe { uid, filter } => self.unsubscribe(core, uid, filter),
             Entry::End { uid } => self.end(core, uid),
+            Entry::Present { uid, node } => self.see(uid, Some(node)),
+            Entry::Away { uid } => self.see(uid, None),
             Entry::Route { node, filter, kind } => self.route(core, node, filter, kind),
             Entry::Unroute { node, filter } => self.unroute(core, node, filter),
             Entry::Retain { ref message } => {
@@ -106,14 +133,17 @@ impl Mirror {
             };
             self.subscribe(core, stored.uid, &stored.client_id, &record);
         }
+        self.see(stored.uid, stored.owner);
     }
 
     /// The outbox of a session that is owned here from now on.
     pub(super) fn own(&self, uid: Uid, client_id: &Arc<str>) -> Arc<Outbox> {
         let mut state = self.state.lock();
         let mirrored = self.session(&mut state, uid, client_id);
-        mirrored.is_owned = true;
-        Arc::clone(&mirrored.outbox)
+        let was_owned = std::mem::replace(&mut mirrored.is_owned, true);
+        let outbox = Arc::clone(&mirrored.outbox);
+        state.owned += usize::from(!was_owned);
+        outbox
     }
 
     /// The session is not owned here any more.
@@ -122,8 +152,9 @@ impl Mirror {
         let Some(mirrored) = state.sessions.get_mut(&uid) else {
             return;
         };
-        mirrored.is_owned = false;
+        let was_owned = std::mem::replace(&mut mirrored.is_owned, false);
         mirrored.outbox.disown();
+        state.owned -= usize::from(was_owned);
         state.forget_unneeded(uid);
     }
 
@@ -154,6 +185,11 @@ impl Mirror {
         uids.copied().filter(|other| *other != uid).collect()
     }
 
+    /// The session of this client, if it is in the router.
+    pub(super) fn session_of(&self, client_id: &str) -> Option<Uid> {
+        self.state.lock().clients.get(client_id)?.last().copied()
+    }
+
     /// Filters that the session has in the router, and not in the store: its node has died between the two.
     pub(super) fn strays(&self, uid: Uid, stored: &[StoredSubscription]) -> Vec<TopicFilter> {
         let state = self.state.lock();
@@ -176,11 +212,29 @@ impl Mirror {
         self.state.lock().living.iter().copied().collect()
     }
 
-    /// Routes of other nodes, and sessions that are kept.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
+    pub(super) fn lives(&self, node: Incarnation) -> bool {
+        self.state.lock().living.contains(&node)
+    }
+
+    /// The first node that lives, of those from this one on.
+    pub(super) fn living_from(&self, node: Incarnation) -> Option<Incarnation> {
+        self.state.lock().living.range(node..).next().copied()
+    }
+
+    /// How many subscriptions a session has.
+    pub(super) fn subscriptions_of(&self, uid: Uid) -> usize {
         let state = self.state.lock();
-        let routes = state.nodes.values().map(|node| node.filters.len()).sum();
-        (routes, state.sessions.len())
+        state.sessions.get(&uid).map_or(0, |mirrored| mirrored.filters.len())
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        let state = self.state.lock();
+        Sizes {
+            routes: state.nodes.values().map(|node| node.filters.len()).sum(),
+            sessions: state.sessions.len(),
+            owned: state.owned,
+            subscriptions: state.subscriptions,
+        }
     }
 
     fn session<'s>(&self, state: &'s mut State, uid: Uid, client_id: &Arc<str>) -> &'s mut Mirrored {
@@ -210,7 +264,17 @@ impl Mirror {
         };
         let route = Route::new(Arc::clone(&mirrored.outbox), &filter, &subscription);
         core.router.subscribe(&filter, route);
-        mirrored.filters.insert(filter);
+        let is_new = mirrored.filters.insert(filter);
+        state.subscriptions += usize::from(is_new);
+    }
+
+    /// A node that has died meanwhile has no clients.
+    fn see(&self, uid: Uid, at: Option<Incarnation>) {
+        let mut state = self.state.lock();
+        let State { sessions, living, .. } = &mut *state;
+        if let Some(mirrored) = sessions.get_mut(&uid) {
+            mirrored.see(at.filter(|node| living.contains(node)));
+        }
     }
 
     fn unsubscribe(&self, core: &Core, uid: Uid, filter: &str) {
@@ -220,6 +284,7 @@ impl Mirror {
             && mirrored.filters.remove(&filter)
         {
             core.router.unsubscribe(&filter, uid);
+            state.subscriptions -= 1;
             state.forget_unneeded(uid);
         }
     }
@@ -229,9 +294,11 @@ impl Mirror {
         let Some(mirrored) = state.sessions.get_mut(&uid) else {
             return;
         };
-        for filter in mirrored.filters.drain() {
-            core.router.unsubscribe(&filter, uid);
+        let filters = std::mem::take(&mut mirrored.filters);
+        for filter in &filters {
+            core.router.unsubscribe(filter, uid);
         }
+        state.subscriptions -= filters.len();
         state.forget_unneeded(uid);
     }
 
@@ -265,6 +332,11 @@ impl Mirror {
     fn remove_node(&self, core: &Core, node: Incarnation) {
         let mut state = self.state.lock();
         state.living.remove(&node);
+        for mirrored in state.sessions.values_mut() {
+            if mirrored.present_at == Some(node) {
+                mirrored.see(None);
+            }
+        }
         let filters = state.nodes.remove(&node).map(|mirrored| mirrored.filters);
         for filter in filters.into_iter().flatten() {
             core.router.unsubscribe(&filter, inbox_of(node));

@@ -10,35 +10,60 @@
 //!   silence of others   -> watch  -> recovery         their clients are free, their wills are published
 //! ```
 
+mod about;
+mod asking;
 mod claims;
 mod events;
+mod everywhere;
+mod expired;
 mod heart;
 mod jobs;
+mod kick;
+mod leave;
+mod members;
 mod mirror;
 mod publish;
+mod questions;
 mod recovery;
 mod release;
+mod rests;
 mod routes;
 mod sweep;
 mod watch;
+mod work;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+pub(crate) use about::Totals;
+use asking::Asking;
 pub(crate) use claims::Wanted;
 use heart::Heart;
 use mirror::Mirror;
 pub(crate) use routes::LocalRoutes;
+use work::Works;
 
 use super::core::{Core, RouteScratch};
 use crate::session::OutboxLimits;
 use crate::store::cluster::{ClusterOp, Entry, Incarnation, Mid, RouteKind, Shared, Token, new_uid};
 use crate::store::{Journal, Op, Receipt, StoreError, Uid};
+use crate::topic::TopicFilter;
+
+/// What makes a broker a node of a cluster.
+pub(crate) struct NodeSettings {
+    pub(crate) store: Arc<dyn Shared>,
+    /// How long a node may be silent.
+    pub(crate) lease: Duration,
+    pub(crate) name: Arc<str>,
+    /// How long connections stay open without the store.
+    pub(crate) isolation_limit: Duration,
+}
 
 /// See the module.
 pub(crate) struct Cluster {
@@ -56,12 +81,28 @@ pub(crate) struct Cluster {
     /// Told when hints may have been lost of who waits for a client of this node.
     looks_for_wanted: Notify,
     lease: Duration,
-    /// Queues that have messages which a dead node had begun.
-    reached: Mutex<HashMap<Mid, Vec<Uid>>>,
-    /// Clients that are being released.
-    releases: AtomicUsize,
-    released: Notify,
+    /// See [`NodeSettings`].
+    pub(crate) name: Arc<str>,
+    isolation_limit: Duration,
+    /// Where the HTTP listener is, if there is one.
+    http: Mutex<Option<Box<str>>>,
+    /// Each node's counter, and since when it is that.
+    beats: Mutex<HashMap<Incarnation, (u64, Instant)>>,
+    asking: Asking,
+    /// Of messages that a dead node had begun: which member of a Shared Subscription has them, or is to.
+    choices: Mutex<HashMap<Mid, Vec<Choice>>>,
+    works: Works,
+    is_leaving: AtomicBool,
+    /// For what the threads of the store begin.
+    runtime: Handle,
     pub(crate) counters: Counters,
+}
+
+/// A member of a Shared Subscription that is to get a message.
+#[derive(Clone, Debug)]
+struct Choice {
+    share: TopicFilter,
+    uid: Uid,
 }
 
 /// A node and what it knows of the others.
@@ -72,6 +113,8 @@ pub(crate) struct Glance {
     pub(crate) routes: usize,
     pub(crate) sessions: usize,
     pub(crate) heartbeat_age: Duration,
+    /// Time since the store has last answered whoever reads the log and the inbox.
+    pub(crate) contact_age: Duration,
 }
 
 /// What has happened since the start.
@@ -80,17 +123,22 @@ pub(crate) struct Counters {
     pub(crate) claims_waited: AtomicU64,
     pub(crate) recovered_nodes: AtomicU64,
     pub(crate) recovered_clients: AtomicU64,
+    /// Sessions whose messages of Shared Subscriptions were given to others.
+    pub(crate) rests_given: AtomicU64,
     pub(crate) inbox_messages: AtomicU64,
     pub(crate) entries_applied: AtomicU64,
+    /// Entries of the log that were not applied yet when this was looked at last.
+    pub(crate) log_lag: AtomicU64,
 }
 
 impl Cluster {
-    pub(crate) fn new(
-        store: Arc<dyn Shared>,
-        journal: Arc<Journal>,
-        lease: Duration,
-        limits: &Arc<OutboxLimits>,
-    ) -> Cluster {
+    pub(crate) fn new(node: NodeSettings, journal: Arc<Journal>, limits: &Arc<OutboxLimits>) -> Cluster {
+        let NodeSettings {
+            store,
+            lease,
+            name,
+            isolation_limit,
+        } = node;
         let incarnation = store.incarnation();
         Cluster {
             mirror: Mirror::new(incarnation, Arc::clone(&journal), Arc::clone(limits)),
@@ -103,9 +151,15 @@ impl Cluster {
             heart: Heart::new(lease),
             looks_for_wanted: Notify::new(),
             lease,
-            reached: Mutex::default(),
-            releases: AtomicUsize::new(0),
-            released: Notify::new(),
+            name,
+            isolation_limit,
+            http: Mutex::default(),
+            beats: Mutex::default(),
+            asking: Asking::default(),
+            choices: Mutex::default(),
+            works: Works::default(),
+            is_leaving: AtomicBool::new(false),
+            runtime: Handle::current(),
             store,
             journal,
             counters: Counters::default(),
@@ -114,12 +168,13 @@ impl Cluster {
 
     /// What there is to be seen.
     pub(crate) fn glance(&self) -> Glance {
-        let (routes, sessions) = self.mirror.sizes();
+        let sizes = self.mirror.sizes();
         Glance {
             incarnation: self.incarnation,
             nodes: self.mirror.living().len(),
-            routes,
-            sessions,
+            routes: sizes.routes,
+            sessions: sizes.sessions,
+            contact_age: self.store.last_contact().map_or(Duration::MAX, |at| at.elapsed()),
             heartbeat_age: self.heart.age().unwrap_or(Duration::MAX),
         }
     }
@@ -185,6 +240,15 @@ impl Cluster {
             .map_err(|error| StoreError::Unavailable(format!("the store was not asked: {error}")))?
     }
 
+    /// Asks the store for somebody who does not wait for long.
+    async fn ask_soon<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let asked = tokio::time::timeout(SOON, self.ask(ask)).await;
+        asked.unwrap_or_else(|_| Err(StoreError::Unavailable("the store does not answer in time".to_owned())))
+    }
+
     /// Asks the store until it answers.
     async fn ask_until<T: Send + 'static>(
         &self,
@@ -204,6 +268,8 @@ impl Cluster {
 
 /// Before what the store did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Whoever looks after a cluster wants to know soon that nothing can be known.
+const SOON: Duration = Duration::from_secs(4);
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -223,6 +289,8 @@ impl Core {
         cluster.store.follow_log(Arc::new(events::Events::new(self)))?;
         heart::beat_once(cluster);
         Ok(vec![
+            tokio::spawn(about::run(Arc::clone(self))).abort_handle(),
+            tokio::spawn(expired::run(Arc::clone(self))).abort_handle(),
             tokio::spawn(heart::run(Arc::clone(self))).abort_handle(),
             tokio::spawn(watch::run(Arc::clone(self))).abort_handle(),
             tokio::spawn(sweep::run(Arc::clone(self))).abort_handle(),

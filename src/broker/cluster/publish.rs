@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use super::Cluster;
+use super::{Choice, Cluster};
 use crate::broker::core::{Core, Origin, RouteScratch};
 use crate::events::Event;
 use crate::message::Publication;
 use crate::packet::QoS;
 use crate::router::{LastMatch, Route};
-use crate::session::{Outgoing, Placement, Terms, WakeUps};
+use crate::session::{Extras, Outgoing, Placement, Terms, WakeUps, write_down};
 use crate::stats::Discard;
-use crate::store::cluster::{ClusterOp, Entry, InboxMessage, Once, inbox_of};
+use crate::store::cluster::{ClusterOp, Entry, InboxMessage, Once, Publishing, inbox_of};
 use crate::store::{Op, Recipient, TermsRecord, Uid};
 use crate::topic::TopicFilter;
 
@@ -53,8 +53,8 @@ impl Core {
         let found = !matches.is_empty();
         *offers += 1 + matches.len();
         let mut goes_round = false;
-        // Members of groups that have it already.
-        let reached = once.map_or_else(Vec::new, |once| cluster.reached_by(once));
+        // Who of a group has it already, or is to.
+        let choices = once.map_or_else(Vec::new, |once| cluster.choices_for(once));
         matches.for_each_client(publication, origin.map(|origin| origin.key), |route, terms| {
             let is_here = !route.outbox.is_shared();
             match once {
@@ -67,24 +67,45 @@ impl Core {
         if goes_round {
             cluster.write_to_self(publication, None, wake_ups);
         }
+        for Choice { share, uid } in &choices {
+            let terms = self.terms_of_choice(share, *uid, publication);
+            cluster.write_chosen(*uid, &terms, wake_ups);
+        }
         for group in matches.groups() {
-            if reached.iter().any(|uid| group.has(*uid)) {
+            if choices.iter().any(|choice| group.is_of(&choice.share)) {
                 continue;
             }
             let given = group.choose(publication, |route, terms, placement| {
-                cluster.give(route, terms, placement, &mut outgoing, once, wake_ups)
+                (!stays_here || !route.outbox.is_node())
+                    && cluster.give(route, terms, placement, &mut outgoing, once, wake_ups)
             });
             if !given {
                 self.no_member(publication.topic);
             }
         }
         let key = origin.map_or(0, |origin| origin.key);
-        wake_ups.pen.end_publish(publication, key, once);
+        let publishing = Publishing {
+            origin: key,
+            once,
+            only: None,
+        };
+        wake_ups.pen.end_publish(publication, &publishing);
         self.events.emit(|| Event::Published {
             client: origin.map(|origin| Arc::clone(origin.client)),
             message: Arc::clone(outgoing.message()),
         });
         found
+    }
+
+    /// How a member that was chosen gets a message. If its subscription is gone meanwhile, as it was published.
+    fn terms_of_choice(&self, share: &TopicFilter, uid: Uid, publication: &Publication<'_>) -> Terms {
+        let group = self.router.group(share);
+        let terms = group.and_then(|group| group.terms_for(uid, publication));
+        terms.unwrap_or_else(|| Terms {
+            qos: publication.qos,
+            retain: false,
+            extras: Extras::new(&[], Some(share.clone())),
+        })
     }
 
     /// Retained messages have one order, that of the log: also here it is the log that retains.
@@ -129,14 +150,16 @@ impl Core {
         });
     }
 
-    /// A member of a Shared Subscription here gets the message, since its sender has chosen this node.
+    /// A member of a Shared Subscription here gets the message, since its sender has chosen this node: one that is sent it at QoS 0, or
+    /// the program itself.
     fn route_to_member(&self, publication: &Publication<'_>, filter: &TopicFilter, scratch: &mut RouteScratch) {
         let RouteScratch { frames, wake_ups, .. } = scratch;
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
         let group = self.router.group(filter);
         let given = group.is_some_and(|group| {
             group.choose(publication, |route, terms, placement| {
-                !route.outbox.is_shared() && route.outbox.offer(&mut outgoing, terms, placement, wake_ups)
+                let by_queue = terms.qos > QoS::AtMostOnce && (route.outbox.is_shared() || route.outbox.is_member());
+                !by_queue && !route.outbox.is_node() && route.outbox.offer(&mut outgoing, terms, placement, wake_ups)
             })
         });
         if !given {
@@ -156,9 +179,13 @@ impl Cluster {
         self.journal.is_failing() || self.journal.is_full()
     }
 
-    /// The queues that have a message which a dead node had begun.
-    fn reached_by(&self, once: Once) -> Vec<Uid> {
-        self.reached.lock().get(&once.mid).cloned().unwrap_or_default()
+    /// Who is to get a message that a dead node had begun.
+    fn choices_for(&self, once: Once) -> Vec<Choice> {
+        self.choices.lock().get(&once.mid).cloned().unwrap_or_default()
+    }
+
+    fn write_chosen(&self, uid: Uid, terms: &Terms, wake_ups: &mut WakeUps) {
+        write_down(&self.journal, uid, terms, wake_ups);
     }
 
     /// Gives a message to a member of a Shared Subscription.
@@ -173,6 +200,10 @@ impl Cluster {
     ) -> bool {
         if route.outbox.is_shared() {
             return route.outbox.offer(outgoing, terms, placement, wake_ups);
+        }
+        if terms.qos > QoS::AtMostOnce && route.outbox.is_member() {
+            // It has a queue in the group.
+            return false;
         }
         let share = terms.extras.as_ref().and_then(|extras| extras.share.clone());
         if once.is_some() {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
-use super::Cluster;
+use super::{Choice, Cluster};
 use crate::broker::core::{Core, RouteScratch};
 use crate::store::Op;
 use crate::store::cluster::{ClusterOp, Incarnation, Members};
+use crate::topic::TopicFilter;
 
 /// The nodes that this one recovers at the moment.
 #[derive(Debug, Default)]
@@ -43,10 +45,10 @@ async fn recover(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
         .keep(everywhere(|bucket, node| ClusterOp::Fence { bucket, node }))
         .await;
     cluster.keep([ClusterOp::TakeOver { node: dead }]).await;
-    finish_jobs(core, cluster, dead).await;
+    finish(core, cluster, dead).await;
     let clients = free_clients(cluster, dead).await;
-    // Wills.
-    finish_jobs(core, cluster, dead).await;
+    // Wills, and what members have left.
+    finish(core, cluster, dead).await;
     cluster.keep([ClusterOp::Destroy { node: dead }]).await;
     cluster
         .keep(everywhere(|bucket, node| ClusterOp::ForgetOf { bucket, node }))
@@ -60,21 +62,40 @@ async fn recover(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
     tracing::info!(node = dead, clients, "recovered what a dead node had left");
 }
 
+async fn finish(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
+    let rests = cluster
+        .ask_until("what members of a dead node have left", move |store| {
+            store.rests_of(dead)
+        })
+        .await;
+    core.give_rests(cluster, rests).await;
+    finish_jobs(core, cluster, dead).await;
+}
+
 async fn finish_jobs(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
     let jobs = cluster
         .ask_until("what a dead node had begun", move |store| store.jobs_of(dead))
         .await;
     let mids: Vec<_> = jobs.iter().map(|job| job.mid).collect();
+    let (done, mut all_done) = mpsc::channel::<()>(1);
     for mut job in jobs {
         // A group has one member that gets it, whom the dead node may have chosen.
-        let reached = std::mem::take(&mut job.reached);
-        cluster.reached.lock().insert(job.mid, reached);
-        core.do_job(cluster, job);
+        let choices = std::mem::take(&mut job.choices).into_iter();
+        let choices = choices.filter_map(|(share, uid)| {
+            let share = TopicFilter::parse(&share).ok()?;
+            Some(Choice { share, uid })
+        });
+        let choices = choices.collect();
+        cluster.choices.lock().insert(job.mid, choices);
+        core.do_job(cluster, job, done.clone());
     }
+    drop(done);
+    // Nobody sends anything: the channel closes when the last one is published.
+    let _ = all_done.recv().await;
     // All of them are in batches up to this one; and with the next one, their jobs are done.
     cluster.keep_all().await;
     cluster.keep_all().await;
-    mids.iter().for_each(|mid| drop(cluster.reached.lock().remove(mid)));
+    mids.iter().for_each(|mid| drop(cluster.choices.lock().remove(mid)));
 }
 
 /// How many there were.

@@ -44,14 +44,12 @@ impl Users {
     }
 }
 
-/// What of its messages a subscription needs by the inbox; `None` if it needs none.
-fn kind_of(filter: &TopicFilter, subscription: &Subscription, is_kept: bool) -> Option<RouteKind> {
-    match (is_kept, filter.share_name()) {
-        (false, _) => Some(RouteKind::All),
-        // All nodes know it as a member.
-        (true, Some(_)) => None,
-        (true, None) if subscription.options.qos == QoS::AtMostOnce => Some(RouteKind::All),
-        (true, None) => Some(RouteKind::OnlyQos0),
+/// What of its messages a subscription needs by the inbox. To one that has a queue in the store others come by that, if they are
+/// sent at QoS 1 or 2.
+fn kind_of(subscription: &Subscription, has_queue: bool) -> RouteKind {
+    match has_queue && subscription.options.qos > QoS::AtMostOnce {
+        true => RouteKind::OnlyQos0,
+        false => RouteKind::All,
     }
 }
 
@@ -61,14 +59,13 @@ impl Cluster {
         self: &Arc<Cluster>,
         filter: &TopicFilter,
         subscription: &Subscription,
-        is_kept: bool,
+        has_queue: bool,
         scratch: &mut RouteScratch,
     ) {
         // Who subscribes to what is subscribed to here already waits for that to be in the log as well.
         scratch.pen().begin(&self.journal);
-        if let Some(kind) = kind_of(filter, subscription, is_kept) {
-            self.change_route(filter, scratch, |users| *users.of(kind) += 1);
-        }
+        let kind = kind_of(subscription, has_queue);
+        self.change_route(filter, scratch, |users| *users.of(kind) += 1);
     }
 
     /// A session on this node has it no more.
@@ -76,15 +73,14 @@ impl Cluster {
         &self,
         filter: &TopicFilter,
         subscription: &Subscription,
-        is_kept: bool,
+        has_queue: bool,
         scratch: &mut RouteScratch,
     ) {
-        if let Some(kind) = kind_of(filter, subscription, is_kept) {
-            self.change_route(filter, scratch, |users| {
-                let count = users.of(kind);
-                *count = count.saturating_sub(1);
-            });
-        }
+        let kind = kind_of(subscription, has_queue);
+        self.change_route(filter, scratch, |users| {
+            let count = users.of(kind);
+            *count = count.saturating_sub(1);
+        });
     }
 
     fn change_route(&self, filter: &TopicFilter, scratch: &mut RouteScratch, change: impl FnOnce(&mut Users)) {

@@ -17,11 +17,14 @@ pub(super) async fn run(core: Arc<Core>) {
     let Some(cluster) = core.cluster.clone() else { return };
     loop {
         tokio::time::sleep(PAUSE).await;
+        if cluster.is_leaving() {
+            return;
+        }
         let buckets = cluster.own_buckets();
         match cluster.ask(move |store| store.due(&buckets, MOST)).await {
             Ok(due) => {
                 for (bucket, clients) in due.into_iter().filter(|(_, clients)| *clients > 0) {
-                    sweep(&core, &cluster, bucket, clients as u32).await;
+                    sweep(&cluster, bucket, clients as u32).await;
                 }
             }
             Err(error) => tracing::debug!(%error, "what is due can't be read"),
@@ -29,26 +32,13 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn sweep(core: &Arc<Core>, cluster: &Arc<Cluster>, bucket: u8, most: u32) {
+async fn sweep(cluster: &Arc<Cluster>, bucket: u8, most: u32) {
     let first = Mid {
         incarnation: cluster.incarnation,
         number: cluster.mids.fetch_add(u64::from(most), Ordering::Relaxed),
     };
+    // What has come of it, the store tells.
     cluster.keep([ClusterOp::Sweep { bucket, first, most }]).await;
-    let mids: Vec<_> = (0..u64::from(most))
-        .map(|more| Mid {
-            number: first.number + more,
-            ..first
-        })
-        .map(|mid| (bucket, mid))
-        .collect();
-    // Only those of this call: another one may have just been finished.
-    let jobs = cluster
-        .ask_until("what has come due", move |store| store.jobs(&mids))
-        .await;
-    for job in jobs {
-        core.do_job(cluster, job);
-    }
 }
 
 impl Cluster {

@@ -1,7 +1,7 @@
 //! Whether the others live.
 //!
-//! A node is dead if its counter was seen unchanged for a lease in which all that this node has asked was answered: an outage of the
-//! store kills nobody.
+//! A node is dead if its counter was seen unchanged for a lease in which all that this node has asked was answered, and its own heartbeats
+//! were taken: an outage of the store kills nobody, nor does one that can be read and not be written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,12 @@ pub(super) async fn run(core: Arc<Core>) {
         let asked = Instant::now();
         match cluster.ask(|store| store.members()).await {
             Ok(members) => {
-                for (node, counter) in watch.look(&members, asked, Instant::now(), cluster.incarnation) {
+                cluster.note_beats(&members);
+                if !cluster.heart.is_heard() {
+                    watch.forget();
+                }
+                let silent = watch.look(&members, asked, Instant::now(), cluster.incarnation);
+                for (node, counter) in silent.into_iter().filter(|_| !cluster.is_leaving()) {
                     tracing::warn!(
                         node,
                         "a node of the cluster is dead: nothing was heard of it for a lease"
@@ -31,16 +36,33 @@ pub(super) async fn run(core: Arc<Core>) {
             }
             Err(error) => tracing::debug!(%error, "the members of the cluster can't be read"),
         }
-        look_for_wanted(&core, &cluster).await;
-        let _ = tokio::time::timeout(cluster.lease / 5, cluster.looks_for_wanted.notified()).await;
+        let looks = tokio::time::timeout(cluster.lease / 5, cluster.looks_for_wanted.notified()).await;
+        if looks.is_ok() {
+            look_for_wanted(&core, &cluster).await;
+        }
     }
 }
 
-/// Hints that somebody waits for a client of this node may have been lost.
+/// That somebody waits for a client of this node may have been said while it did not listen. Whoever waits says it again, too.
 async fn look_for_wanted(core: &Arc<Core>, cluster: &Arc<Cluster>) {
     let own = cluster.incarnation;
     if let Ok(wanted) = cluster.ask(move |store| store.wanted_from(own)).await {
         wanted.iter().for_each(|client_id| core.give_up(client_id));
+    }
+}
+
+impl Cluster {
+    /// For people: what is concluded from silence is another matter, see [`Watch`].
+    fn note_beats(&self, members: &Members) {
+        let now = Instant::now();
+        let mut beats = self.beats.lock();
+        beats.retain(|node, _| members.nodes.iter().any(|(other, _)| other == node));
+        for (node, counter) in &members.nodes {
+            let (known, since) = beats.entry(*node).or_insert((*counter, now));
+            if known != counter {
+                (*known, *since) = (*counter, now);
+            }
+        }
     }
 }
 
@@ -58,6 +80,11 @@ impl Watch {
             seen: HashMap::new(),
             answered: None,
         }
+    }
+
+    /// Redis takes nothing of this node at the moment, and so perhaps of nobody: silence says nothing.
+    fn forget(&mut self) {
+        self.seen.clear();
     }
 
     /// Who is silent for a lease, with the counter that was seen. An answer that was long under way, or long after the one before, says

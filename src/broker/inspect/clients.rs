@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::NodeRef;
 use crate::broker::core::Core;
 use crate::broker::glob;
 use crate::broker::registry::{SHARDS, Seen};
@@ -12,7 +13,7 @@ use crate::session::Glance;
 use crate::time::Millis;
 
 /// Which clients to list: those that all of it is true of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientQuery {
     /// The Client Identifier; `*` stands for any characters, `?` for one.
@@ -37,6 +38,8 @@ pub struct ClientState {
     pub connected: bool,
     /// Who is connected; `None` of a client that is away, or whose CONNECT is just being answered.
     pub info: Option<Arc<ClientInfo>>,
+    /// In a cluster, the node to which it is connected.
+    pub node: Option<NodeRef>,
     /// Subscriptions of the session.
     pub subscriptions: usize,
     /// QoS 1 and 2 messages that wait to be sent.
@@ -108,7 +111,7 @@ impl Core {
                     return Ok(ClientPage { clients, next });
                 }
                 after = Some((*seen.outbox.client_id).to_owned());
-                let client = ClientState::of(&seen);
+                let client = self.state_of(&seen);
                 if query.is_met_by(&client) {
                     clients.push(client);
                 }
@@ -124,7 +127,14 @@ impl Core {
 
     /// This client, if it is connected or has a session.
     pub(crate) fn client(&self, client_id: &str) -> Option<ClientState> {
-        self.registry.see(client_id).map(|seen| ClientState::of(&seen))
+        self.registry.see(client_id).map(|seen| self.state_of(&seen))
+    }
+
+    fn state_of(&self, seen: &Seen) -> ClientState {
+        ClientState {
+            node: self.cluster.as_ref().map(|cluster| cluster.own_ref()),
+            ..ClientState::of(seen)
+        }
     }
 }
 
@@ -170,6 +180,16 @@ impl ClientQuery {
         client_id.starts_with(prefix)
     }
 
+    /// Whether clients that are away may be among those that are looked for.
+    pub(in crate::broker) fn may_be_away(&self) -> bool {
+        self.connected != Some(true) && self.username.is_none() && self.address.is_none()
+    }
+
+    /// All of it, the prefix included.
+    pub(in crate::broker) fn is_met_by_all(&self, client: &ClientState) -> bool {
+        self.has_prefix(&client.client_id) && self.is_met_by(client)
+    }
+
     fn is_met_by(&self, client: &ClientState) -> bool {
         let info = client.info.as_ref();
         let username = info.and_then(|info| info.username.as_deref());
@@ -196,6 +216,7 @@ impl ClientState {
             client_id: Arc::clone(&seen.outbox.client_id),
             connected: seen.away.is_none(),
             info: client,
+            node: None,
             subscriptions,
             queued_messages,
             queued_bytes,

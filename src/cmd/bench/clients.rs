@@ -32,6 +32,8 @@ impl Joining {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub(super) address: SocketAddr,
+    /// What clients connect to in turn instead of the port of `address`, if there are any.
+    pub(super) ports: &'a [u16],
     pub(super) version: Version,
     pub(super) qos: QoS,
     pub(super) clean: bool,
@@ -45,6 +47,7 @@ impl<'a> Terms<'a> {
     pub(super) fn of(common: &'a Common) -> Result<Terms<'a>, String> {
         Ok(Terms {
             address: common.address()?,
+            ports: &[],
             version: common.version(),
             qos: common.qos(),
             clean: true,
@@ -64,9 +67,17 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// Begins a connection, and appends its CONNECT.
-    pub(super) fn connect(&self, net: &mut Net, client_id: &str) -> Result<usize, String> {
-        let id = net.connect(self.address)?;
+    fn address_of(&self, number: usize) -> SocketAddr {
+        let mut address = self.address;
+        if let Some(port) = self.ports.get(number % self.ports.len().max(1)) {
+            address.set_port(*port);
+        }
+        address
+    }
+
+    /// Begins the connection of a client with this number, and appends its CONNECT.
+    fn connect(&self, net: &mut Net, number: usize, client_id: &str) -> Result<usize, String> {
+        let id = net.connect(self.address_of(number))?;
         let connect = Connect {
             version: self.version,
             client_id,
@@ -151,12 +162,34 @@ pub(super) fn join(
         CONNECTING_AT_A_TIME,
         answered,
         |net, number| {
-            ids.push(terms.connect(net, &clients[number].client_id)?);
+            ids.push(terms.connect(net, number, &clients[number].client_id)?);
             Ok(())
         },
     )?;
     subscribe(net, host, terms, &ids, clients)?;
     Ok(ids)
+}
+
+/// Ends the sessions of these connections: clients whose sessions end with their connections take the places of `clients`.
+pub(super) fn end_sessions(
+    net: &mut Net,
+    host: &mut impl Host,
+    terms: &Terms<'_>,
+    ids: Vec<usize>,
+    clients: &[Joining],
+) -> Result<(), String> {
+    ids.into_iter().for_each(|id| net.close(id));
+    join(net, host, terms, clients).map(drop)
+}
+
+/// Gives the broker a moment: to let go of what it needed for the beginning, or to tell other nodes of it.
+pub(super) fn settle(net: &mut Net, handler: &mut impl Handler) -> Result<(), String> {
+    const MOMENT: Duration = Duration::from_millis(500);
+    let begun = Instant::now();
+    while begun.elapsed() < MOMENT {
+        net.round(MOMENT.saturating_sub(begun.elapsed()), handler)?;
+    }
+    Ok(())
 }
 
 /// Subscribes the clients, whose connections these are, to their filters.

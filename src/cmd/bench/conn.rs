@@ -1,6 +1,6 @@
 //! Clients that connect and stay: how fast, at what cost, and how much memory each takes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::clients::{self, Host, Joined, Joining, Terms};
 use super::net::{Handler, Net};
@@ -26,8 +26,19 @@ impl Host for Idle {
     }
 }
 
-pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &Common) -> Result<Outcome, String> {
-    let terms = Terms::of(common)?;
+/// Who connects.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) count: usize,
+    /// Of each.
+    pub(super) subscriptions: usize,
+    pub(super) are_persistent: bool,
+}
+
+pub(super) fn run(prefix: &str, who: &Clients, common: &Common) -> Result<Outcome, String> {
+    let (clients, subscriptions) = (who.count, who.subscriptions);
+    let clean = Terms::of(common)?;
+    let terms = if who.are_persistent { clean.persistent() } else { clean };
     let mut net = Net::new(common.version(), common.layers()?)?;
     let mut idle = Idle::default();
     let memory = || common.broker().map(Process::memory).transpose();
@@ -43,7 +54,7 @@ pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &C
     report.measure("connects", clients as f64 / took.as_secs_f64(), "/s", 0);
     let names = ["broker CPU per connect", "load generator CPU per connect"];
     Costs::now(common)?.report(costs, clients as u64, names, &mut report);
-    settle(&mut net, &mut idle)?;
+    clients::settle(&mut net, &mut idle)?;
     let connected = memory()?;
     let grown = |from: Option<u64>, to: Option<u64>| Some(to? as f64 - from? as f64);
     if let Some(bytes) = grown(before, connected) {
@@ -61,20 +72,14 @@ pub(super) fn run(prefix: &str, clients: usize, subscriptions: usize, common: &C
         report.measure("subscriptions", total as f64 / took.as_secs_f64(), "/s", 0);
         let names = ["broker CPU per subscription", "load generator CPU per subscription"];
         Costs::now(common)?.report(costs, total, names, &mut report);
-        settle(&mut net, &mut idle)?;
+        clients::settle(&mut net, &mut idle)?;
         if let Some(bytes) = grown(connected, memory()?) {
             report.measure("broker memory per subscription", bytes / total as f64, "bytes", 0);
         }
     }
-    Ok(Outcome { report, fault: None })
-}
-
-/// Gives the broker a moment to let go of what it needed for the beginning.
-fn settle(net: &mut Net, idle: &mut Idle) -> Result<(), String> {
-    const MOMENT: Duration = Duration::from_millis(500);
-    let begun = Instant::now();
-    while begun.elapsed() < MOMENT {
-        net.round(MOMENT, idle)?;
+    if who.are_persistent {
+        joining.iter_mut().for_each(|client| client.filters.clear());
+        clients::end_sessions(&mut net, &mut idle, &clean, ids, &joining)?;
     }
-    Ok(())
+    Ok(Outcome { report, fault: None })
 }

@@ -80,6 +80,8 @@ struct Flow<'a> {
     net: Net,
     traffic: Traffic,
     terms: Terms<'a>,
+    /// Of subscribers whose sessions end with their connections.
+    of_subscribers: Terms<'a>,
     /// Connections of subscribers whose sessions have to be ended.
     persistent: Vec<usize>,
     pace: Option<Pace>,
@@ -116,12 +118,18 @@ impl<'a> Flow<'a> {
             common.payload,
             options.user_properties,
         );
-        let of_subscribers = if options.persistent { terms.persistent() } else { terms };
-        let mut persistent = join_subscribers(&mut net, &mut traffic, &of_subscribers, prefix, plan)?;
-        if !options.persistent {
-            persistent.clear();
-        }
-        freeze_some(&mut net, &mut traffic, &terms, prefix, plan, options.frozen)?;
+        let of_subscribers = Terms {
+            ports: &options.subscriber_ports,
+            ..terms
+        };
+        let persistent = match options.persistent {
+            true => join_subscribers(&mut net, &mut traffic, &of_subscribers.persistent(), prefix, plan)?,
+            false => {
+                join_subscribers(&mut net, &mut traffic, &of_subscribers, prefix, plan)?;
+                Vec::new()
+            }
+        };
+        freeze_some(&mut net, &mut traffic, &of_subscribers, prefix, plan, options.frozen)?;
         let joining = |kind: &str, number: usize| Joining::new(prefix, format_args!("{kind}{number}"), Vec::new());
         let publishers: Vec<_> = (0..plan.publishers.len()).map(|number| joining("p", number)).collect();
         let ids = clients::join(&mut net, &mut traffic, &terms, &publishers)?;
@@ -135,10 +143,14 @@ impl<'a> Flow<'a> {
         for id in ids {
             traffic.add_publisher(id, plan);
         }
+        if !options.subscriber_ports.is_empty() {
+            clients::settle(&mut net, &mut traffic)?;
+        }
         let now = traffic.elapsed();
         Ok(Flow {
             net,
             terms,
+            of_subscribers,
             persistent,
             pace: rate.map(|rate| Pace::new(rate, now)),
             held_up: false,
@@ -230,14 +242,12 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// Clients whose sessions end with their connections take the place of the persistent ones.
     fn end_sessions(&mut self, prefix: &str) -> Result<(), String> {
         let ids = std::mem::take(&mut self.persistent);
         let clients: Vec<_> = (0..ids.len())
             .map(|number| subscriber(prefix, number, Vec::new()))
             .collect();
-        ids.into_iter().for_each(|id| self.net.close(id));
-        clients::join(&mut self.net, &mut self.traffic, &self.terms, &clients).map(drop)
+        clients::end_sessions(&mut self.net, &mut self.traffic, &self.of_subscribers, ids, &clients)
     }
 
     fn report_latencies(&self, report: &mut Report) {

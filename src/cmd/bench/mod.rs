@@ -67,10 +67,16 @@ pub(crate) fn run(bench: &Bench) -> Result<(), String> {
             clients,
             subscribe,
             subscriptions,
+            persistent,
             common,
         } => {
             let each = if *subscribe { 1 } else { *subscriptions };
-            (common, conn::run(&prefix, *clients as usize, each as usize, common)?)
+            let clients = conn::Clients {
+                count: *clients as usize,
+                subscriptions: each as usize,
+                are_persistent: *persistent,
+            };
+            (common, conn::run(&prefix, &clients, common)?)
         }
         Shape::Retained { topics, common } => (common, retained::run(&prefix, u64::from(*topics), common)?),
         Shape::Offline {
@@ -134,7 +140,11 @@ struct Costs {
 }
 
 impl Costs {
+    /// Where what is measured begins, or ends.
     fn now(common: &Common) -> Result<Costs, String> {
+        if common.marks {
+            eprintln!("mark");
+        }
         Ok(Costs {
             broker: common.broker().map(Process::cpu).transpose()?,
             own: Process::Own.cpu()?,

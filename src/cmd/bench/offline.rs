@@ -84,9 +84,7 @@ pub(super) fn run(prefix: &str, subscribers: usize, messages: u64, common: &Comm
     let faults = bulk.receiver.faults;
     report.count("messages lost", lost);
     report.count("messages twice or out of order", faults);
-    // Sessions that end with their connections take their places.
-    ids.into_iter().for_each(|id| net.close(id));
-    clients::join(&mut net, &mut bulk, &terms, &all(&[]))?;
+    clients::end_sessions(&mut net, &mut bulk, &terms, ids, &all(&[]))?;
     let fault = (lost + faults > 0).then(|| format!("{lost} messages were lost, {faults} came twice or out of order"));
     Ok(Outcome { report, fault })
 }

@@ -94,6 +94,9 @@ pub(super) enum Shape {
         /// Subscriptions of each client, instead: 60 % exact, 30 % with +, 10 % with #
         #[arg(long, value_name = "N", default_value_t = 0)]
         subscriptions: u32,
+        /// Sessions outlive their connections, until the run ends
+        #[arg(long)]
+        persistent: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -166,6 +169,9 @@ pub(super) struct Common {
     /// Process id of the broker, on this machine, to be told what it costs
     #[arg(long)]
     pid: Option<u32>,
+    /// Say `mark` on standard error when what is measured begins, and when it ends
+    #[arg(long)]
+    pub(super) marks: bool,
     /// Print the figures as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -197,6 +203,9 @@ pub(super) struct TrafficOptions {
     /// Sessions of the subscribers outlive their connections, until the run ends
     #[arg(long)]
     pub(super) persistent: bool,
+    /// Where subscribers connect instead, in turn: to other nodes of a cluster, which are given half a second to learn of it
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub(super) subscriber_ports: Vec<u16>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -17,6 +17,24 @@ struct Columns {
     cells: fn(&Value) -> Vec<String>,
 }
 
+impl Columns {
+    /// In a cluster also where clients are connected.
+    fn table(&self, entries: &[Value]) -> Table {
+        let has_nodes = entries.iter().any(|entry| entry.get("node").is_some());
+        let node = has_nodes.then_some("NODE");
+        let names: Vec<_> = self.names.iter().copied().chain(node).collect();
+        let mut table = Table::with_head(&names);
+        for entry in entries {
+            let node = has_nodes.then(|| match entry.get("node") {
+                Some(node) => format!("{} ({})", cell(&entry["node_name"]), cell(node)),
+                None => "-".to_owned(),
+            });
+            table.row((self.cells)(entry).into_iter().chain(node));
+        }
+        table
+    }
+}
+
 pub(super) fn node(api: &Api, json: bool) -> Result<(), String> {
     let node = api.get(&Resource::new("node"))?;
     if json {
@@ -173,9 +191,7 @@ fn all(
         if json {
             entries.iter().try_for_each(print_json)?;
         } else if is_first || !entries.is_empty() {
-            let mut table = Table::with_head(columns.names);
-            entries.iter().for_each(|entry| table.row((columns.cells)(entry)));
-            table.print()?;
+            columns.table(entries).print()?;
         }
         is_first = false;
         next = page["next"].as_str().map(str::to_owned);
@@ -209,7 +225,7 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn seconds_since(at_ms: u64) -> u64 {
+pub(super) fn seconds_since(at_ms: u64) -> u64 {
     now_ms().saturating_sub(at_ms) / 1000
 }
 

@@ -1,6 +1,7 @@
 //! `broker ctl`: looks at a broker that runs, and intervenes, through its HTTP API.
 
 mod changes;
+mod cluster;
 mod lists;
 mod output;
 mod request;
@@ -39,7 +40,9 @@ enum Action {
     /// The broker as a whole: version, uptime, listeners, counters
     #[command(visible_alias = "stats")]
     Node,
-    /// Lists clients that are connected or have a session
+    /// The cluster that this broker is a node of: its nodes, and who recovers whom
+    Cluster,
+    /// Lists clients that are connected or have a session, in a cluster those of all nodes
     Clients(Which),
     /// Shows one client
     Client {
@@ -207,6 +210,7 @@ pub(crate) fn run(ctl: &Ctl) -> Result<(), String> {
     let api = Api::new(&ctl.url, ctl.token_file.as_deref())?;
     match &ctl.action {
         Action::Node => lists::node(&api, ctl.json),
+        Action::Cluster => cluster::show(&api, ctl.json),
         Action::Clients(which) => lists::clients(&api, which, ctl.json),
         Action::Client { id } => lists::client(&api, id, ctl.json),
         Action::Kick { id, session } => changes::kick(&api, id, *session),

@@ -123,6 +123,7 @@ fn session(fields: &mut Fields) -> Result<StoredSession, String> {
         accepted: Vec::new(),
         live: fields.object("live", extent)?,
         replayed: fields.object("replayed", extent)?,
+        owner: None,
     };
     if session.expiry_interval == 0 {
         return Err("\"expiry_interval\" is 0: the session would have ended".to_owned());

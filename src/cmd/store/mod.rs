@@ -28,7 +28,7 @@ pub(crate) enum Checked {
 
 /// Reads everything in the store. The error says why that can't be done.
 pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
-    if matches!(at, Persistence::Redis(_)) {
+    if matches!(at, Persistence::Redis(_) | Persistence::Cluster(_)) {
         return doctor(at).map(|(checked, _)| checked);
     }
     let checked = match at {
@@ -48,8 +48,10 @@ pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
 
 /// Looks whether all that is in Redis belongs together, and what there is; also while a broker runs.
 pub(crate) fn doctor(at: &Persistence) -> Result<(Checked, String), String> {
-    let Persistence::Redis(settings) = at else {
-        return Err("the doctor is for a store in Redis: --redis URL; for one on disk there is check".to_owned());
+    let settings = match at {
+        Persistence::Redis(settings) => settings,
+        Persistence::Cluster(settings) => &settings.redis,
+        _ => return Err("the doctor is for a store in Redis: --redis URL; for one on disk there is check".to_owned()),
     };
     let report = match store::doctor(settings) {
         Err(StoreError::Damaged(fault)) => return Ok((Checked::Damaged(vec![fault.clone()]), fault)),
@@ -85,6 +87,7 @@ pub(crate) fn stats(at: &Persistence, json: bool) -> Result<(), String> {
 /// Writes everything in the store to a new file, or to standard output.
 pub(crate) fn export(at: &Persistence, to: Option<&Path>) -> Result<(), String> {
     let store = open(at).map_err(text)?;
+    store.look_whether_it_rests().map_err(text)?;
     let totals = match to {
         None => {
             let mut out = BufWriter::new(io::stdout().lock());
@@ -110,6 +113,10 @@ pub(crate) fn import(file: &Path, at: &Persistence, replace: bool) -> Result<(),
     }
     let totals = match at {
         Persistence::Disk(settings) => store::remake(settings, |store| import::fill(file, &announced, store)),
+        #[cfg(feature = "redis")]
+        Persistence::Cluster(settings) => {
+            store::load_shared(&settings.redis, |store| import::fill(file, &announced, store))
+        }
         _ => {
             let store = open_or_make(at).map_err(text)?;
             let totals = import::replace(file, &announced, &*store);
@@ -128,9 +135,9 @@ fn refuse_to_mix(at: &Persistence) -> Result<(), String> {
         return Ok(());
     }
     let store = open(at).map_err(text)?;
-    let totals = Totals::of(&*store).map_err(text);
+    let totals = store.look_whether_it_rests().and_then(|()| Totals::of(&*store));
     close(&*store)?;
-    match totals? {
+    match totals.map_err(text)? {
         totals if totals.is_empty() => Ok(()),
         totals => Err(format!(
             "the store is not empty: it has {totals}. --replace removes that first"

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::kept::{Kept, MESSAGE, MESSAGES_IN_MEMORY, Tail};
 use super::{Inner, Link, Outbox, OutboxLimits, Placement, TailPage, WakeUps};
@@ -61,11 +62,21 @@ impl Outbox {
             }
         } else if terms.qos == QoS::AtMostOnce {
             return None;
-        } else if placement == Placement::IfOnline && !matches!(self.inner.lock().link, Link::Online(_)) {
+        } else if placement == Placement::IfOnline && !self.is_connected() {
             return Some(false);
         }
         write_down(journal, self.key, terms, wake_ups);
         Some(true)
+    }
+
+    /// Whether it is the queue of a session that is to be asked now whether it takes a message.
+    pub(crate) fn is_member_for(&self, placement: Placement) -> bool {
+        self.is_shared() && !self.is_node() && (placement != Placement::IfOnline || self.is_connected())
+    }
+
+    /// Here, or to another node as far as that is known.
+    fn is_connected(&self) -> bool {
+        self.is_present.load(Ordering::Relaxed) || matches!(self.inner.lock().link, Link::Online(_))
     }
 
     /// The session is owned here, and goes on with the queue that the store has.
@@ -225,7 +236,8 @@ impl Inner {
     }
 }
 
-fn write_down(journal: &Arc<Journal>, uid: u64, terms: &Terms, wake_ups: &mut WakeUps) {
+/// Writes down that a message goes to this queue, or into this inbox.
+pub(crate) fn write_down(journal: &Arc<Journal>, uid: u64, terms: &Terms, wake_ups: &mut WakeUps) {
     let extras = terms.extras.as_deref();
     let ids: Vec<u8> = extras
         .iter()

@@ -14,6 +14,8 @@ pub(crate) struct Signals {
     pub(crate) alarm: bool,
     /// Close the connection with this Reason Code.
     pub(crate) close: Option<ReasonCode>,
+    /// Close the connection, if it is the one that is meant.
+    pub(crate) kick: Option<Kick>,
     /// What the client may do has changed.
     pub(crate) recheck: bool,
     /// Which clients are traced has changed.
@@ -35,6 +37,17 @@ impl Signals {
             && !self.kept
             && self.inquiries.is_none()
             && self.close.is_none()
+            && self.kick.is_none()
             && self.drain.is_none()
     }
+}
+
+/// A wish of another node of the cluster, which may come late.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kick {
+    /// The number of the connection, as the owner of its client.
+    pub(crate) connection: u64,
+    pub(crate) reason: ReasonCode,
+    /// The session ends with it.
+    pub(crate) ends_session: bool,
 }

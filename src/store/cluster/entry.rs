@@ -34,6 +34,16 @@ pub(crate) enum Entry<'a> {
     End {
         uid: Uid,
     },
+    /// The client of a session that has Shared Subscriptions is connected to this node: of the members of a group, those that are
+    /// connected come first.
+    Present {
+        uid: Uid,
+        node: Incarnation,
+    },
+    /// It is not any more.
+    Away {
+        uid: Uid,
+    },
     /// A node wants messages of this filter, or of this Shared Subscription, in its inbox.
     Route {
         node: Incarnation,
@@ -61,6 +71,8 @@ const ROUTE: u8 = 6;
 const UNROUTE: u8 = 7;
 const RETAIN: u8 = 8;
 const RETAIN_CLEAR: u8 = 9;
+const PRESENT: u8 = 10;
+const AWAY: u8 = 11;
 
 impl<'a> Entry<'a> {
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
@@ -87,6 +99,11 @@ impl<'a> Entry<'a> {
                 put_binary(to, filter.as_bytes());
             }
             Entry::End { uid } => head(to, END, uid),
+            Entry::Present { uid, node } => {
+                head(to, PRESENT, uid);
+                to.extend_from_slice(&node.to_be_bytes());
+            }
+            Entry::Away { uid } => head(to, AWAY, uid),
             Entry::Route { node, filter, kind } => {
                 head(to, ROUTE, node);
                 to.push(kind as u8);
@@ -128,6 +145,11 @@ impl<'a> Entry<'a> {
                 filter: from.string()?,
             },
             END => Entry::End { uid: number },
+            PRESENT => Entry::Present {
+                uid: number,
+                node: from.u64()?,
+            },
+            AWAY => Entry::Away { uid: number },
             ROUTE => Entry::Route {
                 node: number,
                 kind: match from.u8()? {

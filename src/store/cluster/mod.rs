@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, reason = "until the broker uses it")]
 
+mod about;
 mod entry;
 mod ids;
 mod op;
@@ -14,15 +15,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use about::{About, AwaySession, Overview};
 pub(crate) use entry::{Entry, RouteKind};
 pub(crate) use ids::{
     INCARNATIONS, Incarnation, Mid, Token, bucket_of_client, bucket_of_inbox, bucket_of_uid, inbox_of, new_uid,
     node_of_inbox,
 };
-pub(crate) use op::{ClusterOp, Departure, Once, Open, Will, write_publish};
+pub(crate) use op::{ClusterOp, How, Once, Open, Publishing, Will, write_publish};
 
 use super::{Store, StoreError, StoredMessage, StoredSession, Uid};
-use crate::message::Message;
+use crate::message::{Message, Publication};
+use crate::packet::QoS;
 use crate::time::Millis;
 
 /// A store that several brokers have open at a time.
@@ -43,8 +46,8 @@ pub(crate) trait Shared: Store {
     /// The nodes and routes that there were at the position from which the log is followed.
     fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
-    /// Who owns a client, and what is kept of it; and the job with this identity, if the will of a connection before became one.
-    fn client(&self, client_id: &str, job: Mid) -> Result<(ClientRecord, Option<Job>), StoreError>;
+    /// Who owns a client, and what is kept of it.
+    fn client(&self, client_id: &str) -> Result<ClientRecord, StoreError>;
 
     /// One session; `None` if it is not there (any more).
     fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError>;
@@ -54,6 +57,10 @@ pub(crate) trait Shared: Store {
 
     /// All that this incarnation has to publish once.
     fn jobs_of(&self, of: Incarnation) -> Result<Vec<Job>, StoreError>;
+
+    /// All that sessions have left which this incarnation has to give to others. The messages are in the
+    /// [queue](Store::queue) of the session: those of QoS 1 with a Shared Subscription.
+    fn rests_of(&self, of: Incarnation) -> Result<Vec<Rest>, StoreError>;
 
     /// The Client Identifiers that this incarnation owns.
     fn owned_by(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError>;
@@ -70,6 +77,40 @@ pub(crate) trait Shared: Store {
     /// Raises this node's counter, if it is a member still, over a connection of its own. Says that the log was applied up to the
     /// position that the follower has reached, and drops what all have applied. Blocks; when it was sent is what counts.
     fn beat(&self) -> Result<bool, StoreError>;
+
+    /// Gives up all buckets, if in none of them anything is this node's; else none: those where something is left. When it has
+    /// given them up, nothing may be written to them any more. Blocks; may be repeated.
+    ///
+    /// # Errors
+    /// Also if a batch has not been kept.
+    fn depart(&self) -> Result<Vec<u8>, StoreError>;
+
+    /// This node, which has given up all buckets, is none any more, and this store is over. Blocks; may be repeated.
+    ///
+    /// # Errors
+    /// Also if a batch has not been kept.
+    fn bye(&self) -> Result<(), StoreError>;
+
+    /// Says what the others may know of this node, if it is a member still. How many entries of the log have not been applied here.
+    fn announce(&self, about: &About) -> Result<u64, StoreError>;
+
+    /// The cluster as it is.
+    fn overview(&self) -> Result<Overview, StoreError>;
+
+    /// How many sessions are kept, on all nodes and of clients that are away.
+    fn count_sessions(&self) -> Result<u64, StoreError>;
+
+    /// Some of the sessions of a bucket, and where to go on; 0 at the end. What is there all the time is found at least once.
+    fn some_sessions(&self, bucket: u8, cursor: u64) -> Result<(Vec<AwaySession>, u64), StoreError>;
+
+    /// What there is of one session, but its messages.
+    fn glance(&self, uid: Uid) -> Result<Option<AwaySession>, StoreError>;
+
+    /// Tells a node that somebody waits for a client of its, which may get lost.
+    fn want(&self, from: Incarnation, client_id: &str) -> Result<(), StoreError>;
+
+    /// Says something to another node, which may get lost.
+    fn say(&self, to: Incarnation, words: &[u8]) -> Result<(), StoreError>;
 
     /// Waits until the follower has been told all messages that are in the inbox of this node now. Blocks.
     fn empty_inbox(&self) -> Result<(), StoreError>;
@@ -107,16 +148,36 @@ pub(crate) trait Follower: Send + Sync + fmt::Debug {
     /// This node may now have the client, for which it has waited.
     fn granted(&self, client_id: &str);
 
-    /// A message was to be put into the queue of a session that has ended.
+    /// A session has ended: a message was to be put into its queue, or a change of this node has ended it.
     fn gone(&self, uid: Uid);
 
     /// A queue was full: the message was not put into it.
     fn full(&self, uid: Uid);
+
+    /// A member of this Shared Subscription for a message, but none of these, who can't take it. It must not be told of it, as
+    /// it may not have it in the end.
+    fn choose(&self, share: &str, message: &Publication<'_>, without: &[Uid]) -> Option<Member>;
+
+    /// What changes of this node have left it to do, each told once: jobs, by their buckets, and what sessions have left.
+    fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]);
+
+    /// Another node has said something to this one.
+    fn said(&self, words: &[u8]);
+}
+
+/// How a message goes to a member of a Shared Subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) uid: Uid,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// 4 bytes each, big-endian.
+    pub(crate) subscription_ids: Vec<u8>,
 }
 
 /// A message of an inbox.
 pub(crate) struct InboxMessage<'a> {
-    pub(crate) message: crate::message::Publication<'a>,
+    pub(crate) message: Publication<'a>,
     pub(crate) share: Option<&'a str>,
 }
 
@@ -159,8 +220,17 @@ pub(crate) struct Job {
     /// Of a QoS 2 message: the session that has published it, for No Local.
     pub(crate) origin: Uid,
     pub(crate) message: Option<Message>,
-    /// Members of Shared Subscriptions that have been given the message, if it was asked for what a node has left.
-    pub(crate) reached: Vec<Uid>,
+    /// Shared Subscriptions, and the member that each has chosen, which perhaps has the message: nobody else may be given it. Known if it
+    /// was asked for what a node has left.
+    pub(crate) choices: Vec<(Box<str>, Uid)>,
+}
+
+/// The queue of a session that has ended: what Shared Subscriptions have put there is for other members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    pub(crate) mid: Mid,
+    pub(crate) uid: Uid,
+    pub(crate) of: Incarnation,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

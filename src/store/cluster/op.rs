@@ -7,6 +7,7 @@ use super::{Entry, Incarnation, Mid, Token};
 use crate::message::Publication;
 use crate::store::Uid;
 use crate::store::op::{Recipients, publication, put_publication, read_recipients};
+use crate::time::Millis;
 use crate::wire::{Malformed, Reader, put_binary};
 
 /// One change. What refers to something that is not there has no effect.
@@ -20,10 +21,15 @@ pub(crate) enum ClusterOp<'a> {
     Release {
         client_id: &'a str,
         token: Token,
-        departure: Departure,
-        /// Of the job that its will becomes, if that is due now.
+        how: How,
+        /// Session Expiry Interval; 0 ends the session.
+        expiry_interval: u32,
+        /// Of the job that its will becomes, if that is due now, and of what its session leaves, if that ends.
         mid: Mid,
     },
+    /// A client of which nothing is kept gets a session that ends with its connection, as members of Shared Subscriptions need
+    /// one. Nothing if it has one.
+    Lend { client_id: &'a str, token: Token, uid: Uid },
     /// A QoS 2 message has been accepted from the client, unless one with this identifier is there.
     Received {
         uid: Uid,
@@ -35,15 +41,15 @@ pub(crate) enum ClusterOp<'a> {
     /// A message is put at the end of queues and inboxes; the places are for the store to give.
     Publish {
         message: Publication<'a>,
-        /// The session of the publisher, or 0: of one that is kept.
-        origin: Uid,
-        once: Option<Once>,
+        publishing: Publishing<'a>,
         /// The `index` says nothing. One with `uid` 0 and a Shared Subscription says that a session here, of which nothing
         /// is kept, has been chosen.
         recipients: Recipients<'a>,
     },
     /// The job of this bucket has been done.
     Finish { bucket: u8, mid: Mid },
+    /// What a session has left of Shared Subscriptions has been given to other members: its queue is not needed any more.
+    FinishRest { uid: Uid, mid: Mid },
     /// Nobody will put the message into queues of this bucket again.
     Forget { bucket: u8, mid: Mid },
     /// An entry is put at the end of the log.
@@ -68,6 +74,8 @@ pub(crate) enum ClusterOp<'a> {
     TakeOver { node: Incarnation },
     /// The node has been recovered.
     Recovered { node: Incarnation },
+    /// The retained message of this topic which expires at this moment has expired.
+    Expire { topic: &'a str, at: Millis },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +88,7 @@ pub(crate) struct Open<'a> {
     pub(crate) uid: Uid,
     /// Session Expiry Interval.
     pub(crate) expiry_interval: u32,
-    /// Of the job that the will of a session which ends becomes.
+    /// Of the job that the will of a session which ends becomes, and of what that leaves.
     pub(crate) mid: Mid,
     pub(crate) will: Option<Will<'a>>,
 }
@@ -96,13 +104,23 @@ pub(crate) struct Will<'a> {
 
 /// How a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Departure {
-    /// The will is to be published.
-    pub(crate) has_will: bool,
-    /// Seconds that it waits at least.
-    pub(crate) grace: u32,
-    /// Session Expiry Interval; 0 ends the session.
-    pub(crate) expiry_interval: u32,
+pub(crate) enum How {
+    /// There is no will.
+    Clean,
+    /// The will is due, after its delay.
+    Lost,
+    /// Its node leaves: the client may be back in so many seconds, and then there is no will.
+    Left { grace: u32 },
+}
+
+/// How a message is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Publishing<'a> {
+    /// The session of the publisher, or 0: of one that is kept.
+    pub(crate) origin: Uid,
+    pub(crate) once: Option<Once>,
+    /// It is for this Shared Subscription alone.
+    pub(crate) only: Option<&'a str>,
 }
 
 /// Of a message that must have effect once, whoever puts it into queues.
@@ -132,24 +150,20 @@ const SWEEP: u8 = 14;
 const DEAD: u8 = 15;
 const TAKE_OVER: u8 = 16;
 const RECOVERED: u8 = 17;
+const LEND: u8 = 18;
+const FINISH_REST: u8 = 19;
+const EXPIRE: u8 = 20;
 
 /// Appends a [`ClusterOp::Publish`], whose recipients have been collected with
 /// [`write_recipient`](crate::store::write_recipient).
 pub(crate) fn write_publish(
     to: &mut Vec<u8>,
     message: &Publication<'_>,
-    origin: Uid,
-    once: Option<Once>,
+    publishing: &Publishing<'_>,
     (count, recipients): (u32, &[u8]),
 ) {
     to.push(PUBLISH);
-    put_u64(to, origin);
-    to.push(u8::from(once.is_some()));
-    if let Some(Once { mid, of, bucket }) = once {
-        put_mid(to, mid);
-        put_u64(to, of);
-        to.push(bucket);
-    }
+    publishing.write(to);
     put_u32(to, count);
     put_u32(to, recipients.len() as u32);
     to.extend_from_slice(recipients);
@@ -168,15 +182,20 @@ impl<'a> ClusterOp<'a> {
             ClusterOp::Release {
                 client_id,
                 token,
-                departure,
+                how,
+                expiry_interval,
                 mid,
             } => {
                 to.push(RELEASE);
                 put_token(to, token);
                 put_mid(to, mid);
-                to.push(u8::from(departure.has_will));
-                put_u32(to, departure.grace);
-                put_u32(to, departure.expiry_interval);
+                how.write(to);
+                put_u32(to, expiry_interval);
+                put_binary(to, client_id.as_bytes());
+            }
+            ClusterOp::Lend { client_id, token, uid } => {
+                numbers(to, LEND, &[uid]);
+                put_token(to, token);
                 put_binary(to, client_id.as_bytes());
             }
             ClusterOp::Received {
@@ -193,12 +212,15 @@ impl<'a> ClusterOp<'a> {
             }
             ClusterOp::Publish {
                 ref message,
-                origin,
-                once,
+                ref publishing,
                 ref recipients,
-            } => write_publish(to, message, origin, once, recipients.parts()),
+            } => write_publish(to, message, publishing, recipients.parts()),
             ClusterOp::Finish { bucket, mid } => of_bucket(to, FINISH, bucket, &[mid.incarnation, mid.number]),
             ClusterOp::Forget { bucket, mid } => of_bucket(to, FORGET, bucket, &[mid.incarnation, mid.number]),
+            ClusterOp::FinishRest { uid, mid } => {
+                numbers(to, FINISH_REST, &[uid]);
+                put_mid(to, mid);
+            }
             ClusterOp::Log(ref entry) => {
                 to.push(LOG);
                 entry.write(to);
@@ -217,6 +239,10 @@ impl<'a> ClusterOp<'a> {
             ClusterOp::Dead { node, counter } => numbers(to, DEAD, &[node, counter]),
             ClusterOp::TakeOver { node } => numbers(to, TAKE_OVER, &[node]),
             ClusterOp::Recovered { node } => numbers(to, RECOVERED, &[node]),
+            ClusterOp::Expire { topic, at } => {
+                numbers(to, EXPIRE, &[at.as_unix()]);
+                put_binary(to, topic.as_bytes());
+            }
         }
     }
 
@@ -230,11 +256,13 @@ impl<'a> ClusterOp<'a> {
             RELEASE => ClusterOp::Release {
                 token: token(from)?,
                 mid: mid(from)?,
-                departure: Departure {
-                    has_will: from.u8()? != 0,
-                    grace: from.u32()?,
-                    expiry_interval: from.u32()?,
-                },
+                how: How::read(from)?,
+                expiry_interval: from.u32()?,
+                client_id: from.string()?,
+            },
+            LEND => ClusterOp::Lend {
+                uid: from.u64()?,
+                token: token(from)?,
                 client_id: from.string()?,
             },
             RECEIVED => ClusterOp::Received {
@@ -254,6 +282,10 @@ impl<'a> ClusterOp<'a> {
             },
             FORGET => ClusterOp::Forget {
                 bucket: from.u8()?,
+                mid: mid(from)?,
+            },
+            FINISH_REST => ClusterOp::FinishRest {
+                uid: from.u64()?,
                 mid: mid(from)?,
             },
             LOG => ClusterOp::Log(Entry::read(from)?),
@@ -282,6 +314,10 @@ impl<'a> ClusterOp<'a> {
             },
             TAKE_OVER => ClusterOp::TakeOver { node: from.u64()? },
             RECOVERED => ClusterOp::Recovered { node: from.u64()? },
+            EXPIRE => ClusterOp::Expire {
+                at: Millis::from_unix(from.u64()?),
+                topic: from.string()?,
+            },
             _ => return Err(Malformed("unknown change of a cluster")),
         })
     }
@@ -339,20 +375,74 @@ impl<'a> Open<'a> {
     }
 }
 
+const CLEAN: u8 = 0;
+const LOST: u8 = 1;
+const LEFT: u8 = 2;
+
+impl How {
+    fn write(self, to: &mut Vec<u8>) {
+        match self {
+            How::Clean => to.push(CLEAN),
+            How::Lost => to.push(LOST),
+            How::Left { grace } => {
+                to.push(LEFT);
+                put_u32(to, grace);
+            }
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<How, Malformed> {
+        Ok(match from.u8()? {
+            CLEAN => How::Clean,
+            LOST => How::Lost,
+            LEFT => How::Left { grace: from.u32()? },
+            _ => return Err(Malformed("unknown end of a connection")),
+        })
+    }
+}
+
+const HAS_ONCE: u8 = 1;
+const HAS_ONLY: u8 = 2;
+
+impl<'a> Publishing<'a> {
+    fn write(&self, to: &mut Vec<u8>) {
+        put_u64(to, self.origin);
+        let has_once = if self.once.is_some() { HAS_ONCE } else { 0 };
+        let has_only = if self.only.is_some() { HAS_ONLY } else { 0 };
+        to.push(has_once | has_only);
+        if let Some(Once { mid, of, bucket }) = self.once {
+            put_mid(to, mid);
+            put_u64(to, of);
+            to.push(bucket);
+        }
+        if let Some(only) = self.only {
+            put_binary(to, only.as_bytes());
+        }
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Publishing<'a>, Malformed> {
+        let (origin, flags) = (from.u64()?, from.u8()?);
+        let once = match flags & HAS_ONCE {
+            0 => None,
+            _ => Some(Once {
+                mid: mid(from)?,
+                of: from.u64()?,
+                bucket: from.u8()?,
+            }),
+        };
+        let only = match flags & HAS_ONLY {
+            0 => None,
+            _ => Some(from.string()?),
+        };
+        Ok(Publishing { origin, once, only })
+    }
+}
+
 fn publish<'a>(from: &mut Reader<'a>) -> Result<ClusterOp<'a>, Malformed> {
-    let origin = from.u64()?;
-    let once = match from.u8()? {
-        0 => None,
-        _ => Some(Once {
-            mid: mid(from)?,
-            of: from.u64()?,
-            bucket: from.u8()?,
-        }),
-    };
+    let publishing = Publishing::read(from)?;
     let count = from.u32()?;
     Ok(ClusterOp::Publish {
-        origin,
-        once,
+        publishing,
         recipients: read_recipients(count, from)?,
         message: publication(from)?,
     })

@@ -37,11 +37,6 @@ fn all() -> Vec<ClusterOp<'static>> {
         mid,
         will: Some(will),
     };
-    let departure = Departure {
-        has_will: true,
-        grace: 9,
-        expiry_interval: 10,
-    };
     let subscription = SubscriptionRecord {
         filter: "f/#",
         options: SubscriptionOptions {
@@ -65,6 +60,8 @@ fn all() -> Vec<ClusterOp<'static>> {
         },
         Entry::Unsubscribe { uid, filter: "f" },
         Entry::End { uid },
+        Entry::Present { uid, node },
+        Entry::Away { uid },
         Entry::Route {
             node,
             filter: "f",
@@ -74,34 +71,44 @@ fn all() -> Vec<ClusterOp<'static>> {
         Entry::Retain { message },
         Entry::RetainClear { topic: "t" },
     ];
+    let release = |how| ClusterOp::Release {
+        client_id,
+        token,
+        how,
+        expiry_interval: 10,
+        mid,
+    };
+    let once = Some(Once { mid, of: node, bucket });
+    let publish = |publishing| ClusterOp::Publish {
+        message,
+        publishing,
+        recipients: Recipients::default(),
+    };
     let ops = [
         ClusterOp::Claim { client_id, token },
         ClusterOp::Open(open),
         ClusterOp::Open(Open { will: None, ..open }),
-        ClusterOp::Release {
-            client_id,
-            token,
-            departure,
-            mid,
-        },
+        release(How::Clean),
+        release(How::Lost),
+        release(How::Left { grace: 9 }),
+        ClusterOp::Lend { client_id, token, uid },
         ClusterOp::Received {
             uid,
             packet_id,
             message,
         },
         ClusterOp::Begin { uid, packet_id, mid },
-        ClusterOp::Publish {
-            message,
+        publish(Publishing {
             origin: uid,
-            once: Some(Once { mid, of: node, bucket }),
-            recipients: Recipients::default(),
-        },
-        ClusterOp::Publish {
-            message,
-            origin: 0,
-            once: None,
-            recipients: Recipients::default(),
-        },
+            once,
+            only: Some("$share/g/f"),
+        }),
+        publish(Publishing {
+            once,
+            ..Publishing::default()
+        }),
+        publish(Publishing::default()),
+        ClusterOp::FinishRest { uid, mid },
         ClusterOp::Finish { bucket, mid },
         ClusterOp::Forget { bucket, mid },
         ClusterOp::Fence { bucket, node },
@@ -116,6 +123,10 @@ fn all() -> Vec<ClusterOp<'static>> {
         ClusterOp::Dead { node, counter: 17 },
         ClusterOp::TakeOver { node },
         ClusterOp::Recovered { node },
+        ClusterOp::Expire {
+            topic: "t/e",
+            at: Millis::from_unix(18),
+        },
     ];
     ops.into_iter().chain(entries.into_iter().map(ClusterOp::Log)).collect()
 }

@@ -81,6 +81,7 @@ fn session(uid: Uid, row: &SessionRow) -> StoredSession {
         accepted: Vec::new(),
         live: row.lane(Lane::Live).extent(record.unsent.max(row.floor)),
         replayed: row.lane(Lane::Replayed).extent(0),
+        owner: None,
     }
 }
 

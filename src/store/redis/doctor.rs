@@ -8,8 +8,10 @@ use std::fmt;
 
 use redis::{Cmd, Value};
 
-use super::keys::{BUCKETS, Home, Keys};
+use super::cluster;
+use super::keys::{Home, Keys, Schema};
 use super::link::Link;
+use super::open::schema_of;
 use super::read;
 use super::reply::{bytes, bytes_or_none, list, number, parse};
 use super::script::Scripts;
@@ -26,12 +28,36 @@ pub(crate) struct Report {
     pub(crate) messages: u64,
     pub(crate) wills: u64,
     pub(crate) retained: u64,
+    /// In the store of a cluster.
+    pub(crate) members: Option<Members>,
     pub(crate) faults: BTreeSet<String>,
+}
+
+/// What there is in a cluster beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// Nodes that live, or have died and were not declared dead.
+    pub(crate) living: BTreeSet<u64>,
+    /// Nodes whose remains are being recovered.
+    pub(crate) recovered: BTreeSet<u64>,
+    /// Of which there is a session, a will or a connection.
+    pub(crate) clients: u64,
+    /// Messages that have begun, and must have effect once.
+    pub(crate) jobs: u64,
+    /// Messages of which buckets have noted that they have them; one counts in each of them.
+    pub(crate) onces: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "incarnation: {}", self.incarnation)?;
+        if let Some(members) = &self.members {
+            writeln!(f, "nodes: {:?}", members.living)?;
+            writeln!(f, "dead nodes: {:?}", members.recovered)?;
+            writeln!(f, "clients: {}", members.clients)?;
+            writeln!(f, "messages that have begun: {}", members.jobs)?;
+            writeln!(f, "messages that are noted as put into queues: {}", members.onces)?;
+        }
         writeln!(f, "keys: {}", self.keys)?;
         writeln!(f, "sessions: {}", self.sessions)?;
         writeln!(f, "queued messages: {}", self.messages)?;
@@ -54,12 +80,25 @@ impl fmt::Display for Report {
 pub(crate) fn doctor(settings: &RedisSettings) -> Result<Report, StoreError> {
     let keys = Keys::new(&settings.prefix)?;
     let mut link = Link::connect(settings)?;
-    let scripts = Scripts::load(&mut link)?;
-    let first = Examination::run(&mut link, &keys, &scripts)?;
+    match schema_of(&mut link, &keys)? {
+        Some(Schema::One) => of_one(&mut link, &keys),
+        Some(Schema::Cluster) => cluster::doctor(&mut link, &keys.in_cluster()),
+        None => Err(StoreError::Refused(format!(
+            "there is nothing of a broker under the prefix {} in Redis at {}",
+            keys.prefix(),
+            link.address()
+        ))),
+    }
+}
+
+/// The store of one broker.
+fn of_one(link: &mut Link, keys: &Keys) -> Result<Report, StoreError> {
+    let scripts = Scripts::load(link)?;
+    let first = Examination::run(link, keys, &scripts)?;
     if first.faults.is_empty() {
         return Ok(first);
     }
-    let mut second = Examination::run(&mut link, &keys, &scripts)?;
+    let mut second = Examination::run(link, keys, &scripts)?;
     second.faults.retain(|fault| first.faults.contains(fault));
     Ok(second)
 }
@@ -133,21 +172,6 @@ impl Examination<'_> {
     }
 
     fn meta(&mut self) -> Result<(), StoreError> {
-        let mut meta = redis::cmd("HMGET");
-        meta.arg(self.keys.of(Home::Global, "meta"))
-            .arg(&["schema", "buckets", "batch"]);
-        let fields = self.link.ask(meta).and_then(list)?;
-        let expected = [Some(self.keys.schema().number().to_string()), Some(BUCKETS.to_string())];
-        for (field, expected) in fields.into_iter().zip(expected) {
-            if bytes_or_none(field)? != expected.map(String::into_bytes) {
-                return Err(StoreError::Refused(format!(
-                    "there is nothing of a broker with schema {} under the prefix {} in Redis at {}",
-                    self.keys.schema().number(),
-                    self.keys.prefix(),
-                    self.link.address()
-                )));
-            }
-        }
         let incarnations = self.incarnations(Home::Global)?;
         self.report.incarnation = incarnations.keys().max().copied().unwrap_or(0);
         let mut inc = redis::cmd("GET");

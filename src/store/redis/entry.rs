@@ -181,18 +181,21 @@ pub(super) fn read_subscription(filter: &str, bytes: &[u8]) -> Result<StoredSubs
     })
 }
 
+/// Bytes of what is the value of a received Packet Identifier if its message has been published.
+pub(super) const RECEIVED: usize = 2;
+
 /// The value of a received Packet Identifier, beside its name.
-pub(super) fn received_bytes(packet_id: u16) -> [u8; 2] {
+pub(super) fn received_bytes(packet_id: u16) -> [u8; RECEIVED] {
     sum(&[&packet_id.to_be_bytes()])
 }
 
-/// In a cluster the value is the message.
+/// In a cluster the value is the message, or as for one broker if that has been published.
 pub(super) fn read_received(schema: Schema, packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malformed> {
     let packet_id = read_place(packet_id)?;
     let packet_id = u16::try_from(packet_id).map_err(|_| Malformed("a Packet Identifier out of range"))?;
     let is_whole = match schema {
         Schema::One => *bytes == received_bytes(packet_id),
-        Schema::Cluster => read_message(bytes).is_ok(),
+        Schema::Cluster => *bytes == received_bytes(packet_id) || read_message(bytes).is_ok(),
     };
     match is_whole {
         true => Ok(packet_id),
@@ -275,6 +278,6 @@ pub(super) fn read_job(bucket: u8, mid: Mid, bytes: &[u8]) -> Result<Job, Malfor
         will,
         origin,
         message,
-        reached: Vec::new(),
+        choices: Vec::new(),
     })
 }

@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+#[cfg(any(feature = "cli", test))]
+pub(crate) use cluster::load as load_shared;
 pub(crate) use cluster::open as open_shared;
 #[cfg(any(feature = "cli", test))]
 pub(crate) use doctor::doctor;

@@ -7,6 +7,8 @@ use redis::{Cmd, Value};
 
 use super::RedisStore;
 use super::check::check;
+#[cfg(any(feature = "cli", test))]
+use super::cluster;
 use super::keys::{BUCKETS, Home, Keys, Schema};
 use super::link::Link;
 use super::note;
@@ -15,6 +17,8 @@ use super::readers::Readers;
 use super::reply::{bytes, bytes_or_none, list, number, parse, text};
 use super::script::{self, JOIN, Scripts, TAKE};
 use super::writer::Writer;
+#[cfg(any(feature = "cli", test))]
+use crate::store::Store;
 use crate::store::{RedisSettings, StoreError};
 use crate::wire::Malformed;
 
@@ -45,36 +49,70 @@ pub(crate) fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
 ///
 /// # Errors
 /// If Redis can't be reached, or what is there is of another schema.
-pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
+pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<Arc<dyn Store>, StoreError> {
     let keys = Keys::new(&settings.prefix)?;
     let mut link = Link::connect(settings)?;
-    let scripts = Scripts::load(&mut link)?;
-    let mut meta = redis::cmd("HMGET");
-    meta.arg(keys.of(Home::Global, "meta"))
-        .arg(&["schema", "buckets", "batch"]);
-    let mut fields = list(link.ask(meta)?)?.into_iter().map(bytes_or_none);
-    let mut next = || fields.next().unwrap_or(Ok(None));
-    let (schema, buckets, last) = (next()?, next()?, next()?);
-    if let (Some(schema), Some(buckets)) = (schema, buckets)
-        && (schema, buckets) != (Schema::One.number().to_string().into(), BUCKETS.to_string().into())
-    {
-        return Err(StoreError::Refused(format!(
-            "what is under the prefix {} in Redis at {} has another schema than this version",
-            keys.prefix(),
-            link.address()
-        )));
+    if schema_of(&mut link, &keys)? == Some(Schema::Cluster) {
+        return Ok(Arc::new(cluster::open_to_read(settings, keys.in_cluster(), &mut link)?));
     }
-    let last = last.map_or(Ok(0), |last| parse(&last))?;
+    let scripts = Scripts::load(&mut link)?;
+    let mut last = redis::cmd("HGET");
+    last.arg(keys.of(Home::Global, "meta")).arg("batch");
+    let last = bytes_or_none(link.ask(last)?)?.map_or(Ok(0), |last| parse(&last))?;
     let places = Arc::new(RwLock::new(read::places(&mut link, &keys)?));
     let mut writer = Writer::new(settings, &keys, &scripts, (0, last), &places, link);
     writer.stop(StoreError::Refused("the store was opened to be read".to_owned()));
-    Ok(RedisStore {
+    Ok(Arc::new(RedisStore {
         writer: Mutex::new(writer),
         readers: Readers::new(settings),
         keys,
         scripts,
         places,
-    })
+    }))
+}
+
+/// The schema of a store that is being imported: nobody knows it.
+#[cfg(any(feature = "cli", test))]
+pub(super) const UNFINISHED: &str = "0";
+
+/// The schema of what is under the prefix, whatever that is.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn found_schema(link: &mut Link, keys: &Keys) -> Result<Option<String>, StoreError> {
+    let mut schema = redis::cmd("HGET");
+    schema.arg(keys.of(Home::Global, "meta")).arg("schema");
+    let schema = bytes_or_none(link.ask(schema)?)?;
+    Ok(schema.map(|schema| String::from_utf8_lossy(&schema).into_owned()))
+}
+
+/// Whose store is under the prefix, if one is.
+///
+/// # Errors
+/// If Redis can't be reached, or what is there is of another schema.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn schema_of(link: &mut Link, keys: &Keys) -> Result<Option<Schema>, StoreError> {
+    let Some(schema) = found_schema(link, keys)? else {
+        return Ok(None);
+    };
+    if schema == UNFINISHED {
+        return Err(StoreError::Refused(format!(
+            "an import to the prefix {} in Redis at {} was not finished: import again, with --cluster and --replace",
+            keys.prefix(),
+            link.address()
+        )));
+    }
+    let mut buckets = redis::cmd("HGET");
+    buckets.arg(keys.of(Home::Global, "meta")).arg("buckets");
+    let buckets = bytes_or_none(link.ask(buckets)?)?;
+    let of_ours = [Schema::One, Schema::Cluster];
+    let known = of_ours.into_iter().find(|known| known.number().to_string() == schema);
+    match known.filter(|_| buckets == Some(BUCKETS.to_string().into_bytes())) {
+        Some(known) => Ok(Some(known)),
+        None => Err(StoreError::Refused(format!(
+            "what is under the prefix {} in Redis at {} has another schema than this version",
+            keys.prefix(),
+            link.address()
+        ))),
+    }
 }
 
 /// Begins an incarnation: its number, and that of the last batch.

@@ -89,6 +89,14 @@ impl Arguments {
         self.ends.push(self.bytes.len());
     }
 
+    /// Puts more behind the last argument.
+    pub(super) fn extend(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        if let Some(end) = self.ends.last_mut() {
+            *end = self.bytes.len();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }

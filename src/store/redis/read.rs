@@ -6,7 +6,8 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 
 use super::entry::{
-    ELEMENTS, read_delivery, read_message, read_place, read_received, read_subscription, read_will, record_sums,
+    ELEMENTS, RECEIVED, read_delivery, read_message, read_place, read_received, read_subscription, read_will,
+    record_sums,
 };
 use super::keys::{Home, Keys, Schema};
 use super::link::Link;
@@ -131,7 +132,7 @@ fn more_commands(keys: &Keys, home: Home, uid: Uid, record: &Record) -> Vec<Cmd>
 }
 
 /// Names and values.
-type Record = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Record = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Whether there has ever been a message in the lane.
 fn has_had(record: &Record, lane: Lane) -> bool {
@@ -155,7 +156,7 @@ fn one(name: &str, key: String) -> Cmd {
     command
 }
 
-fn pairs(value: Value) -> Result<Record, StoreError> {
+pub(super) fn pairs(value: Value) -> Result<Record, StoreError> {
     let mut items = list(value)?.into_iter();
     let mut pairs = Vec::new();
     while let (Some(name), Some(value)) = (items.next(), items.next()) {
@@ -165,9 +166,9 @@ fn pairs(value: Value) -> Result<Record, StoreError> {
 }
 
 /// Length of a list, the first and the last place in it.
-type Ends = (Value, Value, Value);
+pub(super) type Ends = (Value, Value, Value);
 
-fn session(
+pub(super) fn session(
     schema: Schema,
     uid: Uid,
     fields: Record,
@@ -185,7 +186,7 @@ fn session(
         } else if let Some(packet_id) = name.strip_prefix(b"in:") {
             let packet_id = read_received(schema, packet_id, &value).map_err(|error| damaged(&what(), error))?;
             received.push(packet_id);
-            if schema == Schema::Cluster {
+            if schema == Schema::Cluster && value.len() != RECEIVED {
                 let message = read_message(&value).map_err(|error| damaged(&what(), error))?;
                 accepted.push((packet_id, Arc::new(message)));
             }
@@ -228,6 +229,7 @@ fn session(
         accepted,
         live: extent(live, bytes_of("bytes")?, unsent.max(floor))?,
         replayed: extent(replayed, bytes_of("rbytes")?, 0)?,
+        owner: field("owner").map(|owner| parse(owner)).transpose()?,
     })
 }
 

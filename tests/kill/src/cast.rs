@@ -70,13 +70,14 @@ fn subscribers(world: &mut World) {
     }
 }
 
-/// Members of a Shared Subscription of whom nothing is kept, `k`, for a cluster. Where messages move to other members when a session
-/// ends, as they do on one broker, these come behind later ones.
+/// Members of a Shared Subscription of whom nothing is kept, `k`, and one that stays, for a cluster: only there messages move to other
+/// members when a broker dies.
 pub fn volatile_members(world: &mut World) {
     for (name, version) in [("k-1", V5), ("k-2", V311)] {
         let client = Client::new(name, Settings::volatile(version)).wants("end/#", 1);
         world.add(client.wants("$share/k/load/+/m", 2));
     }
+    world.add(Client::new("k-3", Settings::persistent(V5)).wants("$share/k/load/+/m", 2));
 }
 
 fn publishers(world: &mut World, random: &mut Random) {

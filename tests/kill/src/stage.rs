@@ -71,7 +71,7 @@ impl Stage {
         report.acked = self.world.log.acked;
         report.delivered = self.world.log.delivered;
         report.events = self.world.log.events;
-        report.violations = check::check(&report.events);
+        report.violations.extend(check::check(&report.events));
         report
     }
 

@@ -3,10 +3,11 @@
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::cluster::fault;
 use crate::cli::http::Shared;
 use crate::cli::http::query::Query;
 use crate::cli::http::reply::{Fault, Reply, done, json};
-use crate::{ClientInfo, ClientPage, ClientQuery, ClientState, ReasonCode, Transport};
+use crate::{ClientInfo, ClientPage, ClientQuery, ClientState, Disconnected, Transport};
 
 /// Characters of a pattern: how long a comparison may take.
 const LONGEST_PATTERN: usize = 256;
@@ -19,7 +20,10 @@ pub(super) async fn list(shared: &Shared, query: Query) -> Result<Reply, Fault> 
 
 pub(super) async fn list_sessions(shared: &Shared, query: Query) -> Result<Reply, Fault> {
     let ClientPage { clients, next, .. } = page(shared, query).await?;
-    let sessions: Vec<_> = clients.iter().map(|state| Value::Object(session(state))).collect();
+    let sessions = clients.iter();
+    let sessions: Vec<Map<_, _>> = sessions
+        .map(|state| session(state).into_iter().chain(node(state)).collect())
+        .collect();
     Ok(json(&json!({ "sessions": sessions, "next": next })))
 }
 
@@ -43,34 +47,33 @@ async fn page(shared: &Shared, mut query: Query) -> Result<ClientPage, Fault> {
             "\"filter\" has at most {LONGEST_PATTERN} characters"
         )));
     }
-    let page = shared.broker.clients(&wanted, cursor.as_deref(), limit).await;
-    page.map_err(|error| Fault::bad(error.to_string()))
+    let page = shared.broker.clients_everywhere(&wanted, cursor.as_deref(), limit);
+    page.await.map_err(|error| fault(&error))
 }
 
-pub(super) fn show(shared: &Shared, id: &str, query: Query) -> Result<Reply, Fault> {
+pub(super) async fn show(shared: &Shared, id: &str, query: Query) -> Result<Reply, Fault> {
     query.finish()?;
-    let state = shared.broker.client(id).ok_or_else(unknown)?;
+    let state = shared.broker.client_everywhere(id).await;
+    let state = state.map_err(|error| fault(&error))?.ok_or_else(unknown)?;
     Ok(json(&client(&state)))
 }
 
 /// Closes the connection, and on request ends the session.
-pub(super) fn disconnect(shared: &Shared, id: &str, mut query: Query) -> Result<Reply, Fault> {
+pub(super) async fn disconnect(shared: &Shared, id: &str, mut query: Query) -> Result<Reply, Fault> {
     let ends_session = query.take_switch("session")?.unwrap_or(false);
     query.finish()?;
-    let broker = &shared.broker;
-    let found = match ends_session {
-        true => broker.end_session(id),
-        false => broker.disconnect(id, ReasonCode::AdministrativeAction),
-    };
-    if found {
-        tracing::info!(client = id, ends_session, "disconnected through the HTTP API");
-        return Ok(done());
+    let asked = shared.broker.disconnect_everywhere(id, ends_session).await;
+    match asked.map_err(|error| fault(&error))? {
+        Disconnected::Done => {
+            tracing::info!(client = id, ends_session, "disconnected through the HTTP API");
+            Ok(done())
+        }
+        Disconnected::IsAway => {
+            let reason = "the client is not connected; with session=true its session ends";
+            Err(Fault::new(StatusCode::CONFLICT, reason))
+        }
+        Disconnected::IsUnknown => Err(unknown()),
     }
-    if broker.client(id).is_some() {
-        let reason = "the client is not connected; with session=true its session ends";
-        return Err(Fault::new(StatusCode::CONFLICT, reason));
-    }
-    Err(unknown())
 }
 
 fn unknown() -> Fault {
@@ -81,6 +84,7 @@ fn client(state: &ClientState) -> Value {
     let mut fields = session(state);
     let info = state.info.as_deref();
     fields.extend(connection(info));
+    fields.extend(node(state));
     Value::Object(fields)
 }
 
@@ -121,6 +125,17 @@ fn session(state: &ClientState) -> Map<String, Value> {
         .map(|(name, value)| (name.to_owned(), value))
         .into_iter()
         .collect()
+}
+
+/// In a cluster, where it is connected.
+fn node(state: &ClientState) -> impl Iterator<Item = (String, Value)> {
+    let node = state.node.iter();
+    node.flat_map(|node| {
+        [
+            ("node".to_owned(), json!(node.node)),
+            ("node_name".to_owned(), json!(&*node.name)),
+        ]
+    })
 }
 
 fn transport(transport: Transport) -> &'static str {

@@ -2,6 +2,7 @@
 
 mod body;
 mod clients;
+mod cluster;
 mod operation;
 mod publish;
 mod retained;
@@ -20,6 +21,7 @@ use super::reply::{Fault, Reply};
 #[derive(Debug, PartialEq, Eq)]
 enum Resource {
     Node,
+    Cluster,
     Clients,
     Client(String),
     Sessions,
@@ -54,10 +56,11 @@ async fn carry_out(shared: &Shared, request: Request<Incoming>) -> Result<Reply,
     let is_get = method == Method::GET;
     match resource {
         Resource::Node => operation::node(shared, query).await,
+        Resource::Cluster => cluster::show(shared, query).await,
         Resource::Clients => clients::list(shared, query).await,
         Resource::Sessions => clients::list_sessions(shared, query).await,
-        Resource::Client(id) if is_get => clients::show(shared, &id, query),
-        Resource::Client(id) => clients::disconnect(shared, &id, query),
+        Resource::Client(id) if is_get => clients::show(shared, &id, query).await,
+        Resource::Client(id) => clients::disconnect(shared, &id, query).await,
         Resource::Subscriptions => subscriptions::list(shared, query).await,
         Resource::Retained if is_get => retained::list(shared, query).await,
         Resource::Retained => retained::clear(shared, query).await,
@@ -79,6 +82,7 @@ impl Resource {
         let parts: Vec<_> = path.split('/').collect();
         Ok(match parts[..] {
             ["node"] => Resource::Node,
+            ["cluster"] => Resource::Cluster,
             ["clients"] => Resource::Clients,
             ["clients", id] if !id.is_empty() => Resource::Client(decode(id)?),
             ["sessions"] => Resource::Sessions,
@@ -99,6 +103,7 @@ impl Resource {
             Resource::Log => "GET, HEAD, PUT",
             Resource::Trace => "GET, HEAD, PUT, DELETE",
             Resource::Node
+            | Resource::Cluster
             | Resource::Clients
             | Resource::Sessions
             | Resource::Subscriptions

@@ -25,7 +25,12 @@ pub(super) async fn clear(shared: &Shared, mut query: Query) -> Result<Reply, Fa
         return Err(Fault::bad("give filter=TOPIC_FILTER; a # in it is written as %23"));
     };
     query.finish()?;
-    let removed = shared.broker.clear_retained(&parse(&filter)?).await;
+    let filter_of_topics = parse(&filter)?;
+    if shared.broker.is_store_failing() {
+        let reason = "the store takes no changes now: try again";
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason));
+    }
+    let removed = shared.broker.clear_retained(&filter_of_topics).await;
     tracing::info!(filter, removed, "retained messages removed through the HTTP API");
     Ok(json(&json!({ "removed": removed })))
 }

@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::cluster::fault;
 use crate::cli::http::Shared;
 use crate::cli::http::query::Query;
 use crate::cli::http::reply::{Fault, Reply, json};
@@ -20,14 +21,17 @@ async fn of_client(shared: &Shared, client: &str, mut query: Query) -> Result<Re
     let limit = query.take_limit()?;
     let skip = query.take_as("cursor", "the \"next\" of an earlier page")?.unwrap_or(0);
     query.finish()?;
-    if shared.broker.client(client).is_none() {
-        return Err(Fault::not_found("there is no such client, and no session of it"));
-    }
-    let page = shared.broker.subscriptions_of(client, skip, limit).await;
-    let page = page.ok_or_else(|| {
-        let reason = "the session is busy, or has just ended: try again";
-        Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason)
-    })?;
+    let asked = shared.broker.subscriptions_everywhere(client, skip, limit).await;
+    let Some(page) = asked.map_err(|error| fault(&error))? else {
+        let client = shared.broker.client_everywhere(client).await;
+        return Err(match client.map_err(|error| fault(&error))? {
+            Some(_) => {
+                let reason = "the session is busy, or has just ended: try again";
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+            }
+            None => Fault::not_found("there is no such client, and no session of it"),
+        });
+    };
     let subscriptions: Vec<_> = page.subscriptions.iter().map(|one| subscription(client, one)).collect();
     let next = page.next.map(|next| next.to_string());
     Ok(json(&json!({ "subscriptions": subscriptions, "next": next })))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::call::{Answer, Call, Expected, Outcome};
 use super::plan::Plan;
 use crate::message::Message;
-use crate::store::cluster::Follower;
+use crate::store::cluster::{Follower, Mid, Rest};
 use crate::store::redis::entry::{read_live_terms, read_message};
 use crate::store::{StoredMessage, Uid};
 
@@ -15,17 +15,41 @@ pub(super) fn tell(plan: &Plan, follower: &dyn Follower) {
         plan,
         read: vec![None; plan.messages.len()],
     };
+    let (mut jobs, mut rests) = (Vec::new(), Vec::new());
     for call in &plan.calls {
         match &call.outcome {
             Some(Outcome::Answered(answers)) => {
                 for (expected, answer) in call.expected.iter().zip(answers) {
                     told(call, expected, answer, follower, &mut messages);
+                    add_to_do(plan, expected, answer, &mut jobs, &mut rests);
                 }
             }
             Some(Outcome::Unknown) => look(&call.expected, follower),
             Some(Outcome::Logged { .. }) | None => {}
         }
     }
+    if !jobs.is_empty() || !rests.is_empty() {
+        follower.to_do(&jobs, &rests);
+    }
+}
+
+fn add_to_do(plan: &Plan, expected: &Expected, answer: &Answer, jobs: &mut Vec<(u8, Mid)>, rests: &mut Vec<Rest>) {
+    let (
+        Expected::Left {
+            bucket, is_own: true, ..
+        },
+        Answer::Left(left),
+    ) = (expected, answer)
+    else {
+        return;
+    };
+    jobs.extend(left.jobs.iter().map(|mid| (*bucket, *mid)));
+    let of = plan.context.incarnation;
+    rests.extend(left.rests.iter().map(|(mid, uid)| Rest {
+        mid: *mid,
+        uid: *uid,
+        of,
+    }));
 }
 
 /// Retained messages that there was no room for.
@@ -57,14 +81,24 @@ impl Messages<'_> {
 
 fn told(call: &Call, expected: &Expected, answer: &Answer, follower: &dyn Follower, messages: &mut Messages<'_>) {
     match (*expected, answer) {
-        (Expected::Appended { uid, message, terms }, Answer::Place(place)) => {
+        (
+            Expected::Appended {
+                uid, message, terms, ..
+            },
+            Answer::Place(place),
+        ) => {
             follower.arrived(uid, *place, messages.delivery(call, message, terms));
         }
         (Expected::Appended { uid, .. }, Answer::Gone) => follower.gone(uid),
-        (Expected::Appended { uid, .. }, Answer::Full) => follower.full(uid),
+        // Else another member has it, perhaps.
+        (Expected::Appended { uid, gift, .. }, Answer::Full)
+            if gift.is_none_or(|(gift, _)| messages.plan.gifts.was_last(gift, uid)) =>
+        {
+            follower.full(uid);
+        }
         // By whom, and whether its owner has heard of it, is not known.
         (Expected::Appended { uid, .. }, Answer::Known) => follower.look_into(uid),
-        (_, Answer::Ended(uids)) => uids.iter().for_each(|uid| follower.gone(*uid)),
+        (_, Answer::Left(left)) => left.ended.iter().for_each(|uid| follower.gone(*uid)),
         _ => {}
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use redis::{Cmd, Value};
 
 use super::scripts::ClusterScripts;
-use crate::store::cluster::{Incarnation, Limits};
+use crate::store::cluster::{Incarnation, Limits, Mid};
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::plan::Arguments;
-use crate::store::redis::reply::{list, number};
+use crate::store::redis::reply::{list, number, text};
 use crate::store::redis::script;
 use crate::store::{StoreError, Uid};
 
@@ -31,17 +31,31 @@ pub(super) struct Call {
     pub(super) is_first: bool,
     /// It has been answered, and is as durable as it must be.
     pub(super) is_done: bool,
+    /// What it has answered has been looked at.
+    pub(super) is_seen: bool,
 }
 
 /// What a call answers for one of its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// What has become of a message for a queue. The terms are an argument of the call.
-    Appended { uid: Uid, message: usize, terms: usize },
+    Appended {
+        uid: Uid,
+        message: usize,
+        terms: usize,
+        /// Of a Shared Subscription: which of the plan's, and the identity of the message if it has one.
+        gift: Option<(usize, Option<Mid>)>,
+    },
     /// What has become of a message for an inbox.
     Sent,
-    /// Sessions that have ended.
-    Ended,
+    /// What is left to do of clients of this bucket, with identities from the first one on.
+    Left {
+        bucket: u8,
+        first: Mid,
+        most: u32,
+        /// By this node.
+        is_own: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -66,7 +80,18 @@ pub(super) enum Answer {
     Known,
     /// The client is owned by another node, or by none; or it was put into an inbox.
     Elsewhere,
-    Ended(Vec<Uid>),
+    Left(Left),
+}
+
+/// What a change has left to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Wills that are due now.
+    pub(super) jobs: Vec<Mid>,
+    /// Sessions that have ended.
+    pub(super) ended: Vec<Uid>,
+    /// Those of them whose messages groups have given them.
+    pub(super) rests: Vec<(Mid, Uid)>,
 }
 
 impl Call {
@@ -87,6 +112,16 @@ impl Call {
         }
     }
 
+    /// It had been done already, and what it answered then must be known.
+    pub(super) fn must_be_asked(&self) -> bool {
+        let must_be_known = |expected: &Expected| match expected {
+            Expected::Appended { gift, .. } => gift.is_some(),
+            Expected::Left { is_own, .. } => *is_own,
+            Expected::Sent => false,
+        };
+        self.is_done && matches!(self.outcome, Some(Outcome::Unknown)) && self.expected.iter().any(must_be_known)
+    }
+
     /// Reads what follows `OK`.
     pub(super) fn read(&self, parts: impl Iterator<Item = Value>) -> Result<Outcome, StoreError> {
         let mut parts = parts;
@@ -103,9 +138,8 @@ impl Call {
 }
 
 fn read_answer(expected: Expected, value: Value) -> Result<Answer, StoreError> {
-    if expected == Expected::Ended {
-        let ended = list(value)?.into_iter().map(number);
-        return ended.collect::<Result<_, _>>().map(Answer::Ended);
+    if let Expected::Left { .. } = expected {
+        return read_left(value).map(Answer::Left);
     }
     Ok(match value {
         Value::Int(-1) => Answer::Gone,
@@ -114,6 +148,26 @@ fn read_answer(expected: Expected, value: Value) -> Result<Answer, StoreError> {
         Value::Int(-4) => Answer::Elsewhere,
         place => Answer::Place(number(place)?),
     })
+}
+
+fn read_left(value: Value) -> Result<Left, StoreError> {
+    let mut parts = list(value)?.into_iter();
+    let mut next = || list(parts.next().unwrap_or(Value::Nil));
+    let jobs = next()?.into_iter().map(mid).collect::<Result<_, _>>()?;
+    let ended = next()?.into_iter().map(number).collect::<Result<_, _>>()?;
+    let rests = next()?;
+    let rests = rests.as_chunks::<2>().0.iter();
+    let rests = rests.map(|[name, uid]| Ok((mid(name.clone())?, number(uid.clone())?)));
+    Ok(Left {
+        jobs,
+        ended,
+        rests: rests.collect::<Result<_, StoreError>>()?,
+    })
+}
+
+fn mid(value: Value) -> Result<Mid, StoreError> {
+    let text = text(value)?;
+    Mid::parse(&text).ok_or_else(|| StoreError::Damaged(format!("Redis has answered {text:?} as an identity")))
 }
 
 /// The calls of one home, while they are made.
@@ -162,8 +216,12 @@ struct Group {
 pub(super) enum GroupOf {
     /// Queues that a message is put into.
     Message(usize),
+    /// Queues of members of groups, if the message has an identity for them alone.
+    Gift(usize),
     /// What is finished of a session in a lane.
     Done(Uid, u8),
+    /// What is put into the inbox of a node, that of QoS 0 or the other one.
+    Inbox(Incarnation, bool),
 }
 
 impl HomeCalls {
@@ -195,6 +253,23 @@ impl HomeCalls {
             group.parts += 1;
         }
         Change { draft }
+    }
+
+    /// A part of a change that has one argument for all of them, which grows.
+    pub(super) fn more(
+        &mut self,
+        touched: (Touched<'_>, bool),
+        of: GroupOf,
+        begin: impl FnOnce(Change<'_>) -> Change<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Change<'_> {
+        let change = self.part(touched, of, begin);
+        let draft = &mut *change.draft;
+        if draft.group.as_ref().is_some_and(|group| group.parts == 1) {
+            draft.changes.push(b"");
+        }
+        draft.changes.extend(write);
+        change
     }
 
     fn draft(&mut self, touched: Touched<'_>, frees: bool) -> &mut Draft {
@@ -265,6 +340,7 @@ impl Draft {
             outcome: None,
             is_first: false,
             is_done: false,
+            is_seen: false,
         }
     }
 }
@@ -307,11 +383,12 @@ impl Change<'_> {
     }
 
     /// The terms of a message, of which it is told what has become.
-    pub(super) fn terms(self, uid: Uid, message: usize, terms: &[u8]) {
+    pub(super) fn terms(self, (uid, gift): (Uid, Option<(usize, Option<Mid>)>), message: usize, terms: &[u8]) {
         let expected = Expected::Appended {
             uid,
             message,
             terms: self.draft.changes.len(),
+            gift,
         };
         self.text(terms).expect(expected);
     }

@@ -77,6 +77,9 @@ impl Following {
             let why = "the other brokers of the cluster have declared this one dead, or what they keep in Redis is gone: it must \
                        begin anew";
             self.life.end(StoreError::Refused(why.to_owned()));
+            if self.life.is_leaving() {
+                self.life.check()?;
+            }
         }
         Ok(is_member)
     }

@@ -232,7 +232,7 @@ fn end_of(information: Value) -> Result<u64, StoreError> {
 }
 
 /// The messages of one entry, up to one that can't be read.
-fn decode<'a>(bytes: &'a [u8], messages: &mut Vec<InboxMessage<'a>>) -> Result<(), Malformed> {
+pub(super) fn decode<'a>(bytes: &'a [u8], messages: &mut Vec<InboxMessage<'a>>) -> Result<(), Malformed> {
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
         let share = match reader.u8()? {

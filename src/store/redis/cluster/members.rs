@@ -20,6 +20,15 @@ const MEMBERS: &str = concat!(
     include_str!("../scripts/cluster/members.lua")
 );
 
+/// The nodes that there are, each with its counter.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn nodes(link: &mut Link, keys: &Keys) -> Result<std::collections::BTreeMap<Incarnation, u64>, StoreError> {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(keys.of(Home::Global, "nodes"));
+    let nodes = pairs(list(link.ask(command)?)?, |state| counter(&state))?;
+    Ok(nodes.into_iter().collect())
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Membership {

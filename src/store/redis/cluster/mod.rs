@@ -5,18 +5,35 @@
 //! global home (`scripts/cluster/`), which the [`Writer`] makes. It is kept when all have been answered, the log has been applied as
 //! far as it was then, and the batch's messages have gone to what others [have added](rematch) meanwhile.
 
+mod about;
 mod answers;
+mod asking;
 mod call;
+#[cfg(any(feature = "cli", test))]
+mod clients;
+#[cfg(any(feature = "cli", test))]
+mod doctor;
+#[cfg(any(feature = "cli", test))]
+mod drafts;
 mod follow;
 mod following;
+mod gifts;
+mod glance;
 mod inbox;
+mod leaving;
 mod life;
+#[cfg(any(feature = "cli", test))]
+mod loader;
 mod log;
 mod members;
 mod open;
 mod owed;
 mod plan;
+mod planner;
+mod publishing;
 mod read;
+#[cfg(any(feature = "cli", test))]
+mod reader;
 mod recent;
 mod rematch;
 mod scripts;
@@ -38,12 +55,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+#[cfg(any(feature = "cli", test))]
+pub(super) use self::doctor::doctor;
 use self::following::Following;
 use self::life::Life;
 use self::recent::Recent;
 use self::scripts::ClusterScripts;
 use self::writer::Writer;
 use super::keys::{Home, Keys};
+#[cfg(any(feature = "cli", test))]
+use super::link::Link;
 use super::read as read_any;
 use super::readers::Readers;
 use crate::message::Message;
@@ -59,6 +80,31 @@ use crate::time::Millis;
 /// See [`ClusterStore::open`].
 pub(crate) fn open(settings: &RedisSettings, limits: Limits, lease: Duration) -> Result<ClusterStore, StoreError> {
     ClusterStore::open(settings, limits, lease)
+}
+
+/// Opens the store with this prefix, of which is known that it is a cluster's, to look into it.
+///
+/// # Errors
+/// If Redis can't be reached.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn open_to_read(
+    settings: &RedisSettings,
+    keys: Keys,
+    link: &mut Link,
+) -> Result<impl Store + use<>, StoreError> {
+    reader::Reader::open(settings, keys, link)
+}
+
+/// Fills the store of a cluster that is to be: what `fill` has come to.
+///
+/// # Errors
+/// See [`loader`].
+#[cfg(any(feature = "cli", test))]
+pub(crate) fn load<T>(
+    settings: &RedisSettings,
+    fill: impl FnOnce(&dyn Store) -> Result<T, String>,
+) -> Result<T, String> {
+    loader::load(settings, fill)
 }
 
 /// See the module.
@@ -93,9 +139,10 @@ impl ClusterStore {
 impl Store for ClusterStore {
     fn commit(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         self.life.check()?;
+        let follower = self.follower.lock().clone();
         let kept = {
             let mut writer = self.writer.lock();
-            let kept = writer.keep(batch, &self.recent);
+            let kept = writer.keep(batch, &self.recent, follower.as_deref());
             self.owes.store(writer.owes(), Ordering::Relaxed);
             kept
         };
@@ -106,7 +153,6 @@ impl Store for ClusterStore {
             return Ok(());
         };
         self.count_not_retained(answers::not_retained(&plan));
-        let follower = self.follower.lock().clone();
         if let Some(follower) = follower {
             answers::tell(&plan, &*follower);
         }

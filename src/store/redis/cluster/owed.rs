@@ -31,11 +31,16 @@ impl Owed {
         self.jobs.iter().map(finish).chain(self.known.iter().map(forget))
     }
 
-    /// A batch has been kept, with all that was owed; in it, these messages have had effect.
-    pub(super) fn paid(&mut self, onces: &[(Once, BTreeSet<u8>)]) {
+    /// A batch has been kept, with all that was owed; in it, these jobs have had effect, and these messages that are none.
+    pub(super) fn paid<'a>(
+        &mut self,
+        onces: &[(Once, BTreeSet<u8>)],
+        identities: impl IntoIterator<Item = &'a (Mid, BTreeSet<u8>)>,
+    ) {
         self.known.clear();
-        for (once, buckets) in self.jobs.drain(..) {
-            self.known.extend(buckets.into_iter().map(|bucket| (bucket, once.mid)));
+        let finished = self.jobs.drain(..).map(|(once, buckets)| (once.mid, buckets));
+        for (mid, buckets) in finished.chain(identities.into_iter().cloned()) {
+            self.known.extend(buckets.into_iter().map(|bucket| (bucket, mid)));
         }
         self.jobs.extend_from_slice(onces);
     }
@@ -53,12 +58,14 @@ mod tests {
         };
         let once = Once { mid, of: 1, bucket: 3 };
         let mut owed = Owed::default();
-        owed.paid(&[(once, BTreeSet::from([4, 5]))]);
+        owed.paid(&[(once, BTreeSet::from([4, 5]))], []);
         assert_eq!(owed.ops().collect::<Vec<_>>(), [ClusterOp::Finish { bucket: 3, mid }]);
-        owed.paid(&[]);
+        owed.paid(&[], []);
         let forget = |bucket| ClusterOp::Forget { bucket, mid };
         assert_eq!(owed.ops().collect::<Vec<_>>(), [forget(4), forget(5)]);
-        owed.paid(&[]);
+        owed.paid(&[], &[(mid, BTreeSet::from([6]))]);
+        assert_eq!(owed.ops().collect::<Vec<_>>(), [forget(6)]);
+        owed.paid(&[], []);
         assert!(owed.is_empty());
     }
 }

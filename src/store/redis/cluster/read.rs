@@ -2,9 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use crate::store::cluster::{
-    ClientRecord, Incarnation, Job, Mid, RouteKind, Snapshot, Token, bucket_of_client, inbox_of,
-};
+use crate::store::cluster::{ClientRecord, Incarnation, Job, Mid, Rest, RouteKind, Snapshot, Token, bucket_of_client};
 use crate::store::redis::entry::read_job;
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
@@ -27,31 +25,18 @@ pub(super) fn session(link: &mut Link, keys: &Keys, place: (Uid, Home)) -> Resul
     Ok(found)
 }
 
-pub(super) fn client(
-    link: &mut Link,
-    keys: &Keys,
-    client_id: &str,
-    mid: Mid,
-) -> Result<(ClientRecord, Option<Job>), StoreError> {
-    let bucket = bucket_of_client(client_id);
-    let home = Home::Bucket(bucket);
+pub(super) fn client(link: &mut Link, keys: &Keys, client_id: &str) -> Result<ClientRecord, StoreError> {
+    let home = Home::Bucket(bucket_of_client(client_id));
     let mut command = one("HMGET", keys.of(home, &format!("c:{client_id}")));
     command.arg(&["owner", "next", "opened", "uid"]);
-    let mut its_job = one("HGET", keys.of(home, "jobs"));
-    its_job.arg(mid.to_string());
-    let mut replies = link.run(&[command, its_job])?.into_iter();
-    let mut reply = |link: &Link| link.checked(replies.next().unwrap_or(Value::Nil));
-    let mut fields = list(reply(link)?)?.into_iter().map(bytes_or_none);
-    let its_job = bytes_or_none(reply(link)?)?;
-    let its_job = its_job.map(|value| job((bucket, mid), &value)).transpose()?;
+    let mut fields = list(link.ask(command)?)?.into_iter().map(bytes_or_none);
     let mut next = || fields.next().unwrap_or(Ok(None));
-    let record = ClientRecord {
+    Ok(ClientRecord {
         owner: next()?.map(token).transpose()?,
         next: next()?.map(token).transpose()?,
         opened: next()?.map(token).transpose()?,
         uid: next()?.map(|uid| parse(&uid)).transpose()?,
-    };
-    Ok((record, its_job))
+    })
 }
 
 /// Nodes, and the filters of each.
@@ -115,42 +100,62 @@ pub(super) fn jobs_of(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<V
             jobs.extend(Some(job).filter(|job| job.of == of));
         }
     }
-    add_reached(link, keys, &mut jobs)?;
+    add_choices(link, keys, &mut jobs)?;
     // Those of one node that have begun one after the other stay in this order.
     jobs.sort_by_key(|job| job.mid);
     Ok(jobs)
 }
 
-/// Each bucket knows which of its queues have a message.
-fn add_reached(link: &mut Link, keys: &Keys, jobs: &mut [Job]) -> Result<(), StoreError> {
+/// What has been chosen for a job is beside it.
+fn add_choices(link: &mut Link, keys: &Keys, jobs: &mut [Job]) -> Result<(), StoreError> {
     for part in jobs.chunks_mut(AT_A_TIME) {
-        let replies = each_bucket(link, |home| {
-            let mut command = one("HMGET", keys.of(home, "m2"));
-            command.arg(part.iter().map(|job| job.mid.to_string()).collect::<Vec<_>>());
+        let commands = part.iter().map(|job| {
+            let mut command = one("HGET", keys.of(Home::Bucket(job.bucket), "chosen"));
+            command.arg(job.mid.to_string());
             command
-        })?;
-        for (_, reply) in replies {
-            for (job, known) in part.iter_mut().zip(list(reply)?) {
-                let known = match known {
-                    Value::Nil => continue,
-                    known => text(known)?,
-                };
-                // Behind the node whose job it is.
-                job.reached.extend(known.split(' ').skip(1).filter_map(member));
-            }
+        });
+        let replies = link.run(&commands.collect::<Vec<_>>())?;
+        for (job, reply) in part.iter_mut().zip(replies) {
+            let Some(chosen) = bytes_or_none(link.checked(reply)?)? else {
+                continue;
+            };
+            let choices = choices(&chosen);
+            job.choices =
+                choices.ok_or_else(|| damaged(&format!("what is chosen for the job {}", job.mid), UNKNOWN))?;
         }
     }
     Ok(())
 }
 
-/// Who has got a message for a Shared Subscription, if this is the name of such a queue: a session, or `n` and a node; `s` and a hash
-/// follow.
-fn member(queue: &str) -> Option<Uid> {
-    let (who, _) = queue.split_once('s')?;
-    match who.strip_prefix('n') {
-        Some(node) => node.parse().ok().map(inbox_of),
-        None => who.parse().ok(),
+/// For each a session, a space, the Shared Subscription, and a NUL.
+pub(super) fn choices(chosen: &[u8]) -> Option<Vec<(Box<str>, Uid)>> {
+    let chosen = std::str::from_utf8(chosen).ok()?.strip_suffix('\0')?;
+    let choices = chosen.split('\0').map(|choice| {
+        let (uid, share) = choice.split_once(' ')?;
+        Some((share.into(), uid.parse().ok()?))
+    });
+    choices.collect()
+}
+
+pub(super) fn rests_of(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<Vec<Rest>, StoreError> {
+    let mut rests = Vec::new();
+    for (_, reply) in each_bucket(link, |home| one("HGETALL", keys.of(home, "rest")))? {
+        for [name, value] in list(reply)?.as_chunks::<2>().0 {
+            let name = text(name.clone())?;
+            let mid = Mid::parse(&name).ok_or_else(|| damaged(&format!("the rest {name}"), UNKNOWN))?;
+            let (uid, its) = rest(mid, &bytes(value.clone())?)?;
+            rests.extend((its == of).then_some(Rest { mid, uid, of }));
+        }
     }
+    rests.sort_by_key(|rest| rest.mid);
+    Ok(rests)
+}
+
+/// The session that has left it, and whose it is.
+pub(super) fn rest(mid: Mid, value: &[u8]) -> Result<(Uid, Incarnation), StoreError> {
+    let words = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' '));
+    let rest = words.and_then(|(uid, of)| Some((uid.parse().ok()?, of.parse().ok()?)));
+    rest.ok_or_else(|| damaged(&format!("the rest {mid}"), UNKNOWN))
 }
 
 pub(super) fn owned_by(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
@@ -201,7 +206,7 @@ fn texts(replies: Vec<(u8, Value)>) -> Result<Vec<Box<str>>, StoreError> {
     Ok(texts)
 }
 
-fn one(name: &str, key: String) -> Cmd {
+pub(super) fn one(name: &str, key: String) -> Cmd {
     let mut command = redis::cmd(name);
     command.arg(key);
     command

@@ -31,8 +31,7 @@ fn set(server: &RedisServer, words: &[&str], value: &[u8]) {
 fn who_owns_a_client_is_read() {
     let server = RedisServer::start(&[]);
     let mut link = link(&server);
-    let job = Mid::parse("1.1").expect("an identity");
-    let client = |link: &mut Link, id| client(link, &keys(), id, job).expect("is read").0;
+    let client = |link: &mut Link, id| client(link, &keys(), id).expect("is read");
     assert_eq!(client(&mut link, ""), ClientRecord::default());
     let key = format!("mqtt:{{{}}}:c:x y", bucket_of_client("x y"));
     server.command::<()>(&[
@@ -55,7 +54,7 @@ fn who_owns_a_client_is_read() {
     server.command::<()>(&["HSET", &key, "next", "4.1"]);
     assert_eq!(client(&mut link, "x y").next, Some(token_of(4, 1)));
     server.command::<()>(&["HSET", &key, "next", "4"]);
-    let error = super::client(&mut link, &keys(), "x y", job);
+    let error = super::client(&mut link, &keys(), "x y");
     assert!(matches!(error, Err(StoreError::Damaged(_))), "{error:?}");
 }
 
@@ -163,15 +162,34 @@ fn jobs_are_read_by_their_identities_and_by_their_node() {
     assert_eq!(names(&of(&mut link, 5)), [mids[2], mids[0]]);
     assert_eq!(names(&of(&mut link, 6)), [(200, mid_of(6, 1))]);
     assert_eq!(names(&of(&mut link, 7)), []);
-    server.command::<()>(&["HSET", "mqtt:{9}:m2", "5.10", "5 77 78s0a n3 n4sff"]);
-    server.command::<()>(&["HSET", "mqtt:{10}:m2", "5.10", "5 18446744073709551615sb"]);
-    let reached = of(&mut link, 5).into_iter().map(|job| job.reached);
-    assert_eq!(
-        reached.collect::<Vec<_>>(),
-        [vec![], vec![78, crate::store::cluster::inbox_of(4), u64::MAX]]
-    );
+    let chosen = "78 $share/g/a b/+\09 $share/h/x\0";
+    server.command::<()>(&["HSET", "mqtt:{200}:chosen", "5.10", chosen]);
+    let choices = of(&mut link, 5).into_iter().map(|job| job.choices);
+    let expected = vec![("$share/g/a b/+".into(), 78), ("$share/h/x".into(), 9)];
+    assert_eq!(choices.collect::<Vec<_>>(), [vec![], expected]);
+    server.command::<()>(&["HSET", "mqtt:{200}:chosen", "5.10", "78"]);
+    assert!(matches!(jobs_of(&mut link, &keys(), 5), Err(StoreError::Damaged(_))));
+    server.command::<()>(&["DEL", "mqtt:{200}:chosen"]);
     set(&server, &["HSET", "mqtt:{3}:jobs", "7.1"], b"x");
     assert!(matches!(jobs_of(&mut link, &keys(), 5), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn rests_are_read_by_their_node() {
+    let server = RedisServer::start(&[]);
+    let mut link = link(&server);
+    server.command::<()>(&["HSET", "mqtt:{200}:rest", "5.10", "456 5", "6.1", "712 6"]);
+    server.command::<()>(&["HSET", "mqtt:{3}:rest", "6.2", "259 5"]);
+    let of = |link: &mut Link, node| rests_of(link, &keys(), node).expect("are read");
+    let rest = |mid, uid, of| Rest { mid, uid, of };
+    assert_eq!(
+        of(&mut link, 5),
+        [rest(mid_of(5, 10), 456, 5), rest(mid_of(6, 2), 259, 5)]
+    );
+    assert_eq!(of(&mut link, 6), [rest(mid_of(6, 1), 712, 6)]);
+    assert_eq!(of(&mut link, 7), []);
+    server.command::<()>(&["HSET", "mqtt:{3}:rest", "7.1", "x 7"]);
+    assert!(matches!(rests_of(&mut link, &keys(), 5), Err(StoreError::Damaged(_))));
 }
 
 /// In a Redis Cluster, where each bucket is with one of the servers.

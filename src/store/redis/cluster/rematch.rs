@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::recent::RecentEntry;
 use crate::message::Publication;
 use crate::packet::{QoS, SubscriptionOptions};
-use crate::store::cluster::{Entry, Incarnation, RouteKind, inbox_of};
-use crate::store::op::{Recipient, Recipients};
+use crate::store::cluster::{Entry, Incarnation, Publishing, RouteKind, inbox_of};
+use crate::store::op::Recipient;
 use crate::store::{StoreError, TermsRecord, Uid};
 use crate::topic;
 use crate::wire::Reader;
@@ -34,6 +34,11 @@ pub(super) struct Extra {
 }
 
 impl Extra {
+    /// Whether this session, or node, gets it for itself.
+    pub(super) fn is_of(&self, uid: Uid) -> bool {
+        self.uid == uid && self.share.is_none()
+    }
+
     pub(super) fn recipient(&self) -> Recipient<'_> {
         Recipient {
             uid: self.uid,
@@ -93,7 +98,11 @@ impl Additions {
             }
             Entry::Unroute { node, filter } => self.remove(inbox_of(node), Some(filter)),
             Entry::Dead(node) => self.remove(inbox_of(node), None),
-            Entry::Join(_) | Entry::Retain { .. } | Entry::RetainClear { .. } => {}
+            Entry::Join(_)
+            | Entry::Present { .. }
+            | Entry::Away { .. }
+            | Entry::Retain { .. }
+            | Entry::RetainClear { .. } => {}
         }
     }
 
@@ -110,32 +119,24 @@ impl Additions {
             .retain(|addition| addition.to != to || filter.is_some_and(|filter| filter != &*addition.filter));
     }
 
-    /// Who is to get a message beside those that it was matched with, and those that were found before.
+    /// Who is to get a message, for themselves or for a Shared Subscription, but for those who are not to get it (again).
     pub(super) fn recipients(
         &self,
         message: &Publication<'_>,
-        origin: Uid,
-        recipients: &Recipients<'_>,
-        before: &[Extra],
+        publishing: &Publishing<'_>,
+        has: impl Fn(Uid, Option<&str>) -> bool,
     ) -> Vec<Extra> {
         let mut extras: Vec<Extra> = Vec::new();
-        for addition in self.0.iter().filter(|addition| addition.matches(message, origin)) {
+        for addition in self.0.iter().filter(|addition| addition.matches(message, publishing)) {
             let share = addition.share();
-            let is_same = |uid: Uid, other: Option<&str>| match share {
-                Some(share) => other == Some(share),
-                None => uid == addition.to && other.is_none(),
-            };
-            let mut has = recipients
-                .iter()
-                .map(|recipient| (recipient.uid, recipient.terms.share))
-                .chain(before.iter().map(|extra| (extra.uid, extra.share.as_deref())));
-            if has.any(|(uid, other)| is_same(uid, other)) {
+            if has(addition.to, share) {
                 continue;
             }
-            let extra = extras
-                .iter_mut()
-                .find(|extra| is_same(extra.uid, extra.share.as_deref()));
-            match extra {
+            let is_same = |extra: &Extra| match share {
+                Some(share) => extra.share.as_deref() == Some(share),
+                None => extra.is_of(addition.to),
+            };
+            match extras.iter_mut().find(|extra| is_same(extra)) {
                 Some(extra) if share.is_none() => addition.join(extra, message),
                 Some(_) => {}
                 None => extras.push(addition.extra(message)),
@@ -151,9 +152,12 @@ impl Addition {
         shared_filter(&self.filter).map(|_| &*self.filter)
     }
 
-    fn matches(&self, message: &Publication<'_>, origin: Uid) -> bool {
+    fn matches(&self, message: &Publication<'_>, publishing: &Publishing<'_>) -> bool {
+        if publishing.only.is_some_and(|only| self.share() != Some(only)) {
+            return false;
+        }
         // [MQTT-3.8.3-3]
-        let is_own = origin == self.to && self.terms.is_some_and(|(options, _)| options.no_local);
+        let is_own = publishing.origin == self.to && self.terms.is_some_and(|(options, _)| options.no_local);
         let filter = shared_filter(&self.filter).unwrap_or(&self.filter);
         !is_own && topic::matches(filter, message.topic)
     }

@@ -4,10 +4,9 @@ use super::{Additions, Extra};
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::store::Uid;
-use crate::store::cluster::{Entry, RouteKind, inbox_of};
-use crate::store::op::{Recipient, Recipients, SubscriptionRecord, TermsRecord, read_recipients, write_recipient};
+use crate::store::cluster::{Entry, Publishing, RouteKind, inbox_of};
+use crate::store::op::SubscriptionRecord;
 use crate::store::redis::testing::publication;
-use crate::wire::Reader;
 
 const OWN: u64 = 1;
 
@@ -49,20 +48,19 @@ fn message() -> Publication<'static> {
 
 /// Who is added to these, as `uid qos share`.
 fn added(entries: &[Entry<'_>], recipients: &[(Uid, Option<&str>)]) -> Vec<String> {
-    let mut bytes = Vec::new();
-    for (uid, share) in recipients {
-        let terms = TermsRecord {
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            subscription_ids: &[],
-            share: *share,
-        };
-        let (uid, index) = (*uid, 0);
-        write_recipient(&mut bytes, &Recipient { uid, index, terms });
-    }
-    let sized = [&(bytes.len() as u32).to_be_bytes(), &bytes[..]].concat();
-    let recipients = read_recipients(recipients.len() as u32, &mut Reader::new(&sized)).expect("recipients");
-    let extras = additions(entries).recipients(&message(), 9, &recipients, &[]);
+    let publishing = Publishing {
+        origin: 9,
+        ..Publishing::default()
+    };
+    added_as(&publishing, entries, recipients)
+}
+
+fn added_as(publishing: &Publishing<'_>, entries: &[Entry<'_>], recipients: &[(Uid, Option<&str>)]) -> Vec<String> {
+    let has = |uid: Uid, share: Option<&str>| match share {
+        Some(_) => recipients.iter().any(|(_, other)| *other == share),
+        None => recipients.contains(&(uid, None)),
+    };
+    let extras = additions(entries).recipients(&message(), publishing, has);
     let text = |extra: &Extra| {
         format!(
             "{} {} {}",
@@ -122,16 +120,12 @@ fn a_session_gets_one_copy_at_its_best_terms() {
         // It takes the place of the first.
         subscribe(7, "a/#", QoS::AtLeastOnce),
     ];
-    let extras = additions(&entries).recipients(&message(), 0, &Recipients::default(), &[]);
+    let extras = additions(&entries).recipients(&message(), &Publishing::default(), |_, _| false);
     assert_eq!(extras.len(), 1);
+    assert!(extras[0].is_of(7) && !extras[0].is_of(8));
     let terms = extras[0].recipient().terms;
     assert_eq!((terms.qos, terms.retain), (QoS::ExactlyOnce, true));
     assert_eq!(terms.subscription_ids().collect::<Vec<_>>(), [1, 1]);
-    // What was found before is not found again.
-    assert_eq!(
-        additions(&entries).recipients(&message(), 0, &Recipients::default(), &extras),
-        []
-    );
 }
 
 #[test]
@@ -150,4 +144,20 @@ fn a_shared_subscription_gets_a_message_once() {
     );
     let both = [subscribe(8, "a/b", QoS::AtLeastOnce)];
     assert_eq!(added(&both, &[(8, Some(SHARE))]), ["8 1 -"]);
+}
+
+#[test]
+fn what_is_for_one_shared_subscription_is_for_nobody_else() {
+    const SHARE: &str = "$share/g/a/+";
+    let entries = [
+        subscribe(7, "a/b", QoS::AtLeastOnce),
+        subscribe(8, "$share/h/a/+", QoS::AtLeastOnce),
+        subscribe(6, SHARE, QoS::AtLeastOnce),
+    ];
+    let publishing = Publishing {
+        only: Some(SHARE),
+        ..Publishing::default()
+    };
+    assert_eq!(added_as(&publishing, &entries, &[]), [format!("6 1 {SHARE}")]);
+    assert_eq!(added_as(&publishing, &entries, &[(9, Some(SHARE))]), [""; 0]);
 }

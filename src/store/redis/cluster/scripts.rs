@@ -20,6 +20,39 @@ pub(super) const JOIN: &str = concat!("#!lua flags=allow-oom\n", include_str!(".
 /// Lets an incarnation write to a home.
 pub(super) const ENTER: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/enter.lua"));
 
+/// Gives up a bucket.
+pub(super) const DEPART: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/depart.lua"));
+/// Ends an incarnation that has given up all of them.
+pub(super) const BYE: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/bye.lua"));
+
+#[cfg(any(feature = "cli", test))]
+const LOOK_GLOBAL: &str = include_str!("../scripts/cluster/look_global.lua");
+#[cfg(any(feature = "cli", test))]
+const LOOK_CLIENT: &str = include_str!("../scripts/cluster/look_client.lua");
+#[cfg(any(feature = "cli", test))]
+const LOOK_SESSION: &str = include_str!("../scripts/cluster/look_session.lua");
+
+/// Names of the scripts by which the doctor sees things at one moment.
+#[cfg(any(feature = "cli", test))]
+#[derive(Clone, Debug)]
+pub(super) struct Looks {
+    pub(super) global: String,
+    pub(super) client: String,
+    pub(super) session: String,
+}
+
+#[cfg(any(feature = "cli", test))]
+impl Looks {
+    pub(super) fn load(link: &mut Link) -> Result<Looks, StoreError> {
+        let mut load = |script| script::load(link, &format!("#!lua flags=no-writes\n{script}"));
+        Ok(Looks {
+            global: load(LOOK_GLOBAL)?,
+            client: load(LOOK_CLIENT)?,
+            session: load(LOOK_SESSION)?,
+        })
+    }
+}
+
 /// Names of the scripts.
 #[derive(Clone, Debug)]
 pub(super) struct ClusterScripts {

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{ClusterStore, inbox, read};
-use crate::store::cluster::{ClientRecord, Follower, Incarnation, Job, Members, Mid, Shared, Snapshot, bucket_of_uid};
+use super::life::left;
+use super::{ClusterStore, about, glance, inbox, read, wake};
+use crate::store::cluster::{
+    About, AwaySession, ClientRecord, Follower, Incarnation, Job, Members, Mid, Overview, Rest, Shared, Snapshot,
+    bucket_of_uid,
+};
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::{StoreError, StoredSession, Uid};
@@ -30,8 +34,8 @@ impl Shared for ClusterStore {
         self.ask(read::snapshot)
     }
 
-    fn client(&self, client_id: &str, job: Mid) -> Result<(ClientRecord, Option<Job>), StoreError> {
-        self.ask(|link, keys| read::client(link, keys, client_id, job))
+    fn client(&self, client_id: &str) -> Result<ClientRecord, StoreError> {
+        self.ask(|link, keys| read::client(link, keys, client_id))
     }
 
     fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError> {
@@ -45,6 +49,10 @@ impl Shared for ClusterStore {
 
     fn jobs_of(&self, of: Incarnation) -> Result<Vec<Job>, StoreError> {
         self.ask(|link, keys| read::jobs_of(link, keys, of))
+    }
+
+    fn rests_of(&self, of: Incarnation) -> Result<Vec<Rest>, StoreError> {
+        self.ask(|link, keys| read::rests_of(link, keys, of))
     }
 
     fn owned_by(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
@@ -65,6 +73,52 @@ impl Shared for ClusterStore {
 
     fn beat(&self) -> Result<bool, StoreError> {
         self.following.beat()
+    }
+
+    fn depart(&self) -> Result<Vec<u8>, StoreError> {
+        self.life.check()?;
+        self.writer.lock().depart()
+    }
+
+    /// The threads that follow others find nothing any more of what they follow: they end with the node.
+    fn bye(&self) -> Result<(), StoreError> {
+        if self.life.is_over() {
+            return Ok(());
+        }
+        self.life.leave();
+        self.writer.lock().bye()?;
+        self.life.end(left());
+        Ok(())
+    }
+
+    fn announce(&self, about: &About) -> Result<u64, StoreError> {
+        let applied = self.recent.position();
+        let position = self.ask(|link, keys| about::announce(link, keys, self.incarnation, about))?;
+        Ok(position.saturating_sub(applied))
+    }
+
+    fn overview(&self) -> Result<Overview, StoreError> {
+        self.ask(about::overview)
+    }
+
+    fn count_sessions(&self) -> Result<u64, StoreError> {
+        self.ask(glance::count)
+    }
+
+    fn some_sessions(&self, bucket: u8, cursor: u64) -> Result<(Vec<AwaySession>, u64), StoreError> {
+        self.ask(|link, keys| glance::some(link, keys, bucket, cursor))
+    }
+
+    fn glance(&self, uid: Uid) -> Result<Option<AwaySession>, StoreError> {
+        self.ask(|link, keys| glance::each(link, keys, &[uid]).map(|mut sessions| sessions.pop()))
+    }
+
+    fn want(&self, from: Incarnation, client_id: &str) -> Result<(), StoreError> {
+        self.ask(|link, keys| link.ask(wake::want(keys, from, client_id)).map(drop))
+    }
+
+    fn say(&self, to: Incarnation, words: &[u8]) -> Result<(), StoreError> {
+        self.ask(|link, keys| link.ask(wake::say(keys, to, words)).map(drop))
     }
 
     fn empty_inbox(&self) -> Result<(), StoreError> {

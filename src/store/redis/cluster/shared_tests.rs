@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::store::cluster::{
-    ClusterOp, Departure, Entry, Limits, Once, Open, RouteKind, Token, bucket_of_client, inbox_of, new_uid,
+    About, ClusterOp, Entry, How, Limits, Open, Publishing, RouteKind, Token, bucket_of_client, inbox_of, new_uid,
 };
 use crate::store::op::{Op, Recipient, SubscriptionRecord, TermsRecord, read_recipients, write_recipient};
 use crate::store::redis::cluster::testing::{Recorder, cut};
@@ -77,6 +77,13 @@ impl Node {
             will: None,
         };
         self.keep(&[ClusterOp::Claim { client_id, token }, ClusterOp::Open(open)]);
+        // A session in which nothing is changed ends with its connection.
+        let (packet_id, message) = (1, publication("t", b"m"));
+        self.keep(&[ClusterOp::Received {
+            uid,
+            packet_id,
+            message,
+        }]);
         uid
     }
 
@@ -102,8 +109,7 @@ impl Node {
         message.qos = qos;
         self.keep(&[ClusterOp::Publish {
             message,
-            origin: 0,
-            once: None::<Once>,
+            publishing: Publishing::default(),
             recipients: read_recipients(to.len() as u32, &mut Reader::new(&bytes)).expect("recipients"),
         }]);
     }
@@ -215,17 +221,12 @@ fn a_client_goes_from_one_node_to_the_other() {
         opened: Some(one.token(1)),
         uid: Some(uid),
     };
-    let (found, its_job) = two.store.client("c", two.mid(1)).expect("is read");
-    assert_eq!(found, waiting);
-    assert!(its_job.is_none());
+    assert_eq!(two.store.client("c"), Ok(waiting));
     one.keep(&[ClusterOp::Release {
         client_id,
         token: one.token(1),
-        departure: Departure {
-            has_will: false,
-            grace: 0,
-            expiry_interval: 600,
-        },
+        how: How::Clean,
+        expiry_interval: 600,
         mid: one.mid(9),
     }]);
     two.told.until("c is granted");
@@ -248,7 +249,7 @@ fn a_message_that_has_begun_is_a_job() {
         message,
     }]);
     let session = one.store.session(uid).expect("is read").expect("is there");
-    assert_eq!(session.received, [9]);
+    assert_eq!(session.received, [1, 9]);
     one.keep(&[ClusterOp::Begin { uid, packet_id, mid }]);
     let wanted = [(bucket_of_client("c"), mid), (bucket_of_client("c"), one.mid(4))];
     for jobs in [one.store.jobs(&wanted), two.store.jobs_of(one.id())] {
@@ -372,14 +373,36 @@ fn the_rule_of_the_documents_allows_what_a_node_does() {
         ClusterOp::Log(Entry::RetainClear { topic: "t" }),
         ClusterOp::Log(Entry::End { uid: 1 }),
     ]);
+    let token = one.token(2);
+    one.keep(&[
+        ClusterOp::Lend {
+            client_id: "c",
+            token,
+            uid,
+        },
+        ClusterOp::FinishRest { uid, mid },
+    ]);
     one.store.jobs_of(one.id()).expect("are read");
+    one.store.rests_of(one.id()).expect("are read");
+    assert_eq!(one.store.depart(), Ok(vec![bucket]));
     one.store.snapshot().expect("is read");
     one.store.due(&[bucket], 1).expect("are counted");
     one.store.wanted_from(one.id()).expect("are read");
-    one.store.client("c", one.mid(1)).expect("is read");
+    one.store.client("c").expect("is read");
     one.store.session(uid).expect("is read");
     one.store.sessions(&mut |_| {}).expect("are read");
     one.store.retained(&mut |_| {}).expect("are read");
+    one.store.announce(&About::default()).expect("is said");
+    one.store.overview().expect("is read");
+    one.store.count_sessions().expect("are counted");
+    one.store.some_sessions(bucket, 0).expect("are found");
+    one.store.glance(uid).expect("is read");
+    one.store.say(two.id(), b"hello").expect("is said");
+    assert!(two.told.has("hello was said"));
+    one.keep(&[ClusterOp::Expire {
+        topic: "t",
+        at: Millis::from_unix(1),
+    }]);
     let counter = two.store.beat().map(|_| 1).expect("is a member");
     let node = two.id();
     one.keep(&[
@@ -395,6 +418,10 @@ fn the_rule_of_the_documents_allows_what_a_node_does() {
         ClusterOp::Recovered { node },
     ]);
     assert!(one.store.members().expect("are read").recoverers.is_empty());
+    one.keep(&[]);
+    one.keep(&[ClusterOp::ForgetOf { bucket, node: one.id() }]);
+    assert_eq!(one.store.depart(), Ok(vec![]));
+    assert_eq!(one.store.bye(), Ok(()));
     let denied: Vec<redis::Value> = server.command(&["ACL", "LOG"]);
     assert!(denied.is_empty(), "{denied:?}");
 }

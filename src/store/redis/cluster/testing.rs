@@ -7,7 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::life::Life;
 use super::recent::Recent;
-use crate::store::cluster::{Entry, Follower, InboxMessage};
+use crate::message::Publication;
+use crate::store::cluster::{Entry, Follower, InboxMessage, Member, Mid, Rest};
 use crate::store::op::put_publication;
 use crate::store::redis::testing::{RedisServer, publication};
 use crate::store::{StoredMessage, Uid};
@@ -104,6 +105,18 @@ impl Follower for Recorder {
 
     fn full(&self, uid: Uid) {
         self.note(format!("{uid} is full"));
+    }
+
+    fn choose(&self, _: &str, _: &Publication<'_>, _: &[Uid]) -> Option<Member> {
+        None
+    }
+
+    fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]) {
+        self.note(format!("{jobs:?} and {rests:?} are to be done"));
+    }
+
+    fn said(&self, words: &[u8]) {
+        self.note(format!("{} was said", String::from_utf8_lossy(words)));
     }
 }
 

@@ -1,8 +1,13 @@
 //! The store against real servers.
 
 mod differential;
+mod doctor;
 mod faults;
+mod groups;
 mod keeping;
+mod leaving;
+mod moving;
+mod operation;
 mod proxy;
 mod real;
 mod rematch;

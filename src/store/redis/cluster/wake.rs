@@ -1,12 +1,12 @@
 //! Listens to what other nodes say when they have put something into a queue of a session here, want a client from here, or
-//! have given one up for which somebody waits here.
+//! have given one up for which somebody waits here; and to questions of theirs.
 //!
-//! All of it are hints, which may be lost: whatever they say can be found in Redis as well.
+//! All of it may be lost. What hints say can be found in Redis as well; a question is asked again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Connection, PubSub, RedisError, Value};
+use redis::{Cmd, Connection, PubSub, RedisError, Value};
 
 use super::follow::Source;
 use super::life::Life;
@@ -41,6 +41,8 @@ enum Event<'a> {
     Wanted(&'a str),
     /// This node has this client now.
     Granted(&'a str),
+    /// Another node has a question, or the answer to one.
+    Said(&'a [u8]),
 }
 
 /// How long nothing need be said before the connection is tried.
@@ -52,6 +54,24 @@ const LISTENS: Duration = Duration::from_millis(400);
 pub(super) fn channel(keys: &Keys, node: Incarnation) -> String {
     format!("{}:wake:{node}", keys.prefix())
 }
+
+/// Says what the script says that makes somebody wait.
+pub(super) fn want(keys: &Keys, from: Incarnation, client_id: &str) -> Cmd {
+    let mut command = redis::cmd("PUBLISH");
+    command
+        .arg(channel(keys, from))
+        .arg([b"n", client_id.as_bytes()].concat());
+    command
+}
+
+/// Says something to a node.
+pub(super) fn say(keys: &Keys, to: Incarnation, words: &[u8]) -> Cmd {
+    let mut command = redis::cmd("PUBLISH");
+    command.arg(channel(keys, to)).arg([&[SAID], words].concat());
+    command
+}
+
+const SAID: u8 = b's';
 
 impl Wake {
     pub(super) fn new(
@@ -110,6 +130,7 @@ impl Wake {
             Ok(Event::Arrived { uid, place, message }) => self.follower.arrived(uid, place, message),
             Ok(Event::Wanted(client_id)) => self.follower.wanted(client_id),
             Ok(Event::Granted(client_id)) => self.follower.granted(client_id),
+            Ok(Event::Said(words)) => self.follower.said(words),
             Err(error) if !self.has_complained => {
                 self.has_complained = true;
                 tracing::warn!(
@@ -148,6 +169,7 @@ fn read(event: &[u8]) -> Result<Event<'_>, Malformed> {
         }),
         b'n' => text(reader.rest()).map(Event::Wanted),
         b'g' => text(reader.rest()).map(Event::Granted),
+        SAID => Ok(Event::Said(reader.rest())),
         _ => Err(Malformed("an event of an unknown kind")),
     }
 }

@@ -5,12 +5,14 @@
 
 use redis::{Cmd, Value};
 
+use super::asking;
 use super::call::{Call, Outcome};
 use super::owed::Owed;
 use super::plan::{Context, Plan};
 use super::recent::Recent;
 use super::rematch::Additions;
 use super::scripts::ClusterScripts;
+use crate::store::cluster::{Follower, Incarnation};
 use crate::store::redis::attempt::{Failed, accepted, for_now, insist, last_calls, lost_writes, wait, waited};
 use crate::store::redis::keys::{BUCKETS, Home, Keys};
 use crate::store::redis::link::Link;
@@ -21,7 +23,7 @@ use crate::store::{Batch, RedisSettings, StoreError};
 #[derive(Debug)]
 pub(super) struct Writer {
     settings: RedisSettings,
-    keys: Keys,
+    pub(super) keys: Keys,
     scripts: ClusterScripts,
     context: Context,
     link: Option<Link>,
@@ -33,6 +35,8 @@ pub(super) struct Writer {
     plan: Option<Plan>,
     /// What is to be done with the next batch.
     owed: Owed,
+    /// All buckets have been given up, or are about to be.
+    pub(super) has_departed: bool,
     /// Why nothing will be written any more.
     stopped: Option<StoreError>,
 }
@@ -55,6 +59,7 @@ impl Writer {
             last: 0,
             plan: None,
             owed: Owed::default(),
+            has_departed: false,
             stopped: None,
         }
     }
@@ -64,7 +69,12 @@ impl Writer {
     }
 
     /// Keeps a batch: what has become of it, unless it was kept before.
-    pub(super) fn keep(&mut self, batch: &Batch<'_>, recent: &Recent) -> Result<Option<Plan>, StoreError> {
+    pub(super) fn keep(
+        &mut self,
+        batch: &Batch<'_>,
+        recent: &Recent,
+        follower: Option<&dyn Follower>,
+    ) -> Result<Option<Plan>, StoreError> {
         if let Some(why) = &self.stopped {
             return Err(why.clone());
         }
@@ -78,11 +88,11 @@ impl Writer {
                 Plan::new(batch, self.context, &additions, &self.calls_made, &self.owed)?
             }
         };
-        let result = self.go_on(&mut plan, batch, recent);
+        let result = self.go_on(&mut plan, batch, recent, follower);
         match result {
             Ok(()) => {
                 self.last = batch.number;
-                self.owed.paid(&plan.onces);
+                self.owed.paid(&plan.onces, plan.identities.values());
                 Ok(Some(plan))
             }
             Err(error) => {
@@ -106,15 +116,24 @@ impl Writer {
         Additions::new(&recent.of_batch(batch.number), self.context.incarnation)
     }
 
-    /// Writes what remains to be written. Then what others have added meanwhile is known, and the messages go there, too.
-    fn go_on(&mut self, plan: &mut Plan, batch: &Batch<'_>, recent: &Recent) -> Result<(), StoreError> {
-        self.send(plan)?;
-        self.catch_up(plan, recent)?;
-        if !plan.is_complete {
+    /// Writes what remains to be written. Then what others have added meanwhile is known, and the messages go there, too; and what
+    /// members of groups could not take goes to other ones.
+    fn go_on(
+        &mut self,
+        plan: &mut Plan,
+        batch: &Batch<'_>,
+        recent: &Recent,
+        follower: Option<&dyn Follower>,
+    ) -> Result<(), StoreError> {
+        loop {
+            self.send(plan)?;
+            self.catch_up(plan, recent)?;
             let additions = self.additions(batch, recent)?;
-            plan.complete(batch, &additions, &self.calls_made)?;
+            plan.go_on(batch, &additions, follower, &self.calls_made)?;
+            if !plan.is_pending() {
+                return Ok(());
+            }
         }
-        self.send(plan)
     }
 
     /// Waits until the log has been applied as far as it was when all had been written.
@@ -155,6 +174,37 @@ impl Writer {
         }
     }
 
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.context.incarnation
+    }
+
+    /// Nothing has been sent of which it is not known whether it has been done.
+    pub(super) fn must_be_idle(&self) -> Result<(), StoreError> {
+        match (&self.stopped, &self.plan) {
+            (Some(why), _) => Err(why.clone()),
+            (None, Some(_)) => Err(StoreError::Unavailable(
+                "what was changed last has not been kept yet".to_owned(),
+            )),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Over the connection that writes, behind all that was written.
+    pub(super) fn with_link<T>(
+        &mut self,
+        work: impl FnOnce(&mut Link) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.connect().map_err(Failed::into_error)?,
+        };
+        let result = work(&mut link);
+        if !link.is_lost {
+            self.link = Some(link);
+        }
+        result
+    }
+
     fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
         if !plan.is_pending() {
             return Ok(());
@@ -176,7 +226,8 @@ impl Writer {
             Some(link) => link,
             None => self.connect()?,
         };
-        let mut result = self.steps(&mut link, plan);
+        let steps = self.steps(&mut link, plan);
+        let mut result = steps.and_then(|()| ask(&mut link, &self.keys, plan));
         if matches!(result, Err(Failed::Forgotten))
             && let Err(error) = ClusterScripts::load(&mut link)
         {
@@ -193,6 +244,8 @@ impl Writer {
         let mut link = Link::connect(&self.settings).map_err(|error| Failed::Refused(for_now(error)))?;
         for (home, last) in last_calls(&mut link, &self.keys, self.context.incarnation)? {
             match last {
+                // It may have said that it leaves, and not heard the answer.
+                None if self.has_departed => {}
                 None => return Err(self.fenced()),
                 Some(last) if last < self.calls_made[home.index()] => return Err(Failed::Stopped(lost_writes(&link))),
                 Some(_) => {}
@@ -342,4 +395,16 @@ impl Writer {
             self.context.incarnation
         )))
     }
+}
+
+/// What was answered by calls that had been done already.
+fn ask(link: &mut Link, keys: &Keys, plan: &mut Plan) -> Result<(), Failed> {
+    for call in plan.calls.iter_mut().filter(|call| call.must_be_asked()) {
+        let mut read = Vec::new();
+        for reply in link.run(&asking::commands(call, keys)).map_err(Failed::Lost)? {
+            read.push(accepted(link, reply)?);
+        }
+        call.outcome = Some(asking::outcome(call, read).map_err(Failed::Refused)?);
+    }
+    Ok(())
 }

@@ -20,9 +20,20 @@ local function write_tail(lane)
   end
 end
 
-local function count(lane, bytes)
-  lane.bytes = lane.bytes + bytes
+-- Of a Shared Subscription, and so for another member if the session ends: of QoS 1.
+local function goes_on(terms)
+  local flags = string.byte(terms, 7)
+  return flags and flags % 4 == 1 and flags % 32 >= 16
+end
+
+-- One message more, or one less. A lane that has `given` counts in it those that go on.
+local function count(lane, terms, sign)
+  lane.bytes = lane.bytes + sign * size(terms)
   lane.is_changed = true
+  if lane.given and goes_on(terms) then
+    lane.given = lane.given + sign
+    lane.is_given_changed = true
+  end
 end
 
 -- Puts an entry where its place is, behind which there are others.
@@ -48,7 +59,7 @@ local function insert(lane, place, terms, body)
     redis.call('LINSERT', key, 'BEFORE', next_place, terms)
     redis.call('LINSERT', key, 'BEFORE', next_place, body)
   end
-  count(lane, size(terms))
+  count(lane, terms, 1)
 end
 
 local function put(lane, place, terms, body)
@@ -60,7 +71,7 @@ local function put(lane, place, terms, body)
   tail[#tail + 1] = terms
   tail[#tail + 1] = body
   lane.last = place
-  count(lane, size(terms))
+  count(lane, terms, 1)
 end
 
 local function drop_first(lane, entries)
@@ -73,7 +84,7 @@ local function remove(lane, place)
   local key = lane.key
   local where, is_found, entries = find(key, place)
   if is_found then
-    count(lane, -size(redis.call('LINDEX', key, where * 3 + 1)))
+    count(lane, redis.call('LINDEX', key, where * 3 + 1), -1)
     -- No element is '-'.
     for part = 0, 2 do
       redis.call('LSET', key, where * 3 + part, '-')
@@ -90,7 +101,7 @@ local function done(lane, places, take)
     local place = take()
     local first = redis.call('LRANGE', lane.key, finished * 3, finished * 3 + 1)
     if first[1] == place then
-      count(lane, -size(first[2]))
+      count(lane, first[2], -1)
       finished = finished + 1
     else
       drop_first(lane, finished)
@@ -108,7 +119,8 @@ local function release(lane, place, no_terms)
     return put(lane, place, no_terms, '')
   end
   local terms = redis.call('LINDEX', lane.key, where * 3 + 1)
-  count(lane, -size(terms))
+  lane.bytes = lane.bytes - size(terms)
+  lane.is_changed = true
   redis.call('LSET', lane.key, where * 3 + 1, '\0\0\0\0' .. string.sub(terms, 5))
   redis.call('LSET', lane.key, where * 3 + 2, '')
 end
@@ -118,5 +130,8 @@ local function close_lane(record, lane)
   write_tail(lane)
   if lane.is_changed then
     redis.call('HSET', record, lane.last_field, lane.last, lane.bytes_field, lane.bytes)
+  end
+  if lane.is_given_changed then
+    redis.call('HSET', record, 'given', lane.given)
   end
 end

@@ -59,7 +59,7 @@ local function raise_floor(lane, place)
     if not first[1] or not below(first[1], place) then
       break
     end
-    count(lane, -size(first[2]))
+    count(lane, first[2], -1)
     finished = finished + 1
   end
   drop_first(lane, finished)

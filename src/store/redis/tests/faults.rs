@@ -166,13 +166,13 @@ fn the_last_that_opens_it_has_it() {
 #[test]
 fn to_look_is_not_to_take() {
     let server = RedisServer::start(&[]);
-    assert!(dump(&redis::open_to_read(&server.settings()).expect("opens")).is_empty());
+    assert!(dump(&*redis::open_to_read(&server.settings()).expect("opens")).is_empty());
     let store = server.open();
     begun().commit(&store, 1).expect("commits");
     let reader = redis::open_to_read(&server.settings()).expect("opens");
-    assert_eq!(dump(&reader), dump(&store));
+    assert_eq!(dump(&*reader), dump(&store));
     assert_eq!(reader.last_batch(), Ok(1));
-    assert!(matches!(next().commit(&reader, 2), Err(StoreError::Refused(_))));
+    assert!(matches!(next().commit(&*reader, 2), Err(StoreError::Refused(_))));
     next().commit(&store, 2).expect("commits");
 }
 

@@ -353,7 +353,9 @@ impl Bucket {
                 Some(will) => {
                     let grace = if is_left { GRACE } else { 0 };
                     client.will = Some(will);
-                    client.will_at = Some(now + will.delay.max(grace));
+                    // A session that ends with its connection has no delay.
+                    let delay = if volatile { 0 } else { will.delay };
+                    client.will_at = Some(now + delay.max(grace));
                 }
                 None => {}
             }

@@ -31,6 +31,37 @@ fn a_connection_that_has_lost_its_client_is_closed() {
     assert_eq!(broken(&[BEGIN, LEFT, ACCEPTED, END]), [Rule::Owner]);
 }
 
+/// What a member had that is no more goes to another one at QoS 1, in a cluster, behind later messages.
+#[test]
+fn messages_move_to_members_that_stay() {
+    let member = |name: &str, clean: u8| {
+        format!(
+            "{name} > CONNECT clean={clean} expiry=99
+            {name} < CONNACK
+            {name} > SUBSCRIBE id=1 filter=$share/g/t qos=2
+            {name} < SUBACK id=1 code=2"
+        )
+    };
+    let begin = "p > CONNECT clean=0 expiry=99
+        p < CONNACK
+        * ready";
+    let (stays, goes) = (member("a", 0), member("b", 1));
+    let sent = "p > PUBLISH id=1 qos=1 topic=t label=m1
+        p > PUBLISH id=2 qos=1 topic=t label=m2
+        p < PUBACK id=1
+        p < PUBACK id=2
+        a < PUBLISH id=1 qos=1 topic=t label=m2";
+    let gone = "b > DISCONNECT
+        b = closed
+        b > CONNECT clean=1
+        b < CONNACK";
+    let moved = "a < PUBLISH id=2 qos=1 topic=t label=m1";
+    let run = |first: &str, rest: &[&str]| broken(&[&[first, begin, &stays, &goes, sent, gone], rest, &[END]].concat());
+    assert_eq!(run("* cluster", &[moved]), []);
+    assert_eq!(run("* cluster", &[]), [Rule::Lost]);
+    assert_eq!(run("", &[]), []);
+}
+
 #[test]
 fn it_gets_nothing_that_was_sent_when_it_had_lost() {
     let rest = [RELEASE, CAME, GONE, END];

@@ -33,11 +33,14 @@ pub(super) fn lost(history: &History<'_>, found: &mut Vec<Violation>) {
         .map(|(filter, one)| (filter, one.message))
         .collect();
     for (filter, members) in groups(history) {
-        // What was on its way to a member that is no more need not come to another.
-        if members.iter().all(|member| history.lasts(member)) {
-            let missing = owed(history, &topics, &members).filter(|index| !anywhere.contains(&(filter, Some(*index))));
-            report(history, filter, missing.collect(), found);
-        }
+        let all = members.len();
+        let lasting: Vec<_> = members.into_iter().filter(|one| history.lasts(one)).collect();
+        // What was on its way to a member that is no more goes to another one in a cluster, if it is QoS 1.
+        let moves = |index: &usize| history.is_cluster && history.messages[*index].qos == 1;
+        let is_due = |index: &usize| lasting.len() == all || moves(index);
+        let missing = owed(history, &topics, &lasting).filter(is_due);
+        let missing = missing.filter(|index| !anywhere.contains(&(filter, Some(*index))));
+        report(history, filter, missing.collect(), found);
     }
 }
 
@@ -89,6 +92,7 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
     let mut seen = HashSet::new();
     let mut newest = HashMap::<_, &Message>::new();
     let shared: HashSet<_> = shared_deliveries(history).map(|(_, one)| one.place).collect();
+    let moved = moved(history);
     let subscriptions = history.subscriptions_of();
     for delivery in history.deliveries.iter().filter(|one| !one.publish.retain) {
         let session = (&delivery.client, delivery.receipt);
@@ -100,7 +104,7 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
         let mut own = subscriptions.get(&delivery.client).into_iter().flatten();
         let was_due = own.any(|one| one.session == delivery.session && one.is_owed(message));
         let is_second = message.sent.len() > 1 && (shared.contains(&delivery.place) || !was_due);
-        if is_second || !seen.insert((session, &message.label)) {
+        if is_second || moved.contains(&delivery.place) || !seen.insert((session, &message.label)) {
             continue;
         }
         let stream = (session, &message.publisher, &message.topic, message.qos);
@@ -121,6 +125,18 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
             newest.insert(stream, message);
         }
     }
+}
+
+/// What may have been for a member before that is no more: it comes behind later messages.
+fn moved(history: &History<'_>) -> HashSet<super::Place> {
+    let ends = |members: &[&Subscription]| members.iter().any(|one| !history.lasts(one));
+    let groups: HashSet<_> = groups(history)
+        .into_iter()
+        .filter(|(_, members)| history.is_cluster && ends(members))
+        .map(|(filter, _)| filter)
+        .collect();
+    let deliveries = shared_deliveries(history).filter(|(filter, _)| groups.contains(filter));
+    deliveries.map(|(_, one)| one.place).collect()
 }
 
 fn acknowledged<'h>(history: &'h History<'_>) -> Topics<'h> {
@@ -187,7 +203,8 @@ fn shared_deliveries<'h>(history: &'h History<'_>) -> impl Iterator<Item = (&'h 
     let subscriptions = history.subscriptions_of();
     history.deliveries.iter().filter_map(move |delivery| {
         let own = subscriptions.get(&delivery.client)?;
-        let mut own = own.iter().filter(|one| one.matches(&delivery.publish.topic));
+        let is_own = |one: &&&Subscription| one.session == delivery.session && one.matches(&delivery.publish.topic);
+        let mut own = own.iter().filter(is_own);
         let (first, more) = (own.next()?, own.next());
         let share = first.share().filter(|_| more.is_none())?;
         Some((share, delivery))

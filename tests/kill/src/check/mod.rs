@@ -64,6 +64,8 @@ pub enum Rule {
     Owner,
     /// All nodes of a cluster have the same retained messages.
     Unequal,
+    /// All that a store in Redis has belongs together, and nothing is left to be done.
+    Doctor,
 }
 
 impl Rule {

@@ -1,12 +1,13 @@
 //! One round with a cluster: as with one broker, but that clients find other nodes by themselves while things go wrong,
 //! and that nothing is expected of what happens until all nodes serve again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::blow::{Blow, Deed, Timeline};
+use super::doctor::Doctor;
 use super::fleet::{Fleet, Setup};
 use super::knock::knock;
 use crate::cast;
@@ -18,6 +19,7 @@ struct Round {
     stage: Stage,
     fleet: Fleet,
     setup: Setup,
+    program: PathBuf,
     last_look: Instant,
     /// When a client goes elsewhere without a need, and publishers get more to send.
     next_move: Instant,
@@ -57,6 +59,7 @@ pub fn run(setup: Setup, program: &Path, dir: &Path, blows: &[Blow], seed: u64) 
         stage,
         fleet,
         setup,
+        program: program.to_owned(),
         last_look: now,
         next_move: now,
         next_load: now,
@@ -83,8 +86,30 @@ impl Round {
         self.stage.finish();
         self.stage.lay_ghosts();
         self.stage.world.log.world(What::End);
+        self.see_the_doctor()?;
         let panic = self.fleet.nodes.iter().find_map(|node| node.broker.panic());
         panic.map_or(Ok(()), Err)
+    }
+
+    /// What is in Redis is in order while the nodes are there, and when all have ended or were killed.
+    fn see_the_doctor(&mut self) -> Result<(), String> {
+        let doctor = Doctor::new(&self.program, &self.fleet.redis);
+        let nodes = (!self.setup.lone).then_some(self.setup.nodes);
+        let mut found = doctor.when_all_is_done(nodes)?;
+        let (signal, when) = match self.stage.random.percent(50) {
+            true => (Signal::KILL, "after all were killed"),
+            false => (Signal::TERM, "after all have ended"),
+        };
+        self.stage.world.log.note(format!("{signal:?} to all"));
+        for node in &mut self.fleet.nodes {
+            node.broker.signal(signal);
+        }
+        for node in &mut self.fleet.nodes {
+            node.broker.wait();
+        }
+        found.extend(doctor.finds(when)?);
+        self.stage.report.violations = found;
+        Ok(())
     }
 
     /// All deeds of the blows, each of which hits another node if there are enough.

@@ -1,26 +1,23 @@
 //! The scripts against those of the simulation (`tests/cluster/src/home/`): any calls, with any numbers, answer alike, and come
 //! to the same.
 //!
-//! **What the scripts do not have yet** is never called here, and stays empty: groups (targets and filters have none, so there
-//! are no rests and no choices, and `known` is not asked), `How::Left` and `depart`, `bye`, and all that is done when writes
-//! were lost (`gen`, `lost`, servers in heartbeats, `retire`, `end_session`, `is_older` and `ends` of `free`). The mark that
-//! `fence` leaves is not compared; of what an append answers, only whether the queue is there: places are seen in the queues.
+//! **What the scripts do not have yet** is never called here, and stays empty: all that is done when writes were lost (`gen`, `lost`,
+//! servers in heartbeats, `retire`, `end_session`, `is_older` and `ends` of `free`), and the mark that `fence` leaves. Of what an append answers,
+//! only whether the queue is there is compared: places are seen in the queues.
 //!
-//! Calls that both have and that the scripts do in another way, to be brought into them next:
+//! That a session in which nothing was changed ends with its connection is for the node to see to, which knows whether it has sent
+//! the CONNACK: the simulation leaves [`Guard::UnusedEnds`] out.
 //!
-//! * A session in which nothing was changed ends with its connection. The simulation leaves [`Guard::UnusedEnds`] out.
-//! * `release` and `free` of a client that nobody has opened leave what waits as it is. Such calls are not made while
-//!   something waits.
-//! * `append` of a message that `m2` has is *before*, even if the queue is gone. Such calls are not made.
-//! * `open` leaves a will or an end that is due to the sweep in the simulation, the script does it: such calls are not made.
-//!   Here it is the simulation that lacks something.
+//! `open` leaves a will or an end that is due to the sweep in the simulation, the script does it: such calls are not made. Here it is
+//! the simulation that lacks something.
 
 use std::collections::BTreeSet;
 
 use cluster_sim::guard::{Guard, Guards};
-use cluster_sim::home::{self, Answer, Append, Call, Change, Envelope, How, Put, State, To};
-use cluster_sim::ids::{Cid, Home, Inc, Message, Mid, Qos, Token, Uid, Will};
+use cluster_sim::home::{self, Answer, Append, Call, Change, Envelope, How, Put, State, Target, To};
+use cluster_sim::ids::{Cid, Filter, Group, Home, Inc, Index, Message, Mid, Qos, Token, Uid, Will};
 use cluster_sim::random::Random;
+use cluster_sim::world::GRACE;
 
 use super::real::Real;
 use super::testing::LIMITS;
@@ -45,7 +42,16 @@ const KINDS: &[&str] = &[
     "begun",
     "appended",
     "gone",
+    "known",
+    "not known",
     "swept",
+    "not yet",
+    "departed",
+    "a rest",
+    "a choice",
+    "a member",
+    "left",
+    "unused",
 ];
 
 fn kind(answer: &Answer) -> &'static str {
@@ -63,6 +69,7 @@ fn kind(answer: &Answer) -> &'static str {
         Answer::Appended(puts) if puts.iter().any(|put| *put != Put::Gone) => "appended",
         Answer::Appended(_) => "gone",
         Answer::Swept(ended) if !ended.is_empty() => "swept",
+        Answer::NotYet => "not yet",
         _ => "other",
     }
 }
@@ -149,6 +156,8 @@ impl Both {
         match self.random.between(1, 100) {
             1..=4 => self.pass(),
             5..=8 => self.beat(),
+            9..=10 => self.leave(),
+            11..=13 => self.ask_what_is_known(),
             _ => {
                 if let Some((home, inc, call)) = self.any_call() {
                     self.call(home, inc, call);
@@ -179,10 +188,11 @@ impl Both {
             Answer::Gap(last) => expected == format!("GAP {last}"),
             ref answer => {
                 self.numbers[inc as usize][index(home)] = number;
-                expected == self.real.words(answer)
+                expected == self.real.words(&call, answer)
             }
         };
         assert!(is_made, "{}", self.story());
+        self.lengthen_grace(home, &call);
         if let (Call::Fence(fenced), State::Bucket(bucket)) = (&call, &mut self.homes[index(home)])
             && answer == Answer::Ok
         {
@@ -191,6 +201,84 @@ impl Both {
         }
         if let Answer::Swept(_) = answer {
             self.real.rename_jobs(home, &mut self.homes[index(home)]);
+        }
+    }
+
+    /// That of the simulation is shorter than this test may take.
+    fn lengthen_grace(&mut self, home: Home, call: &Call) {
+        let (Call::Release { cid, .. }, State::Bucket(bucket)) = (call, &mut self.homes[index(home)]) else {
+            return;
+        };
+        let Some(client) = bucket.clients.get_mut(cid).filter(|client| client.is_left) else {
+            return;
+        };
+        // Without a session there is no delay.
+        let delay = client
+            .will
+            .filter(|_| client.uid.is_some())
+            .map_or(0, |will| will.delay);
+        if client.will.is_some() && client.will_at == Some(self.now + delay.max(GRACE)) {
+            client.will_at = Some(self.now + delay.max(HOUR));
+            self.answers.insert("left");
+        }
+    }
+
+    /// One node gives up a bucket, or all of what it is.
+    fn leave(&mut self) {
+        let inc = self.any_node();
+        let home = match self.random.percent(10) {
+            true => Home::Global,
+            false => Home::of_client(self.random.between(0, CLIENTS - 1) as Cid),
+        };
+        let call = if home == Home::Global { Call::Bye } else { Call::Depart };
+        // Few are left that can do anything else.
+        let is_last = (1..=NODES as Inc).filter(|inc| self.may_write(home, *inc)).count() == 1;
+        if is_last && self.may_write(home, inc) {
+            return;
+        }
+        self.story.push(format!("{home:?} I{inc} {call:?}"));
+        let may_write = self.may_write(home, inc);
+        let answer = self.simulate(home, inc, None, call);
+        if answer == Answer::Ok && may_write && home != Home::Global {
+            self.answers.insert("departed");
+        }
+        self.answers.insert(kind(&answer));
+        let is_done = self.real.leave(home, inc);
+        assert_eq!(is_done, answer == Answer::Ok, "{}", self.story());
+        self.compare(home);
+    }
+
+    fn may_write(&self, home: Home, inc: Inc) -> bool {
+        let hw = match &self.homes[index(home)] {
+            State::Global(global) => &global.hw,
+            State::Bucket(bucket) => &bucket.hw,
+        };
+        hw.last.contains_key(&inc)
+    }
+
+    fn ask_what_is_known(&mut self) {
+        let (inc, cid) = (self.any_node(), self.random.between(0, CLIENTS - 1) as Cid);
+        let home = Home::of_client(cid);
+        let mut appends: Vec<_> = (0..4).map(|_| self.any_append(inc, home)).collect();
+        // Those that are there are few.
+        let once = self.bucket(home).once.iter();
+        let noted = once.filter_map(|((mid, target), of)| Some((*mid, (*target)?, *of)));
+        let noted: Vec<_> = noted.filter(|(_, target, _)| target.group.is_some()).collect();
+        if !noted.is_empty() {
+            let (mid, target, of) = noted[self.random.index(noted.len())];
+            let message = self.any_message(false);
+            let once = Some((mid, of));
+            appends.push(Append { target, message, once });
+        }
+        appends.retain(|append| append.target.group.is_some());
+        let mid = |append: &Append| append.once.map(|(mid, _)| mid);
+        let items: Vec<_> = appends.iter().map(|append| (append.target, mid(append))).collect();
+        self.story.push(format!("{home:?} known {items:?}"));
+        let answer = self.simulate(home, inc, None, Call::Known(items.clone()));
+        let known = self.real.known(home, &items);
+        assert_eq!(answer, Answer::Known(known.clone()), "{}", self.story());
+        for known in known {
+            self.answers.insert(if known { "known" } else { "not known" });
         }
     }
 
@@ -228,6 +316,21 @@ impl Both {
         let expected = self.real.of_simulation(self.homes[index(home)].clone(), self.now);
         let found = self.real.of_server(home, expected.log_from);
         assert_eq!(found.lines, expected.lines, "{home:?} after\n{}", self.story());
+        if let State::Bucket(bucket) = &self.homes[index(home)] {
+            let mut saw = |what, is_there: bool| {
+                if is_there {
+                    self.answers.insert(what);
+                }
+            };
+            saw("a rest", !bucket.rests.is_empty());
+            saw("a choice", bucket.jobs.values().any(|job| job.choices.len() > 1));
+            let mut sessions = bucket.sessions.values();
+            saw(
+                "a member",
+                sessions.any(|session| session.queue.values().any(|queued| queued.group.is_some())),
+            );
+            saw("unused", bucket.sessions.values().any(|session| !session.is_used));
+        }
     }
 
     fn any_node(&self) -> Inc {
@@ -254,7 +357,7 @@ impl Both {
                 token: self.token(inc),
             },
             13..=26 => Call::Open(self.any_open(inc, cid)),
-            27..=46 => Call::Changes(vec![(cid, self.opened(inc, cid)?, self.any_change())]),
+            27..=46 => Call::Changes(vec![(cid, self.opened(inc, cid)?, self.any_change(inc, cid)?)]),
             47..=52 => Call::Begin {
                 cid,
                 token: self.opened(inc, cid)?,
@@ -269,7 +372,7 @@ impl Both {
             71..=80 => Call::Release {
                 cid,
                 token: self.owner(inc, cid),
-                how: if self.random.percent(50) { How::Clean } else { How::Lost },
+                how: [How::Clean, How::Lost, How::Left][self.random.index(3)],
                 mid: self.mid(inc),
             },
             81..=86 => {
@@ -286,25 +389,8 @@ impl Both {
     fn is_alike(&self, home: Home, call: &Call) -> bool {
         match call {
             Call::Open(open) => !self.is_due(home, open.cid),
-            Call::Release { cid, .. } | Call::Free { cid, .. } => !self.waits_unopened(home, *cid),
-            Call::Append(items) => !items.iter().any(|item| self.is_known_and_gone(home, item)),
             _ => true,
         }
-    }
-
-    fn waits_unopened(&self, home: Home, cid: Cid) -> bool {
-        let client = self.bucket(home).clients.get(&cid);
-        client.is_some_and(|client| client.owner.is_some() && (client.will_at.is_some() || client.ends_at.is_some()))
-    }
-
-    fn is_known_and_gone(&self, home: Home, item: &Append) -> bool {
-        let bucket = self.bucket(home);
-        let is_there = match item.target.to {
-            To::Session(_, uid) => bucket.sessions.contains_key(&uid),
-            To::Inbox(inc) => bucket.inboxes.contains_key(&inc),
-        };
-        let is_known = |(mid, _)| bucket.once.contains_key(&(mid, Some(item.target)));
-        !is_there && item.once.is_some_and(is_known)
     }
 
     /// A will or an end.
@@ -320,6 +406,12 @@ impl Both {
 
     fn any_recovery(&mut self, inc: Inc, cid: Cid) -> Call {
         let other = self.any_node();
+        if let Some(mid) = self.known_job(Home::of_client(cid))
+            && self.random.percent(40)
+        {
+            let (group, member) = (self.random.between(0, 2) as Group, (cid, Uid { inc, n: self.fresh() }));
+            return Call::Choose { mid, group, member };
+        }
         match self.random.between(1, 40) {
             1 => Call::Fence(other),
             2..=8 => Call::Free {
@@ -330,7 +422,13 @@ impl Both {
                 ends: false,
             },
             9..=14 => Call::ForgetOf(other),
-            15..=28 => Call::Forget(self.known_mid()),
+            15..=22 => Call::Forget(self.known_mid()),
+            23..=30 => Call::Choose {
+                mid: self.known_mid(),
+                group: self.random.between(0, 2) as Group,
+                member: (cid, Uid { inc, n: self.fresh() }),
+            },
+            31..=34 => Call::FinishRest(self.known_mid()),
             _ => Call::Finish(self.known_mid()),
         }
     }
@@ -354,8 +452,8 @@ impl Both {
         let cid = self.random.between(0, CLIENTS - 1) as Cid;
         let uid = Uid { inc, n: 1 };
         match self.random.between(1, 6) {
-            1 => home::Entry::Sub(cid, uid, topic.into()),
-            2 => home::Entry::Unsub(uid, topic.into()),
+            1 => home::Entry::Sub(cid, uid, self.any_filter()),
+            2 => home::Entry::Unsub(uid, self.any_filter()),
             3 => home::Entry::End(uid),
             4 => home::Entry::Route(inc, topic),
             5 => home::Entry::Unroute(inc, topic),
@@ -387,16 +485,33 @@ impl Both {
         }
     }
 
-    fn any_change(&mut self) -> Change {
-        let topic = self.random.between(0, 2) as u8;
+    fn any_change(&mut self, inc: Inc, cid: Cid) -> Option<Change> {
+        let filter = self.any_filter();
         let place = self.random.between(0, 5);
-        match self.random.between(1, 6) {
-            1 => Change::Subscribe(topic.into(), None),
-            2 => Change::Unsubscribe(topic.into()),
+        Some(match self.random.between(1, 6) {
+            1 => Change::Subscribe(filter, filter.group.map(|_| Uid { inc, n: self.fresh() })),
+            2 => Change::Unsubscribe(filter),
             3 | 4 => Change::Received(self.random.between(1, 2) as u16, self.any_message(false)),
-            5 => Change::Released(place),
+            5 => Change::Released(Some(place).filter(|place| self.can_be_released(cid, *place))?),
             _ => Change::Done(place),
+        })
+    }
+
+    fn any_filter(&mut self) -> Filter {
+        let topic = self.random.between(0, 2) as u8;
+        match self.random.percent(40) {
+            true => Filter::shared(self.random.between(0, 1) as Group, topic),
+            false => topic.into(),
         }
+    }
+
+    /// PUBREC is for QoS 2. What it makes of another message that a group may still give to others is not compared.
+    fn can_be_released(&self, cid: Cid, place: Index) -> bool {
+        let bucket = self.bucket(Home::of_client(cid));
+        let uid = bucket.clients.get(&cid).and_then(|client| client.uid);
+        let session = uid.and_then(|uid| bucket.sessions.get(&uid));
+        let queued = session.and_then(|session| session.queue.get(&place));
+        queued.is_none_or(|queued| queued.message.qos == Qos::Two)
     }
 
     fn any_append(&mut self, inc: Inc, home: Home) -> Append {
@@ -422,9 +537,17 @@ impl Both {
             };
             (mid, mid.inc)
         });
+        let group = match to {
+            To::Session(..) => self.random.percent(50).then(|| self.random.between(0, 1) as Group),
+            To::Inbox(_) => None,
+        };
+        let message = self.any_message(false);
+        // The store makes one for groups if there is none, as nodes do in the simulation.
+        let has_one = group.is_some() && message.qos == Qos::Two;
+        let once = once.or_else(|| has_one.then(|| (self.mid(inc), inc)));
         Append {
-            target: to.into(),
-            message: self.any_message(false),
+            target: Target { to, group },
+            message,
             once,
         }
     }
@@ -445,12 +568,19 @@ impl Both {
         let mut known: Vec<Mid> = Vec::new();
         for home in Home::buckets() {
             known.extend(self.bucket(home).jobs.keys());
+            known.extend(self.bucket(home).rests.keys());
             known.extend(self.bucket(home).once.keys().map(|(mid, _)| *mid));
         }
         match known.is_empty() {
             true => Mid { inc: 1, n: 0 },
             false => known[self.random.index(known.len())],
         }
+    }
+
+    /// One that is there, if there is one.
+    fn known_job(&self, home: Home) -> Option<Mid> {
+        let jobs: Vec<_> = self.bucket(home).jobs.keys().copied().collect();
+        (!jobs.is_empty()).then(|| jobs[self.random.index(jobs.len())])
     }
 
     fn bucket(&self, home: Home) -> &home::Bucket {

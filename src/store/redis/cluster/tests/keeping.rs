@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::testing::{Changes, For, Node, log, subscription, to, to_node};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::store::cluster::{ClusterOp, Departure, Entry, Limits, Once, Open, RouteKind, Will, bucket_of_client};
+use crate::store::cluster::{ClusterOp, Entry, How, Limits, Once, Open, Publishing, RouteKind, Will, bucket_of_client};
 use crate::store::op::{Op, SessionRecord};
 use crate::store::redis::cluster::ClusterStore;
 use crate::store::redis::entry::read_job;
@@ -27,27 +27,18 @@ fn keys(server: &RedisServer, pattern: &str) -> Vec<String> {
     server.command(&["KEYS", pattern])
 }
 
-fn release(client_id: &str, node: &Node, number: u64, departure: Departure) -> Changes {
+fn release(client_id: &str, node: &Node, number: u64, how: How) -> Changes {
     Changes::default().cluster(ClusterOp::Release {
         client_id,
         token: node.token(number),
-        departure,
+        how,
+        expiry_interval: 600,
         mid: node.mid(number),
     })
 }
 
 /// It matters to those only who read.
 const LEASE: Duration = Duration::from_secs(3);
-
-const CLEAN: Departure = Departure {
-    has_will: false,
-    grace: 0,
-    expiry_interval: 600,
-};
-const LOST: Departure = Departure {
-    has_will: true,
-    ..CLEAN
-};
 
 fn open_with_will<'a>(node: &Node, client_id: &'a str, number: u64, uid: Uid, delay: u32) -> Open<'a> {
     Open {
@@ -139,7 +130,7 @@ fn a_client_passes_from_one_node_to_the_next() {
     assert_eq!(field(&server, "c", "c:c", "owner"), Some(first.to_string()));
     assert_eq!(field(&server, "c", "c:c", "next"), Some(second.to_string()));
     one.keep(&Changes::default().publish("a", &[to(uid)]));
-    one.keep(&release("c", &one, 1, CLEAN));
+    one.keep(&release("c", &one, 1, How::Clean));
     assert_eq!(field(&server, "c", "c:c", "owner"), Some(second.to_string()));
     assert_eq!(field(&server, "c", "c:c", "next"), None);
     let owned: Vec<String> = server.command(&["SMEMBERS", &key_of("c", &format!("own:{}", two.id()))]);
@@ -153,7 +144,7 @@ fn a_client_passes_from_one_node_to_the_next() {
     // What the former owner writes has no effect.
     one.keep(&Changes::default().done(uid, 0));
     assert_eq!(two.queue(uid), ["0 a", "1 b", "2 c"]);
-    two.keep(&release("c", &two, 1, CLEAN));
+    two.keep(&release("c", &two, 1, How::Clean));
     assert_eq!(field(&server, "c", "c:c", "owner"), None);
     let due: f64 = server.command(&["ZSCORE", &key_of("c", "t"), "c"]);
     assert!(due > 0.0);
@@ -172,7 +163,7 @@ fn a_clean_start_ends_the_session() {
     let node = Node::join(&server);
     let uid = node.begin("c", 1);
     node.keep(&Changes::default().publish("a", &[to(uid)]));
-    node.keep(&release("c", &node, 1, CLEAN));
+    node.keep(&release("c", &node, 1, How::Clean));
     let token = node.token(2);
     let open = Open {
         clean: true,
@@ -182,7 +173,7 @@ fn a_clean_start_ends_the_session() {
     node.keep(&Changes::default().claim("c", token).cluster(ClusterOp::Open(open)));
     assert_eq!(keys(&server, &format!("*:{uid}")), [""; 0]);
     assert_eq!(field(&server, "c", "c:c", "uid"), None);
-    node.keep(&release("c", &node, 2, CLEAN));
+    node.keep(&release("c", &node, 2, How::Clean));
     for pattern in ["*:c:*", "*:own:*", "*:t", "*:sessions"] {
         assert_eq!(keys(&server, pattern), [""; 0], "{pattern}");
     }
@@ -196,7 +187,9 @@ fn a_will_becomes_a_job_when_it_is_due() {
         Changes::default()
             .claim("c", node.token(number))
             .cluster(ClusterOp::Open(open_with_will(&node, "c", number, uid, delay)))
+            .used(uid)
     };
+    let kept = node.uid(7, "c");
     let job = |mid: u64| {
         let mid = node.mid(mid);
         let bytes: Option<Vec<u8>> = server.command(&["HGET", &key_of("c", "jobs"), &mid.to_string()]);
@@ -206,20 +199,20 @@ fn a_will_becomes_a_job_when_it_is_due() {
     let due = Some((node.id(), Some("will".to_owned())));
     // At once.
     node.keep(&connect(1, node.uid(1, "c"), 0));
-    node.keep(&release("c", &node, 1, LOST));
+    node.keep(&release("c", &node, 1, How::Lost));
     assert_eq!(job(1), due);
     // Not wanted.
-    node.keep(&connect(2, 7, 0));
-    node.keep(&release("c", &node, 2, CLEAN));
+    node.keep(&connect(2, kept, 0));
+    node.keep(&release("c", &node, 2, How::Clean));
     assert_eq!(job(2), None);
     // Later, and then the session is resumed.
-    node.keep(&connect(3, 7, 60));
-    node.keep(&release("c", &node, 3, LOST));
+    node.keep(&connect(3, kept, 60));
+    node.keep(&release("c", &node, 3, How::Lost));
     assert!(field(&server, "c", "c:c", "will_at").is_some());
-    node.keep(&connect(4, 7, 60));
+    node.keep(&connect(4, kept, 60));
     assert_eq!(field(&server, "c", "c:c", "will_at"), None);
     // Later, and then the session ends.
-    node.keep(&release("c", &node, 4, LOST));
+    node.keep(&release("c", &node, 4, How::Lost));
     let clean = Open {
         clean: true,
         ..open_with_will(&node, "c", 5, 0, 60)
@@ -231,13 +224,25 @@ fn a_will_becomes_a_job_when_it_is_due() {
     );
     assert_eq!((job(4), job(105)), (None, due.clone()));
     // Nothing is kept: at once.
-    node.keep(&release("c", &node, 5, LOST));
+    node.keep(&release("c", &node, 5, How::Lost));
     assert_eq!(job(5), due);
     // A grace is waited for nevertheless.
     node.keep(&connect(6, 0, 0));
-    node.keep(&release("c", &node, 6, Departure { grace: 5, ..LOST }));
+    node.keep(&release("c", &node, 6, How::Left { grace: 5 }));
     assert!(field(&server, "c", "c:c", "will_at").is_some());
     assert_eq!(job(6), None);
+    // The client is back.
+    node.keep(&connect(7, 0, 0));
+    assert_eq!((job(6), job(107)), (None, None));
+    // Nobody has opened it: what waits goes on waiting.
+    node.keep(&release("c", &node, 7, How::Left { grace: 5 }));
+    let waits = field(&server, "c", "c:c", "will_at");
+    node.keep(&Changes::default().claim("c", node.token(8)));
+    node.keep(&release("c", &node, 8, How::Lost));
+    assert_eq!((job(8), field(&server, "c", "c:c", "will_at")), (None, waits));
+    node.keep(&Changes::default().claim("c", node.token(9)));
+    node.keep(&release("c", &node, 9, How::Clean));
+    assert!(server.command::<bool>(&["HEXISTS", &key_of("c", "c:c"), "will"]));
     node.keep(&Changes::default().cluster(ClusterOp::Finish {
         bucket: bucket_of_client("c"),
         mid: node.mid(5),
@@ -254,9 +259,10 @@ fn what_is_due_is_swept() {
     node.keep(
         &Changes::default()
             .claim("c", node.token(1))
-            .cluster(ClusterOp::Open(will)),
+            .cluster(ClusterOp::Open(will))
+            .used(uid),
     );
-    node.keep(&release("c", &node, 1, LOST));
+    node.keep(&release("c", &node, 1, How::Lost));
     let sweep = |first: u64| {
         Changes::default().cluster(ClusterOp::Sweep {
             bucket: bucket_of_client("c"),
@@ -273,7 +279,8 @@ fn what_is_due_is_swept() {
     passes("will_at");
     node.keep(&sweep(300));
     assert!(server.command::<bool>(&["HEXISTS", &key_of("c", "jobs"), &node.mid(300).to_string()]));
-    assert_eq!(node.told.take(), [""; 0]);
+    let to_do = format!("job {} in {}", node.mid(300), bucket_of_client("c"));
+    assert_eq!(node.told.take(), [to_do]);
     assert!(server.command::<f64>(&["ZSCORE", &key_of("c", "t"), "c"]) > 5.0);
     passes("ends_at");
     node.keep(&sweep(400));
@@ -290,11 +297,14 @@ fn members_of_groups_get_what_they_get_for_themselves_as_well() {
     let (one, two) = (Node::join(&server), Node::join(&server));
     let uid = one.begin("c", 1);
     let message = publication("a/b", b"exactly");
-    let once = Some(Once {
-        mid: one.mid(1),
-        of: one.id(),
-        bucket: bucket_of_client("c"),
-    });
+    let publishing = Publishing {
+        once: Some(Once {
+            mid: one.mid(1),
+            of: one.id(),
+            bucket: bucket_of_client("c"),
+        }),
+        ..Publishing::default()
+    };
     let node = to_node(two.id());
     let (one_group, other_group) = (Some("$share/g/a/b"), Some("$share/h/a/b"));
     let targets = [
@@ -304,7 +314,7 @@ fn members_of_groups_get_what_they_get_for_themselves_as_well() {
         For(node.0, None),
         For(node.0, one_group),
     ];
-    let publish = Changes::default().publish_as(&message, 0, once, &targets);
+    let publish = Changes::default().publish_as(&message, &publishing, &targets);
     one.keep(&publish);
     two.keep(&publish);
     assert_eq!(one.queue(uid), ["0 exactly", "1 exactly", "2 exactly"]);
@@ -341,12 +351,16 @@ fn a_qos_2_message_has_effect_once() {
     let job = read_job(bucket_of_client("c"), mid, &bytes).expect("a job");
     assert_eq!((job.of, job.origin), (one.id(), uid));
     assert_eq!(job.message.expect("its message").payload(), b"exactly");
-    let once = Some(Once {
-        mid,
-        of: one.id(),
-        bucket: bucket_of_client("c"),
-    });
-    let publish = Changes::default().publish_as(&message, uid, once, &[to(other), to(uid), to_node(two.id())]);
+    let publishing = Publishing {
+        origin: uid,
+        once: Some(Once {
+            mid,
+            of: one.id(),
+            bucket: bucket_of_client("c"),
+        }),
+        only: None,
+    };
+    let publish = Changes::default().publish_as(&message, &publishing, &[to(other), to(uid), to_node(two.id())]);
     one.keep(&publish);
     two.keep(&publish);
     assert_eq!(two.queue(other), ["0 exactly"]);
@@ -382,7 +396,7 @@ fn an_inbox_gets_one_entry_of_a_batch() {
     one.keep(
         &Changes::default()
             .publish("one", &[inbox])
-            .publish_as(&lowest, 0, None, &[inbox])
+            .publish_as(&lowest, &Publishing::default(), &[inbox])
             .publish("two", &[shared]),
     );
     let key = |name| format!("mqtt:{{{}}}:{name}:{}", two.id(), two.id());
@@ -478,7 +492,8 @@ fn a_dead_node_is_recovered() {
     one.keep(
         &Changes::default()
             .claim("c", one.token(1))
-            .cluster(ClusterOp::Open(will)),
+            .cluster(ClusterOp::Open(will))
+            .used(uid),
     );
     one.keep(&Changes::default().log(Entry::Route {
         node: one.id(),

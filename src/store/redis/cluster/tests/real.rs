@@ -5,22 +5,25 @@ mod picture;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_sim::home::{Answer, Call, Job, Put, State};
+use cluster_sim::home::{Answer, Call, Job, Put, Rest, State, Target, To};
 use cluster_sim::ids::{
-    Cid, Filter, Home as SimHome, Inc, Message, Mid as SimMid, Qos, Token as SimToken, Topic, Uid as SimUid,
+    Cid, Filter, Group, Home as SimHome, Inc, Message, Mid as SimMid, Qos, Token as SimToken, Topic, Uid as SimUid,
 };
 use redis::Value;
 
-use super::testing::LEASE;
+use super::testing::{Changes, LEASE};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::store::cluster::{Limits, Mid, Token, bucket_of_client};
+use crate::store::cluster::{ClusterOp, Entry, Limits, Mid, Token, bucket_of_client};
 use crate::store::redis::cluster::ClusterStore;
-use crate::store::redis::cluster::call::{Answer as RealAnswer, Outcome};
+use crate::store::redis::cluster::call::{Answer as RealAnswer, Call as RealCall, HomeCalls, Outcome, Touched};
 use crate::store::redis::cluster::owed::Owed;
 use crate::store::redis::cluster::plan::{Context, Plan};
+use crate::store::redis::cluster::read::rest;
 use crate::store::redis::cluster::rematch::Additions;
+use crate::store::redis::cluster::scripts::{BYE, DEPART};
 use crate::store::redis::entry::read_job;
+use crate::store::redis::keys::Home;
 use crate::store::redis::link::Link;
 use crate::store::redis::reply::{bytes, list, number};
 use crate::store::redis::script::eval;
@@ -28,6 +31,7 @@ use crate::store::redis::testing::RedisServer;
 use crate::store::{Batch, Uid};
 
 const BEAT: &str = concat!("#!lua\n", include_str!("../../scripts/cluster/beat.lua"));
+const KNOWN: &str = concat!("#!lua\n", include_str!("../../scripts/cluster/known.lua"));
 
 /// See the module.
 pub(super) struct Real {
@@ -75,26 +79,38 @@ impl Real {
         answer: &Answer,
         after: &State,
     ) -> String {
-        let changes = self.changes(home, call, answer, after);
         let context = Context {
             incarnation: u64::from(inc),
             limits: self.limits,
             longest_told: 100,
         };
-        let batch = Batch {
-            number: 1,
-            bytes: &changes.0,
+        let calls = match call {
+            // No change of the broker, but a part of some.
+            Call::Choose {
+                mid: job,
+                group,
+                member,
+            } => self.choose(home, seq, (*job, *group, *member)),
+            call => {
+                let changes = match call {
+                    Call::FinishRest(job) => self.finish_rest(bucket_of(home), *job),
+                    call => self.changes(home, call, answer, after),
+                };
+                let batch = Batch {
+                    number: 1,
+                    bytes: &changes.0,
+                };
+                let nothing = (Additions::default(), Owed::default());
+                let plan = Plan::new(&batch, context, &nothing.0, &[seq - 1; 257], &nothing.1);
+                let calls = plan.expect("a plan").calls.into_iter();
+                // What is chosen for a job is noted in another home, and compared by itself.
+                calls
+                    .filter(|made| !made.is_first || !matches!(call, Call::Append(_)))
+                    .collect()
+            }
         };
-        let plan = Plan::new(
-            &batch,
-            context,
-            &Additions::default(),
-            &[seq - 1; 257],
-            &Owed::default(),
-        )
-        .expect("a plan");
-        let [made] = &plan.calls[..] else {
-            panic!("{} calls for {call:?}", plan.calls.len());
+        let [made] = &calls[..] else {
+            panic!("{} calls for {call:?}", calls.len());
         };
         let command = made.command(&self.store.scripts, &self.store.keys, u64::from(inc));
         let reply = self
@@ -109,13 +125,7 @@ impl Real {
         let word = String::from_utf8(bytes(parts.next().expect("a word")).expect("text")).expect("text");
         match &*word {
             // What the simulation does not tell.
-            "OK" if matches!(
-                call,
-                Call::Dead { .. } | Call::TakeOver(_) | Call::Recovered(_) | Call::Free { .. }
-            ) =>
-            {
-                word
-            }
+            "OK" if matches!(call, Call::Dead { .. } | Call::TakeOver(_) | Call::Recovered(_)) => word,
             "OK" => outcome(&made.read(parts).expect("answers")),
             "GAP" => format!("GAP {}", number(parts.next().expect("a number")).expect("a number")),
             _ => word,
@@ -131,20 +141,70 @@ impl Real {
     }
 
     /// What the simulation has answered, in the words of [`call`](Real::call).
-    pub(super) fn words(&self, answer: &Answer) -> String {
+    pub(super) fn words(&self, call: &Call, answer: &Answer) -> String {
         match answer {
+            Answer::Left { ended } | Answer::Opened { ended, .. } => ended_text(ended.iter().copied()),
+            Answer::NotOwner if matches!(call, Call::Open(_) | Call::Release { .. } | Call::Free { .. }) => {
+                ended_text([])
+            }
             Answer::Appended(puts) => {
                 let there: Vec<_> = puts.iter().map(|put| *put != Put::Gone).collect();
                 format!("appended {there:?}")
             }
-            Answer::Swept(uids) => {
-                let mut uids: Vec<_> = uids.iter().map(|uid| format!("{uid:?}")).collect();
-                uids.sort();
-                format!("ended {uids:?}")
-            }
+            Answer::Swept(uids) => ended_text(uids.iter().copied()),
             Answer::Position { position, .. } => format!("position {position}"),
             _ => "OK".to_owned(),
         }
+    }
+
+    fn choose(
+        &self,
+        home: SimHome,
+        seq: u64,
+        (job, group, (cid, uid)): (SimMid, Group, (Cid, SimUid)),
+    ) -> Vec<RealCall> {
+        let mut calls = HomeCalls::default();
+        let change = calls.change(Touched::Home, false, b"choose");
+        let change = change.text(mid(job).to_string()).text(share_text(group));
+        change.number(self.uid(cid, uid));
+        calls.finish(Home::Bucket(bucket_of(home)), seq - 1, &[]).collect()
+    }
+
+    fn finish_rest(&mut self, bucket: u8, job: SimMid) -> Changes {
+        let rest = self.rests(bucket).find(|(mid, ..)| *mid == job);
+        let uid = rest.map_or(9 << 40 | u64::from(bucket), |(_, uid, _)| uid);
+        let mid = mid(job);
+        Changes::default().cluster(ClusterOp::FinishRest { uid, mid })
+    }
+
+    /// What became of messages for groups.
+    pub(super) fn known(&mut self, home: SimHome, items: &[(Target, Option<SimMid>)]) -> Vec<bool> {
+        let mut command = eval(KNOWN, &[&key(bucket_of(home), "hw")]);
+        for (target, job) in items {
+            let (To::Session(cid, uid), Some(group)) = (target.to, target.group) else {
+                panic!("no group is in an inbox");
+            };
+            command.arg(job.map(|job| mid(job).to_string()).unwrap_or_default());
+            command.arg(self.uid(cid, uid)).arg(share_text(group));
+        }
+        let known = list(self.link.ask(command).expect("an answer")).expect("a list");
+        known.into_iter().map(|known| known == Value::Int(1)).collect()
+    }
+
+    /// Whether it has given up the home.
+    pub(super) fn leave(&mut self, home: SimHome, inc: Inc) -> bool {
+        let mut entry = Vec::new();
+        Entry::Dead(u64::from(inc)).write(&mut entry);
+        let mut command = match home {
+            SimHome::Global => eval(BYE, &["mqtt:{g}:nodes"]),
+            SimHome::Bucket(_) => eval(DEPART, &[&key(bucket_of(home), "hw")]),
+        };
+        command.arg(inc);
+        match home {
+            SimHome::Global => command.arg(entry),
+            SimHome::Bucket(_) => command.arg(1),
+        };
+        self.link.ask(command).expect("an answer") == Value::Int(1)
     }
 
     pub(super) fn beat(&mut self, inc: Inc, applied: u64) -> bool {
@@ -172,16 +232,33 @@ impl Real {
         }
     }
 
-    /// Which of several wills that are due gets which identity is not compared.
+    /// Which of several clients that are due gets which identity is not compared.
     pub(super) fn rename_jobs(&mut self, home: SimHome, state: &mut State) {
         let found: BTreeMap<u32, SimMid> = self.jobs(bucket_of(home)).map(|(mid, id, _)| (id, mid)).collect();
+        let rests: BTreeMap<_, _> = self
+            .rests(bucket_of(home))
+            .map(|(mid, uid, _)| (sim_uid(uid), mid))
+            .collect();
         if let State::Bucket(bucket) = state {
             let jobs = std::mem::take(&mut bucket.jobs).into_values().map(|job| {
                 let mid = found.get(&job.message.id).copied().unwrap_or(job.mid);
                 (mid, Job { mid, ..job })
             });
             bucket.jobs = jobs.collect();
+            let before = std::mem::take(&mut bucket.rests).into_values().map(|rest| {
+                let mid = rests.get(&rest.uid).copied().unwrap_or(rest.mid);
+                (mid, Rest { mid, ..rest })
+            });
+            bucket.rests = before.collect();
         }
+    }
+
+    fn rests(&mut self, bucket: u8) -> impl Iterator<Item = (SimMid, Uid, u64)> + use<> {
+        let rests = self.hash(&key(bucket, "rest"));
+        rests.into_iter().map(|(name, value)| {
+            let (uid, of) = rest(Mid::parse(&name).expect("an identity"), &value).expect("a rest");
+            (sim_mid(&name), uid, of)
+        })
     }
 
     fn jobs(&mut self, bucket: u8) -> impl Iterator<Item = (SimMid, u32, u64)> + use<> {
@@ -222,13 +299,11 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Logged { position, .. } => format!("position {position}"),
         Outcome::Answered(answers) => {
             let ended = answers.iter().find_map(|answer| match answer {
-                RealAnswer::Ended(uids) => Some(uids),
+                RealAnswer::Left(left) => Some(&left.ended),
                 _ => None,
             });
             if let Some(ended) = ended {
-                let mut uids: Vec<_> = ended.iter().map(|uid| uid_text(*uid)).collect();
-                uids.sort();
-                return format!("ended {uids:?}");
+                return ended_text(ended.iter().map(|uid| sim_uid(*uid)));
             }
             let there: Vec<_> = answers.iter().map(|answer| *answer != RealAnswer::Gone).collect();
             match there.is_empty() {
@@ -257,10 +332,30 @@ fn topic(topic: Topic) -> String {
     format!("t{topic}")
 }
 
-/// Of a session's own subscription: those of groups are not compared yet.
-fn unshared(filter: Filter) -> String {
-    assert_eq!(filter.group, None);
-    topic(filter.topic)
+fn filter_text(filter: Filter) -> String {
+    match filter.group {
+        Some(group) => format!("$share/g{group}/{}", topic(filter.topic)),
+        None => topic(filter.topic),
+    }
+}
+
+/// What a message is put into a queue for: in the simulation, it is the group that counts.
+fn share_text(group: Group) -> String {
+    format!("$share/g{group}/#")
+}
+
+fn group_text(share: &str) -> String {
+    share
+        .strip_prefix("$share/g")
+        .and_then(|share| share.strip_suffix("/#"))
+        .expect("a group")
+        .to_owned()
+}
+
+fn ended_text(uids: impl IntoIterator<Item = SimUid>) -> String {
+    let mut uids: Vec<_> = uids.into_iter().map(|uid| format!("{uid:?}")).collect();
+    uids.sort();
+    format!("ended {uids:?}")
 }
 
 fn message<'a>(message: &Message, topic: &'a str, payload: &'a str) -> Publication<'a> {
@@ -299,12 +394,15 @@ fn sim_mid(text: &str) -> SimMid {
     }
 }
 
-fn uid_text(uid: Uid) -> String {
-    let uid = SimUid {
+fn sim_uid(uid: Uid) -> SimUid {
+    SimUid {
         inc: (uid >> 40) as Inc,
         n: (uid >> 8) as u32,
-    };
-    format!("{uid:?}")
+    }
+}
+
+fn uid_text(uid: Uid) -> String {
+    format!("{:?}", sim_uid(uid))
 }
 
 fn id(payload: &[u8]) -> u32 {

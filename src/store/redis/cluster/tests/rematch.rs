@@ -3,7 +3,7 @@
 use super::faults::insist;
 use super::proxy::{CuttingProxy, Way};
 use super::testing::{Changes, For, LIMITS, Node, subscribed, to};
-use crate::store::cluster::{Once, bucket_of_uid};
+use crate::store::cluster::{Once, Publishing, bucket_of_uid};
 use crate::store::redis::testing::{RedisServer, publication};
 
 /// What was applied before the batch is kept, and after it had been open.
@@ -45,7 +45,7 @@ fn what_was_added_during_the_calls_gets_the_messages_once() {
             let entry = subscribed(other, &filter);
             two.keep(&Changes::default().log(entry.clone()));
             let changes = [b"m", b"n"].into_iter().fold(Changes::default(), |changes, payload| {
-                changes.publish_as(&publication(&filter, payload), 0, None, &[to(one)])
+                changes.publish_as(&publication(&filter, payload), &Publishing::default(), &[to(one)])
             });
             let before = two.queue(one).len();
             std::thread::scope(|scope| {
@@ -76,8 +76,11 @@ fn what_must_have_effect_once_has_it_also_there() {
     node.apply(2, &subscribed(other, "a/+"));
     let (mid, of) = (node.mid(1), node.id());
     let publish = |to: &[For<'_>]| {
-        let once = Some(Once { mid, of, bucket: 0 });
-        Changes::default().publish_as(&publication("a/b", b"m"), 0, once, to)
+        let publishing = Publishing {
+            once: Some(Once { mid, of, bucket: 0 }),
+            ..Publishing::default()
+        };
+        Changes::default().publish_as(&publication("a/b", b"m"), &publishing, to)
     };
     node.keep(&publish(&[]));
     node.keep(&publish(&[to(other)]));

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::store::cluster::{
-    ClusterOp, Entry, Follower, InboxMessage, Incarnation, Limits, Mid, Once, Open, Token, inbox_of, new_uid,
-    write_publish,
+    ClusterOp, Entry, Follower, InboxMessage, Incarnation, Limits, Member, Mid, Open, Publishing, Rest, Token,
+    inbox_of, new_uid, write_publish,
 };
 use crate::store::op::{Lane, Op, Recipient, SubscriptionRecord, TermsRecord, write_recipient};
 use crate::store::redis::cluster::ClusterStore;
@@ -37,7 +37,11 @@ pub(super) struct Node {
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<Vec<String>>);
+pub(super) struct Told {
+    told: Mutex<Vec<String>>,
+    /// Who can be chosen, by Shared Subscription.
+    pub(super) members: Mutex<Vec<(String, Uid)>>,
+}
 
 /// Reads the log on a connection of its own.
 struct Mirror {
@@ -129,7 +133,12 @@ impl Node {
     /// A client with a session that this node owns.
     pub(super) fn begin(&self, client_id: &str, number: u32) -> Uid {
         let (token, uid) = (self.token(u64::from(number)), self.uid(number, client_id));
-        self.keep(&Changes::default().claim(client_id, token).open(client_id, token, uid));
+        self.keep(
+            &Changes::default()
+                .claim(client_id, token)
+                .open(client_id, token, uid)
+                .used(uid),
+        );
         uid
     }
 
@@ -195,11 +204,11 @@ impl Drop for Mirror {
 impl Told {
     /// What was told since this was asked.
     pub(super) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock())
+        std::mem::take(&mut *self.told.lock())
     }
 
     fn say(&self, what: String) {
-        self.0.lock().push(what);
+        self.told.lock().push(what);
     }
 }
 
@@ -237,6 +246,31 @@ impl Follower for Told {
     fn full(&self, uid: Uid) {
         self.say(format!("full {uid}"));
     }
+
+    fn choose(&self, share: &str, message: &Publication<'_>, without: &[Uid]) -> Option<Member> {
+        let members = self.members.lock();
+        let members = members.iter().filter(|(group, _)| group == share);
+        let member = members.map(|(_, uid)| *uid).find(|uid| !without.contains(uid))?;
+        Some(Member {
+            uid: member,
+            qos: message.qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+        })
+    }
+
+    fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]) {
+        for (bucket, mid) in jobs {
+            self.say(format!("job {mid} in {bucket}"));
+        }
+        for rest in rests {
+            self.say(format!("rest {} of {}", rest.mid, rest.uid));
+        }
+    }
+
+    fn said(&self, words: &[u8]) {
+        self.say(format!("said {}", String::from_utf8_lossy(words)));
+    }
 }
 
 /// Writes a batch.
@@ -261,6 +295,12 @@ impl Changes {
         self.cluster(ClusterOp::Claim { client_id, token })
     }
 
+    /// A session in which nothing is changed ends with its connection.
+    pub(super) fn used(self, uid: Uid) -> Changes {
+        let filter = "nothing";
+        self.op(&Op::Unsubscribe { uid, filter })
+    }
+
     /// Begins, and goes on with a session if there is one.
     pub(super) fn open(self, client_id: &str, token: Token, uid: Uid) -> Changes {
         self.cluster(ClusterOp::Open(Open {
@@ -278,14 +318,13 @@ impl Changes {
     }
 
     pub(super) fn publish(self, payload: &str, to: &[For<'_>]) -> Changes {
-        self.publish_as(&publication("a/b", payload.as_bytes()), 0, None, to)
+        self.publish_as(&publication("a/b", payload.as_bytes()), &Publishing::default(), to)
     }
 
     pub(super) fn publish_as(
         mut self,
         message: &Publication<'_>,
-        origin: Uid,
-        once: Option<Once>,
+        publishing: &Publishing<'_>,
         to: &[For<'_>],
     ) -> Changes {
         let mut recipients = Vec::new();
@@ -301,7 +340,7 @@ impl Changes {
         }
         // As `Op::Cluster` writes it.
         self.0.push(64);
-        write_publish(&mut self.0, message, origin, once, (to.len() as u32, &recipients));
+        write_publish(&mut self.0, message, publishing, (to.len() as u32, &recipients));
         self
     }
 

@@ -65,40 +65,57 @@ changes['forget-of'] = function()
   end
 end
 
--- 8 bytes: a number of Lua does not hold all of them.
+-- 8 bytes: a number of Lua does not hold all of them. With five digits at a time it holds what lies between.
 local function eight(digits)
   local high, low = 0, 0
-  for digit in string.gmatch(digits, '%d') do
-    low = low * 10 + tonumber(digit)
+  for first = 1, #digits, 5 do
+    local part = string.sub(digits, first, first + 4)
+    local scale = 10 ^ #part
+    low = low * scale + tonumber(part)
     local carry = math.floor(low / 4294967296)
     low = low - carry * 4294967296
-    high = high * 10 + carry
+    high = high * scale + carry
   end
   return struct.pack('>I4I4', high, low)
 end
 
-local function wake(node, uid, place, terms, message)
+local function wake(node, uid, number_of_place, terms, message)
   if #message > longest then
     terms, message = '', ''
   end
-  tell(node, 'm' .. eight(uid) .. eight(place) .. struct.pack('>I4', #terms) .. terms .. message)
+  local place = struct.pack('>I4I4', math.floor(number_of_place / 4294967296), number_of_place % 4294967296)
+  tell(node, 'm' .. eight(uid) .. place .. struct.pack('>I4', #terms) .. terms .. message)
 end
 
 -- The answer: the place, or why there is none to tell.
 local GONE, FULL, KNOWN, ELSEWHERE = -1, -2, -3, -4
 
+-- The Shared Subscription that terms name. Flags say what they have: Subscription Identifiers are before it.
+local function share_of(terms)
+  local flags, from = string.byte(terms, 7), 8
+  if flags % 32 < 16 then
+    return nil
+  end
+  if flags % 16 >= 8 then
+    from = 12 + struct.unpack('>I4', terms, 8)
+  end
+  local length = struct.unpack('>I2', terms, from)
+  return string.sub(terms, from + 2, from + 1 + length)
+end
+
+-- The name of a queue: a group puts messages there beside what the session gets for itself.
+local function queue_of(uid, share)
+  return share and uid .. 's' .. redis.sha1hex(share) or uid
+end
+
 local function append(uid, terms, message, mid, of)
+  local queue = mid ~= '' and queue_of(uid, share_of(terms))
+  if is_known(mid, of, queue) then
+    return KNOWN
+  end
   local session = session_of(uid)
   if not session then
     return GONE
-  end
-  -- For a Shared Subscription, beside what the session gets for itself: a flag of the terms says so.
-  local queue = uid
-  if mid ~= '' and string.byte(terms, 7) % 32 >= 16 then
-    queue = uid .. 's' .. redis.sha1hex(string.sub(terms, 7))
-  end
-  if is_known(mid, of, queue) then
-    return KNOWN
   end
   local lane, bytes = session.live, size(terms)
   if not lane.entries then
@@ -116,7 +133,7 @@ local function append(uid, terms, message, mid, of)
     return number_of_place
   end
   if session.owner then
-    wake(session.owner, uid, place, terms, message)
+    wake(session.owner, uid, number_of_place, terms, message)
   end
   return ELSEWHERE
 end
@@ -132,6 +149,27 @@ end
 -- What has been put into inboxes: one entry for each.
 local inboxes = {}
 
+local function post(node, name, text)
+  local key = home .. name .. ':' .. node
+  local inbox = inboxes[key] or {}
+  inboxes[key] = inbox
+  inbox[#inbox + 1] = text
+end
+
+-- Any number of messages, as their reader wants them.
+changes['post'] = function()
+  local node, name, messages, text = take(), take(), tonumber(take()), take()
+  local answer = GONE
+  if redis.call('HEXISTS', hw, node) == 1 then
+    post(node, name, text)
+    answer = ELSEWHERE
+  end
+  for _ = 1, messages do
+    answers[#answers + 1] = answer
+  end
+end
+
+-- One that must have effect once.
 changes['n'] = function()
   local message, mid, of, node, name, head = take_message(), take(), take(), take(), take(), take()
   local answer, queue = ELSEWHERE, 'n' .. node
@@ -139,17 +177,14 @@ changes['n'] = function()
     -- For a member of a Shared Subscription, beside what the node gets for others.
     queue = queue .. 's' .. redis.sha1hex(head)
   end
-  if redis.call('HEXISTS', hw, node) == 0 then
-    answer = GONE
-  elseif is_known(mid, of, queue) then
+  if is_known(mid, of, queue) then
     answer = KNOWN
+  elseif redis.call('HEXISTS', hw, node) == 0 then
+    answer = GONE
   else
     know(mid, of, queue)
-    local key = home .. name .. ':' .. node
-    local inbox = inboxes[key] or {}
-    inboxes[key] = inbox
     -- Without its checksum.
-    inbox[#inbox + 1] = head .. string.sub(message, 1, -5)
+    post(node, name, head .. string.sub(message, 1, -5))
   end
   answers[#answers + 1] = answer
 end

@@ -14,8 +14,9 @@ end
 
 local NEVER = 4294967295
 
-local function add_job(mid, head, will)
+local function add_job(mid, head, will, left)
   redis.call('HSET', home .. 'jobs', mid, head .. will)
+  table.insert(left[1], mid)
 end
 
 -- The only place where ownership changes.
@@ -62,29 +63,40 @@ changes['claim'] = function()
   end
 end
 
+-- Nothing has been done with it yet.
 local function make_session(uid, cid, expiry, sum, client_sum)
   redis.call('HSET', home .. 's:' .. uid, 'expiry', expiry, 'window', 0, 'away', 0, 'unsent', 0, 'sum', sum,
     'cid', cid, 'csum', client_sum, 'owner', mine)
   redis.call('SADD', home .. 'sessions', uid)
+  redis.call('HSET', client_key(cid), 'uid', uid)
   sessions[uid] = nil
 end
 
+-- The will of the connection before this one. If its session goes on, or its node has left, and it is not due yet, it is not
+-- to be published any more.
+local function open_will(fields, resumes, moment, mid, head, left)
+  local will, will_at, is_left = fields[3], fields[4], fields[6]
+  local is_back = will_at and tonumber(will_at) > moment and (resumes or is_left)
+  if will and will_at and not is_back then
+    add_job(mid, head, will, left)
+  end
+end
+
+-- Answers with what is left to do.
 changes['open'] = function()
   local cid, token, is_clean, uid, will, mid, head = take(), take(), take() == '1', take(), take(), take(), take()
   local expiry, sum, client_sum = take(), take(), take()
-  local key = client_key(cid)
-  local fields = redis.call('HMGET', key, 'owner', 'uid', 'will', 'will_at', 'ends_at')
+  local key, left = client_key(cid), nothing_left()
+  answers[#answers + 1] = left
+  local fields = redis.call('HMGET', key, 'owner', 'uid', 'will', 'will_at', 'ends_at', 'left')
   if fields[1] ~= token then
     return
   end
   local before, wants_one, moment = fields[2], uid ~= '0', now()
   local is_over = fields[5] and tonumber(fields[5]) <= moment
   local resumes = not is_clean and wants_one and before and not is_over
-  -- Of the connection before this one: if its session goes on before it is due, it is not to be published any more.
-  if fields[3] and fields[4] and (not resumes or tonumber(fields[4]) <= moment) then
-    add_job(mid, head, fields[3])
-  end
-  redis.call('HDEL', key, 'ends_at', 'will_at', 'will')
+  open_will(fields, resumes, moment, mid, head, left)
+  redis.call('HDEL', key, 'ends_at', 'will_at', 'will', 'left')
   redis.call('HSET', key, 'opened', token)
   if will ~= '' then
     redis.call('HSET', key, 'will', will)
@@ -97,39 +109,50 @@ changes['open'] = function()
     return
   end
   if before then
-    end_session(before)
+    end_session(before, mid, node_of(token), left)
     redis.call('HDEL', key, 'uid')
   end
   if wants_one then
-    redis.call('HSET', key, 'uid', uid)
     make_session(uid, cid, expiry, sum, client_sum)
   end
 end
 
--- What becomes of the will: a job, or it waits, or it is not wanted.
-local function leave_will(key, uid, has_will, grace, expiry, mid, head)
+changes['lend'] = function()
+  local cid, token, uid, sum, client_sum = take(), take(), take(), take(), take()
+  local fields = redis.call('HMGET', client_key(cid), 'owner', 'uid')
+  if fields[1] == token and not fields[2] then
+    make_session(uid, cid, 0, sum, client_sum)
+  end
+end
+
+-- What becomes of the will: a job, or it waits, or it is not wanted. `grace` is not 0 if its node leaves.
+local function leave_will(key, is_last, has_will, grace, mid, head, left)
   local will = has_will and redis.call('HGET', key, 'will')
+  redis.call('HDEL', key, 'will_at', 'left')
   if not will then
-    redis.call('HDEL', key, 'will', 'will_at')
+    redis.call('HDEL', key, 'will')
     return
   end
   -- A session that ends with its connection has no delay.
-  local is_last = not uid or expiry == 0
-  local delay = is_last and grace or math.max(size(will), grace)
+  local delay = is_last and 0 or size(will)
+  if grace > 0 then
+    delay = math.max(delay, grace)
+    redis.call('HSET', key, 'left', 1)
+  end
   if delay == 0 then
-    add_job(mid, head, will)
+    add_job(mid, head, will, left)
     redis.call('HDEL', key, 'will')
   else
     redis.call('HSET', key, 'will_at', whole(now() + delay * 1000))
   end
 end
 
--- The session waits, or ends: then its name.
-local function leave_session(key, uid, expiry)
+-- The session waits, or ends.
+local function leave_session(key, uid, expiry, mid, node, left)
   if expiry == 0 then
-    end_session(uid)
+    end_session(uid, mid, node, left)
     redis.call('HDEL', key, 'uid', 'ends_at')
-    return uid
+    return
   end
   if expiry < NEVER then
     redis.call('HSET', key, 'ends_at', whole(now() + expiry * 1000))
@@ -142,16 +165,25 @@ local function leave_session(key, uid, expiry)
   end
 end
 
--- The connection is over: what it had is for the next one.
-local function leave(cid, owner, has_will, grace, expiry, mid, head)
-  local key = client_key(cid)
-  local fields = redis.call('HMGET', key, 'uid', 'next')
-  local uid, next_owner = fields[1], fields[2]
-  if uid and not expiry then
-    expiry = tonumber(redis.call('HGET', home .. 's:' .. uid, 'expiry') or 0)
+-- Of an owner that has opened the client: what waits of a connection before it goes on waiting else.
+local function leave_opened(key, uid, owner, has_will, grace, expiry, mid, head, left)
+  if uid then
+    expiry = expiry or tonumber(redis.call('HGET', home .. 's:' .. uid, 'expiry') or 0)
   end
-  leave_will(key, uid, has_will, grace, expiry, mid, head)
-  local ended = uid and leave_session(key, uid, expiry)
+  leave_will(key, not uid or expiry == 0, has_will, grace, mid, head, left)
+  if uid then
+    leave_session(key, uid, expiry, mid, node_of(owner), left)
+  end
+end
+
+-- The connection is over: what it had is for the next one. What is left to do.
+local function leave(cid, owner, has_will, grace, expiry, mid, head)
+  local key, left = client_key(cid), nothing_left()
+  local fields = redis.call('HMGET', key, 'uid', 'next', 'opened')
+  local next_owner = fields[2]
+  if fields[3] == owner then
+    leave_opened(key, fields[1], owner, has_will, grace, expiry, mid, head, left)
+  end
   if next_owner then
     redis.call('HDEL', key, 'next')
     if redis.call('HEXISTS', hw, node_of(next_owner)) == 0 then
@@ -163,30 +195,43 @@ local function leave(cid, owner, has_will, grace, expiry, mid, head)
     tell(node_of(next_owner), 'g' .. cid)
   end
   settle(cid)
-  return ended
+  return left
 end
 
 changes['release'] = function()
   local cid, token, has_will, grace, expiry = take(), take(), take() == '1', tonumber(take()), tonumber(take())
   local mid, head = take(), take()
-  if redis.call('HGET', client_key(cid), 'owner') == token then
-    leave(cid, token, has_will, grace, expiry, mid, head)
-  end
+  local is_owner = redis.call('HGET', client_key(cid), 'owner') == token
+  answers[#answers + 1] = is_owner and leave(cid, token, has_will, grace, expiry, mid, head) or nothing_left()
 end
 
--- Answers with the session that has ended, if one has.
 changes['free'] = function()
   local node, cid, mid, head = take(), take(), take(), take()
   local owner = redis.call('HGET', client_key(cid), 'owner')
-  local ended
-  if owner and node_of(owner) == node then
-    ended = leave(cid, owner, true, 0, nil, mid, head)
-  end
-  answers[#answers + 1] = { ended or nil }
+  local is_owner = owner and node_of(owner) == node
+  answers[#answers + 1] = is_owner and leave(cid, owner, true, 0, nil, mid, head) or nothing_left()
 end
 
 changes['finish'] = function()
-  redis.call('HDEL', home .. 'jobs', take())
+  local mid = take()
+  redis.call('HDEL', home .. 'jobs', mid)
+  redis.call('HDEL', home .. 'chosen', mid)
+end
+
+-- The member of a Shared Subscription that gets the message of a job, in place of the one that was to get it.
+changes['choose'] = function()
+  local mid, share, uid = take(), take(), take()
+  if redis.call('HEXISTS', home .. 'jobs', mid) == 0 then
+    return
+  end
+  local chosen = {}
+  for member, other in string.gmatch(redis.call('HGET', home .. 'chosen', mid) or '', '(%d+) ([^%z]*)%z') do
+    if other ~= share then
+      chosen[#chosen + 1] = member .. ' ' .. other .. '\0'
+    end
+  end
+  chosen[#chosen + 1] = uid .. ' ' .. share .. '\0'
+  redis.call('HSET', home .. 'chosen', mid, table.concat(chosen))
 end
 
 changes['fence'] = function()
@@ -194,43 +239,43 @@ changes['fence'] = function()
 end
 
 -- What is due of one client: its will becomes a job; the session, if that has ended.
-local function sweep(cid, moment, mid, head)
+local function sweep(cid, moment, mid, node, head, left)
   local key = client_key(cid)
   local fields = redis.call('HMGET', key, 'uid', 'will', 'ends_at')
   local uid, will, ends_at = fields[1], fields[2], fields[3]
   local ends = ends_at and tonumber(ends_at) <= moment
-  redis.call('HDEL', key, 'will_at', 'will')
+  redis.call('HDEL', key, 'will_at', 'will', 'left')
   if ends then
     redis.call('HDEL', key, 'ends_at', 'uid')
   end
   if will then
-    add_job(mid, head, will)
+    add_job(mid, head, will, left)
   end
   settle(cid)
   if ends and uid then
-    end_session(uid)
-    return uid
+    end_session(uid, mid, node, left)
   end
 end
 
--- Answers with the sessions that have ended.
 changes['sweep'] = function()
   local node, first, most, head = take(), tonumber(take()), take(), take()
-  local moment, ended = now(), {}
+  local moment, left = now(), nothing_left()
   for place, cid in ipairs(redis.call('ZRANGEBYSCORE', home .. 't', '-inf', whole(moment), 'LIMIT', 0, most)) do
-    ended[#ended + 1] = sweep(cid, moment, node .. '.' .. whole(first + place - 1), head)
+    sweep(cid, moment, node .. '.' .. whole(first + place - 1), node, head, left)
   end
-  answers[#answers + 1] = ended
+  answers[#answers + 1] = left
 end
 
 -- A session ends that its owner does not want any more.
 changes['e'] = function()
-  local uid = take()
+  local uid, mid = take(), take()
+  local left = nothing_left()
   if own_session(uid) then
     local cid = redis.call('HGET', home .. 's:' .. uid, 'cid')
     if redis.call('HGET', client_key(cid), 'uid') == uid then
       redis.call('HDEL', client_key(cid), 'uid')
     end
-    end_session(uid)
+    end_session(uid, mid, mine, left)
   end
+  answers[#answers + 1] = left
 end

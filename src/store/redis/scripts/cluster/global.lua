@@ -41,6 +41,16 @@ changes['clear'] = function()
   log(entry)
 end
 
+-- A message that has expired goes, if it is still there: the one with this moment, in the 8 bytes behind its flags.
+changes['expire'] = function()
+  local topic, moment, entry = take(), take(), take()
+  local message = redis.call('HGET', home .. 'ret', topic)
+  if message and string.sub(message, 2, 9) == moment then
+    redis.call('HDEL', home .. 'ret', topic)
+    log(entry)
+  end
+end
+
 changes['dead'] = function()
   local node, counter, entry = take(), take(), take()
   local state = redis.call('HGET', home .. 'nodes', node)
@@ -70,6 +80,7 @@ end
 changes['recovered'] = function()
   local node = take()
   redis.call('HDEL', home .. 'rec', node)
+  redis.call('HDEL', home .. 'about', node)
   local cursor = '0'
   repeat
     local page = redis.call('HSCAN', home .. 'f', cursor, 'MATCH', node .. ':*', 'COUNT', 1000)

@@ -5,12 +5,15 @@ local function session_of(uid)
   local session = sessions[uid]
   if session == nil then
     local record = home .. 's:' .. uid
-    local fields = redis.call('HMGET', record, 'expiry', 'owner', 'last', 'bytes')
+    local fields = redis.call('HMGET', record, 'expiry', 'owner', 'last', 'bytes', 'given')
     session = fields[1] and {
       record = record,
       owner = fields[2],
       live = open_lane(home .. 'q:' .. uid, 'last', 'bytes', fields[3], fields[4]),
     } or false
+    if session then
+      session.live.given = tonumber(fields[5] or 0)
+    end
     sessions[uid] = session
   end
   return session
@@ -44,10 +47,34 @@ local function close_sessions()
   end
 end
 
-local function end_session(uid)
-  redis.call('UNLINK', home .. 's:' .. uid, home .. 'q:' .. uid, home .. 'r:' .. uid)
+-- What a change has left to do: jobs, sessions that have ended, and what they have left, each with its identity.
+local function nothing_left()
+  return { {}, {}, {} }
+end
+
+-- If groups have given it messages, the queue stays, for the node that is to give them to others.
+local function end_session(uid, mid, node, left)
+  local session = session_of(uid)
+  local given = session and session.live.given or 0
+  if given > 0 then
+    write_tail(session.live)
+    redis.call('HSET', home .. 'rest', mid, uid .. ' ' .. node)
+    table.insert(left[3], mid)
+    table.insert(left[3], uid)
+  else
+    redis.call('UNLINK', home .. 'q:' .. uid)
+  end
+  redis.call('UNLINK', home .. 's:' .. uid, home .. 'r:' .. uid)
   redis.call('SREM', home .. 'sessions', uid)
   sessions[uid] = false
+  table.insert(left[2], uid)
+end
+
+changes['finish-rest'] = function()
+  local uid, mid = take(), take()
+  if redis.call('HDEL', home .. 'rest', mid) == 1 then
+    redis.call('UNLINK', home .. 'q:' .. uid)
+  end
 end
 
 changes['s'] = function()

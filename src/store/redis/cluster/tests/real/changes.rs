@@ -3,10 +3,13 @@
 use cluster_sim::home::{self, Answer, Call, Change, How, State, To};
 use cluster_sim::ids::{Cid, Home as SimHome, Uid as SimUid};
 
+use super::super::differential::HOUR;
 use super::super::testing::{Changes, For, subscription};
-use super::{Real, bucket_of, message, mid, token, topic, unshared};
+use super::{Real, bucket_of, filter_text, message, mid, share_text, token, topic};
 use crate::store::Uid;
-use crate::store::cluster::{ClusterOp, Departure, Entry, Once, Open, RouteKind, Will, inbox_of, new_uid};
+use crate::store::cluster::{
+    ClusterOp, Entry, How as RealHow, Once, Open, Publishing, RouteKind, Token, Will, inbox_of, new_uid,
+};
 use crate::store::op::{Lane, Op, SessionRecord};
 
 impl Real {
@@ -38,8 +41,8 @@ impl Real {
         match call {
             Call::Claim { cid, token: by } => changes.claim(client(cid), token(*by)),
             Call::Open(open) => self.open(open, answer),
-            Call::Changes(all) => all.iter().fold(changes, |changes, (cid, _, change)| {
-                self.change(changes, *cid, change, after)
+            Call::Changes(all) => all.iter().fold(changes, |changes, (cid, by, change)| {
+                self.change(changes, (*cid, token(*by)), change, after)
             }),
             Call::Begin { cid, pid, mid: job, .. } => changes.cluster(ClusterOp::Begin {
                 uid: self.session_of(*cid, after),
@@ -54,11 +57,14 @@ impl Real {
             } => changes.cluster(ClusterOp::Release {
                 client_id: client(cid),
                 token: token(*by),
-                departure: Departure {
-                    has_will: *how == How::Lost,
-                    grace: 0,
-                    expiry_interval: self.expiry(*cid, after),
+                how: match how {
+                    How::Clean => RealHow::Clean,
+                    How::Lost => RealHow::Lost,
+                    How::Left => RealHow::Left {
+                        grace: (HOUR / 1000) as u32,
+                    },
                 },
+                expiry_interval: self.expiry(*cid, after),
                 mid: mid(*job),
             }),
             Call::Free { of, cid, mid: job, .. } => changes.cluster(ClusterOp::Free {
@@ -130,18 +136,24 @@ impl Real {
         }))
     }
 
-    fn change(&self, changes: Changes, cid: Cid, change: &Change, bucket: &home::Bucket) -> Changes {
+    fn change(&self, changes: Changes, (cid, by): (Cid, Token), change: &Change, bucket: &home::Bucket) -> Changes {
         let uid = self.session_of(cid, bucket);
         let lane = Lane::Live;
         match change {
-            Change::Subscribe(to, _) => {
-                let filter = unshared(*to);
+            Change::Subscribe(to, made) => {
+                let filter = filter_text(*to);
                 let subscription = subscription(&filter);
+                let lend = made.map(|made| ClusterOp::Lend {
+                    client_id: &self.clients[usize::from(cid)],
+                    token: by,
+                    uid: self.uid(cid, made),
+                });
+                let changes = lend.into_iter().fold(changes, Changes::cluster);
                 changes.op(&Op::Subscribe { uid, subscription })
             }
             Change::Unsubscribe(from) => changes.op(&Op::Unsubscribe {
                 uid,
-                filter: &unshared(*from),
+                filter: &filter_text(*from),
             }),
             Change::Received(packet_id, received) => changes.cluster(ClusterOp::Received {
                 uid,
@@ -172,7 +184,16 @@ impl Real {
             bucket: 0,
         });
         let (topic, payload) = (topic(item.message.topic), item.message.id.to_string());
-        changes.publish_as(&message(&item.message, &topic, &payload), 0, once, &[For(to, None)])
+        let share = item.target.group.map(share_text);
+        let publishing = Publishing {
+            once,
+            ..Publishing::default()
+        };
+        changes.publish_as(
+            &message(&item.message, &topic, &payload),
+            &publishing,
+            &[For(to, share.as_deref())],
+        )
     }
 
     fn log(&self, changes: Changes, entry: &home::Entry) -> Changes {
@@ -180,11 +201,11 @@ impl Real {
             home::Entry::Sub(cid, uid, to) => changes.log(Entry::Subscribe {
                 uid: self.uid(*cid, *uid),
                 client_id: &self.clients[usize::from(*cid)],
-                subscription: subscription(&unshared(*to)),
+                subscription: subscription(&filter_text(*to)),
             }),
             home::Entry::Unsub(uid, from) => changes.log(Entry::Unsubscribe {
                 uid: self.uid(0, *uid),
-                filter: &unshared(*from),
+                filter: &filter_text(*from),
             }),
             home::Entry::End(uid) => changes.log(Entry::End { uid: self.uid(0, *uid) }),
             home::Entry::Route(inc, to) => changes.log(Entry::Route {

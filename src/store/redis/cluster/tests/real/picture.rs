@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use cluster_sim::home::{self, Answer, Call, Envelope, State, Target, To};
-use cluster_sim::ids::{Cid, Home as SimHome, Token as SimToken};
+use cluster_sim::ids::{Cid, Home as SimHome, Qos, Token as SimToken};
 
-use super::{Real, bucket_of, id, key, sim_mid, text, token, topic, uid_text, unshared};
+use super::{Real, bucket_of, filter_text, group_text, id, key, share_text, sim_mid, text, token, topic, uid_text};
+use crate::packet::QoS;
+use crate::store::Uid;
 use crate::store::cluster::Entry;
 use crate::store::op::{Lane, publication};
-use crate::store::redis::entry::{read_delivery, read_message, read_will};
+use crate::store::redis::cluster::read::choices;
+use crate::store::redis::entry::{read_delivery, read_live_terms, read_message, read_will};
 use crate::store::redis::keys::Schema;
 use crate::store::redis::reply::{bytes, list, number};
 use crate::wire::Reader;
@@ -111,6 +114,8 @@ impl Real {
             } => format!("sub {} {} {}", cid(client_id), uid_text(*uid), subscription.filter),
             Entry::Unsubscribe { uid, filter } => format!("unsub {} {filter}", uid_text(*uid)),
             Entry::End { uid } => format!("end {}", uid_text(*uid)),
+            Entry::Present { uid, node } => format!("present {} {node}", uid_text(*uid)),
+            Entry::Away { uid } => format!("away {}", uid_text(*uid)),
             Entry::Route { node, filter, .. } => format!("route {node} {filter}"),
             Entry::Unroute { node, filter } => format!("unroute {node} {filter}"),
             Entry::Retain { message } => format!("retain {}", id(message.payload)),
@@ -148,12 +153,32 @@ impl Real {
         for (mid, id, of) in self.jobs(bucket) {
             picture.add(format!("job {mid:?} {id} of {of}"));
         }
+        for (mid, chosen) in self.hash(&key(bucket, "chosen")) {
+            for (share, uid) in choices(&chosen).expect("choices") {
+                let (group, uid) = (group_text(&share), uid_text(uid));
+                picture.add(format!("choice {:?} of {group}: {uid}", sim_mid(&mid)));
+            }
+        }
+        let rests: Vec<_> = self.rests(bucket).collect();
+        for (mid, uid, of) in &rests {
+            let messages = self.read_rest(bucket, *uid);
+            picture.add(format!("rest {mid:?} {} of {of}: {messages:?}", uid_text(*uid)));
+        }
+        let queues: Vec<String> = self.words_of(&["KEYS", &format!("mqtt:{{{bucket}}}:q:*")]);
+        for queue in queues {
+            let uid = queue.rsplit(':').next().expect("a name");
+            let is_of_rest = rests.iter().any(|(_, ended, _)| ended.to_string() == uid);
+            assert!(
+                is_of_rest || sessions.iter().any(|other| other == uid),
+                "{queue} is of nobody"
+            );
+        }
         for (mid, known) in self.hash(&key(bucket, "m2")) {
             let known = text(&known);
             let mut words = known.split(' ');
             let of = words.next().expect("whose it is").to_owned();
             for queue in words {
-                let queue = queue.parse().map_or_else(|_| queue.to_owned(), uid_text);
+                let queue = self.queue_text(queue);
                 picture.add(format!("once {:?} {queue} of {of}", sim_mid(&mid)));
             }
         }
@@ -194,6 +219,9 @@ impl Real {
             .get("uid")
             .map_or_else(|| "-".to_owned(), |uid| uid_text(text(uid).parse().expect("a uid")));
         let will = will.map(|will| (id(will.message.payload()), u64::from(will.delay_interval) * 1000));
+        if will_at.is_some() && record.contains_key("left") {
+            picture.add(format!("client {cid} has been left"));
+        }
         picture.add(client_line(
             (cid, &word("owner"), &word("next"), &uid),
             will,
@@ -216,6 +244,8 @@ impl Real {
             .map_or(0, |last| text(last).parse::<u64>().expect("a place") + 1);
         let expiry = text(&record["expiry"]).parse::<u64>().expect("a number") * 1000;
         picture.add(format!("session {name} of {cid} expiry {expiry} next {next}"));
+        let given = record.get("given").map_or_else(|| "0".to_owned(), |given| text(given));
+        picture.add(format!("session {name} given {given}"));
         for (field, value) in &record {
             if let Some(filter) = field.strip_prefix("sub:") {
                 picture.add(format!("session {name} subscribes {filter}"));
@@ -232,11 +262,49 @@ impl Real {
         let queue: Vec<_> = queue.into_iter().map(|part| bytes(part).expect("bytes")).collect();
         for [place, terms, message] in queue.as_chunks::<3>().0 {
             let read = read_delivery(Schema::Cluster, Lane::Live, [place, terms, message]).expect("an entry");
+            let share = read_live_terms(terms).expect("terms").share.map(group_text);
             let what = read
                 .message
                 .map_or("released".to_owned(), |stored| id(stored.message.payload()).to_string());
-            picture.add(format!("session {name} queue {} {what}", read.index));
+            picture.add(format!("session {name} queue {} {what} of {share:?}", read.index));
         }
+    }
+
+    /// What a session has left that goes on: groups and messages.
+    fn read_rest(&mut self, bucket: u8, uid: Uid) -> Vec<(String, u32)> {
+        let queue = list(self.ask(&["LRANGE", &key(bucket, &format!("q:{uid}")), "0", "-1"])).expect("a queue");
+        let queue: Vec<_> = queue.into_iter().map(|part| bytes(part).expect("bytes")).collect();
+        let parts = queue.as_chunks::<3>().0.iter();
+        let entries = parts.map(|parts| {
+            let [place, terms, message] = parts.each_ref().map(|part| &part[..]);
+            read_delivery(Schema::Cluster, Lane::Live, [place, terms, message]).expect("an entry")
+        });
+        let messages = entries.filter_map(|entry| entry.message);
+        let goes_on = messages.filter(|stored| stored.qos == QoS::AtLeastOnce && stored.share.is_some());
+        goes_on
+            .map(|stored| {
+                (
+                    group_text(stored.share.as_deref().expect("a group")),
+                    id(stored.message.payload()),
+                )
+            })
+            .collect()
+    }
+
+    /// A queue in `m2`.
+    fn queue_text(&mut self, queue: &str) -> String {
+        let Some((uid, hash)) = queue.split_once('s') else {
+            return queue.parse().map_or_else(|_| queue.to_owned(), uid_text);
+        };
+        let group = (0..3).find(|group| {
+            let script = format!("#!lua\nreturn redis.sha1hex('{}')", share_text(*group));
+            self.ask(&["EVAL", &script, "0"]) == redis::Value::BulkString(hash.into())
+        });
+        format!(
+            "{} of {}",
+            uid_text(uid.parse().expect("a uid")),
+            group.expect("a group")
+        )
     }
 
     fn read_inbox(&mut self, bucket: u8, inc: u64) -> Vec<u32> {
@@ -279,8 +347,8 @@ fn of_global(global: &home::Global) -> Picture {
         let entry = match entry {
             home::Entry::Join(inc) => format!("join {inc}"),
             home::Entry::Dead(inc) => format!("dead {inc}"),
-            home::Entry::Sub(cid, uid, to) => format!("sub {cid} {uid:?} {}", unshared(*to)),
-            home::Entry::Unsub(uid, from) => format!("unsub {uid:?} {}", unshared(*from)),
+            home::Entry::Sub(cid, uid, to) => format!("sub {cid} {uid:?} {}", filter_text(*to)),
+            home::Entry::Unsub(uid, from) => format!("unsub {uid:?} {}", filter_text(*from)),
             home::Entry::End(uid) => format!("end {uid:?}"),
             home::Entry::Route(inc, to) => format!("route {inc} {}", topic(*to)),
             home::Entry::Unroute(inc, from) => format!("unroute {inc} {}", topic(*from)),
@@ -317,32 +385,46 @@ fn of_bucket(bucket: &home::Bucket, now: u64, inboxes: Vec<String>) -> Picture {
             will_at.map(until),
             client.ends_at.map(until),
         ));
+        if will_at.is_some() && client.is_left {
+            picture.add(format!("client {cid} has been left"));
+        }
     }
     for (uid, session) in &bucket.sessions {
         let (cid, expiry, next) = (session.cid, session.expiry, session.next);
         picture.add(format!("session {uid:?} of {cid} expiry {expiry} next {next}"));
+        let goes_on = |queued: &&home::call::Queued| queued.group.is_some() && queued.message.qos == Qos::One;
+        let given = session.queue.values().filter(goes_on).count();
+        picture.add(format!("session {uid:?} given {given}"));
         for to in &session.subs {
-            picture.add(format!("session {uid:?} subscribes {}", unshared(*to)));
+            picture.add(format!("session {uid:?} subscribes {}", filter_text(*to)));
         }
         for (pid, message) in &session.received {
             picture.add(format!("session {uid:?} received {pid} {}", message.id));
         }
         for (index, queued) in &session.queue {
-            assert_eq!(queued.group, None, "not compared yet");
+            let share = queued.group.map(|group| group.to_string());
             let what = if queued.released {
                 "released".to_owned()
             } else {
                 queued.message.id.to_string()
             };
-            picture.add(format!("session {uid:?} queue {index} {what}"));
+            picture.add(format!("session {uid:?} queue {index} {what} of {share:?}"));
         }
     }
     for (inc, cids) in &bucket.owned {
         picture.add(format!("owned by {inc} {:?}", cids.iter().collect::<Vec<_>>()));
     }
-    assert!(bucket.rests.is_empty(), "not compared yet");
+    for (mid, rest) in &bucket.rests {
+        let messages = rest.messages.iter();
+        let messages: Vec<_> = messages
+            .map(|(group, message)| (group.to_string(), message.id))
+            .collect();
+        picture.add(format!("rest {mid:?} {:?} of {}: {messages:?}", rest.uid, rest.of));
+    }
     for (mid, job) in &bucket.jobs {
-        assert!(job.choices.is_empty(), "not compared yet");
+        for (group, (_, uid)) in &job.choices {
+            picture.add(format!("choice {mid:?} of {group}: {uid:?}"));
+        }
         picture.add(format!("job {mid:?} {} of {}", job.message.id, job.of));
     }
     for ((mid, to), of) in &bucket.once {
@@ -351,6 +433,10 @@ fn of_bucket(bucket: &home::Bucket, now: u64, inboxes: Vec<String>) -> Picture {
                 to: To::Session(_, uid),
                 group: None,
             }) => format!("{uid:?}"),
+            Some(Target {
+                to: To::Session(_, uid),
+                group: Some(group),
+            }) => format!("{uid:?} of {group}"),
             Some(Target {
                 to: To::Inbox(inc),
                 group: None,
