@@ -63,7 +63,7 @@ impl Core {
         let mut record = cluster.read_client(&wanted.client_id).await;
         if record.owner != Some(token) {
             cluster.counters.claims_waited.fetch_add(1, Ordering::Relaxed);
-            told.wait_for(token, record).await?;
+            told.wait_for(self, token, record).await?;
             record = ClientRecord::default();
         }
         if record.opened != Some(token) {
@@ -221,24 +221,28 @@ impl<'a> Waiting<'a> {
     }
 
     /// Waits until it has the client. `None` if another one will have it.
-    async fn wait_for(&self, token: Token, mut record: ClientRecord) -> Option<()> {
+    async fn wait_for(&self, core: &Arc<Core>, token: Token, mut record: ClientRecord) -> Option<()> {
         while record.owner != Some(token) {
             if record.next != Some(token) {
                 return None;
             }
             let told = tokio::time::timeout(LOOK, self.told.notified()).await;
-            if let (Err(_), Some(owner)) = (told, record.owner) {
-                self.want_again(owner.incarnation).await;
-            }
             record = self.cluster.read_client(self.client_id).await;
+            let owner = record.owner.filter(|_| told.is_err() && record.next == Some(token));
+            if let Some(owner) = owner {
+                self.want_again(core, owner.incarnation).await;
+            }
         }
         Some(())
     }
 }
 
 impl Waiting<'_> {
-    /// The owner may not have heard of it.
-    async fn want_again(&self, from: Incarnation) {
+    /// The owner may not have heard of it. One of this node is told at once: later it might be the one who waits here.
+    async fn want_again(&self, core: &Arc<Core>, from: Incarnation) {
+        if from == self.cluster.incarnation {
+            return core.give_up(self.client_id);
+        }
         let client_id = Arc::clone(self.client_id);
         let told = self.cluster.ask(move |store| store.want(from, &client_id)).await;
         if let Err(error) = told {
