@@ -22,6 +22,8 @@ use crate::packet::QoS;
 use crate::reason::ReasonCode;
 use crate::server::{self, Listener};
 #[cfg(feature = "redis")]
+use crate::session::QueueOverflow;
+#[cfg(feature = "redis")]
 use crate::store::cluster::Limits;
 use crate::store::{self, Journal, Persistence, Store, StoreError};
 
@@ -123,10 +125,11 @@ impl Builder {
     pub fn try_start(mut self) -> Result<Broker, StoreError> {
         let persistence = std::mem::take(&mut self.persistence);
         #[cfg(feature = "redis")]
-        if let Persistence::Cluster(settings) = &persistence {
+        if let Persistence::Redis(settings) = &persistence {
             let limits = Limits {
                 queue_messages: self.config.max_queued_messages as u64,
                 queue_bytes: self.config.max_queued_bytes as u64,
+                drops_oldest: self.config.queue_overflow == QueueOverflow::DropOldest,
                 retained_messages: self.config.max_retained_messages as u64,
             };
             let store = store::open_shared(settings, limits)?;

@@ -63,7 +63,7 @@ pub use reason::ReasonCode;
 pub use server::Listener;
 pub use session::QueueOverflow;
 pub use stats::Discard;
-pub use store::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings, StoreError};
+pub use store::{DiskSettings, Durability, Persistence, RedisSettings, StoreError};
 pub use time::Millis;
 pub use topic::{TopicError, TopicFilter};
 pub use transport::{CertificateName, ClientAuth, Tls, TlsError, TlsSettings, TrustedProxies, WebSocket};

@@ -222,6 +222,7 @@ fn nothing_is_left_when_all_sessions_have_ended() {
         &[
             "messages that have begun: 0",
             "messages that are noted as put into queues: 0",
+            "sessions that have left messages: 0",
             "retained messages: 0",
         ],
     );

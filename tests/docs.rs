@@ -52,6 +52,7 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--lease",
     "--nodes",
     "--race",
+    "--crowd",
     "--seed",
     "--log",
     "--faults",
@@ -115,6 +116,8 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--only",
     "--list",
     "--setup",
+    // kubectl
+    "--dry-run",
     // docker
     "--rm",
     "--ulimit",

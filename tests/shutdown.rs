@@ -60,10 +60,12 @@ fn wills_are_published_first() {
         .collect();
     broker.signal("TERM");
     for mut watcher in watchers {
-        let mut topics: Vec<String> = (0..30).map(|_| watcher.recv_publish().topic).collect();
+        // Who comes after the broker publishes them, if the clients don't.
+        let due = if persistence::is_shared() { 0 } else { 30 };
+        let mut topics: Vec<String> = (0..due).map(|_| watcher.recv_publish().topic).collect();
         topics.sort();
         topics.dedup();
-        assert_eq!(topics.len(), 30, "{topics:?}");
+        assert_eq!(topics.len(), due, "{topics:?}");
         watcher.expect_cut(code::SERVER_SHUTTING_DOWN);
     }
     assert_eq!(broker.wait().code(), Some(0));

@@ -130,42 +130,15 @@ fn what_a_broker_has_left_is_moved() {
     expect_all(&files.broker("data"));
 }
 
-/// From the disk to Redis, and back to another directory.
-#[test]
-fn stores_of_different_kinds_are_moved_to_each_other() {
-    let files = Files::new();
-    let broker = files.broker("data");
-    fill(&broker);
-    drop(broker);
-    let place = common::persistence::in_redis();
-    let options: Vec<&str> = place.options.iter().map(String::as_str).collect();
-    let run = |arguments: &[&str]| files.run(&[arguments, &options].concat());
-    says(
-        &files.run(&["export", "@data", "-o", "@file"]),
-        0,
-        "exported 2 sessions",
-    );
-    says(&run(&["import", "@file"]), 0, "imported 2 sessions");
-    says(&run(&["import", "@file"]), 1, "--replace");
-    says(&run(&["import", "@file", "--replace"]), 0, "imported 2 sessions");
-    says(&run(&["doctor"]), 0, "no faults");
-    says(&run(&["check"]), 0, "clean: 2 sessions");
-    says(&run(&["export", "-o", "@back"]), 0, "exported 2 sessions");
-    says(&files.run(&["import", "@back", "@other"]), 0, "imported 2 sessions");
-    expect_all(&Broker::start(&options));
-    expect_all(&files.broker("other"));
-    says(&files.run(&["doctor", "@other"]), 2, "--redis URL");
-}
-
-/// The store of a cluster, and how the tools are told where it is.
-struct InCluster {
+/// A store in Redis, and how the tools are told where it is.
+struct InRedis {
     place: common::persistence::Place,
 }
 
-impl InCluster {
-    fn new() -> InCluster {
-        InCluster {
-            place: common::persistence::in_cluster(1),
+impl InRedis {
+    fn new() -> InRedis {
+        InRedis {
+            place: common::persistence::in_redis(),
         }
     }
 
@@ -176,39 +149,34 @@ impl InCluster {
     }
 
     fn tool(&self, files: &Files, arguments: &[&str]) -> Output {
-        let options = self.place.options.iter().map(String::as_str);
-        let options: Vec<_> = options.filter(|option| *option != "--cluster").collect();
+        let options: Vec<_> = self.place.options.iter().map(String::as_str).collect();
         files.run(&[arguments, &options].concat())
     }
 }
 
-/// From the disk to a cluster: it is as if a node had died with all who were connected.
+/// From the disk to Redis: it is as if a node had died with all who were connected.
 #[test]
-fn a_store_is_moved_to_a_cluster() {
-    let (files, cluster) = (Files::new(), InCluster::new());
+fn a_store_is_moved_to_redis() {
+    let (files, redis) = (Files::new(), InRedis::new());
     let broker = files.broker("data");
     let id = fill(&broker);
     drop(broker);
-    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
+    let tool = |arguments: &[&str]| redis.tool(&files, arguments);
     says(
         &files.run(&["export", "@data", "-o", "@file"]),
         0,
         "exported 2 sessions",
     );
-    says(&tool(&["import", "@file", "--cluster"]), 0, "imported 2 sessions");
-    says(&tool(&["import", "@file", "--cluster"]), 1, "--replace");
-    says(
-        &tool(&["import", "@file", "--cluster", "--replace"]),
-        0,
-        "imported 2 sessions",
-    );
+    says(&tool(&["import", "@file"]), 0, "imported 2 sessions");
+    says(&tool(&["import", "@file"]), 1, "--replace");
+    says(&tool(&["import", "@file", "--replace"]), 0, "imported 2 sessions");
     says(&tool(&["doctor"]), 0, "no faults");
     says(&tool(&["check"]), 0, "clean: 2 sessions, 6 messages");
     says(&tool(&["stats"]), 0, "sessions");
     says(&tool(&["export", "-o", "@back"]), 0, "exported 2 sessions");
     says(&files.run(&["import", "@back", "@other"]), 0, "imported 2 sessions");
-    let node = cluster.node();
-    says(&tool(&["import", "@file", "--cluster", "--replace"]), 1, "at work");
+    let node = redis.node();
+    says(&tool(&["import", "@file", "--replace"]), 1, "at work");
     says(&tool(&["export"]), 1, "at work");
     expect_all(&node);
     expect_no_repetition(&node, id);
@@ -216,16 +184,17 @@ fn a_store_is_moved_to_a_cluster() {
     let other = files.broker("other");
     expect_all(&other);
     expect_no_repetition(&other, id);
+    says(&files.run(&["doctor", "@other"]), 2, "--redis URL");
 }
 
-/// From a cluster to the disk. What a client has not released is published then.
+/// From Redis to the disk. What a client has not released is published then.
 #[test]
-fn a_store_is_moved_from_a_cluster() {
-    let (files, cluster) = (Files::new(), InCluster::new());
-    let node = cluster.node();
+fn a_store_is_moved_from_redis() {
+    let (files, redis) = (Files::new(), InRedis::new());
+    let node = redis.node();
     let id = fill(&node);
     drop(node);
-    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
+    let tool = |arguments: &[&str]| redis.tool(&files, arguments);
     says(&tool(&["doctor"]), 0, "no faults");
     says(&tool(&["export", "-o", "@file"]), 0, "exported 2 sessions");
     says(&files.run(&["import", "@file", "@data"]), 0, "imported 2 sessions");
@@ -250,26 +219,6 @@ fn expect_no_repetition(broker: &Broker, id: u16) {
     assert_ne!(publisher.recv_pubcomp().reason, code::SUCCESS, "it has been released");
 }
 
-/// What a store of another kind has is no place for a cluster, nor the other way round.
-#[test]
-fn a_cluster_and_a_broker_alone_do_not_share_a_place() {
-    let (files, cluster) = (Files::new(), InCluster::new());
-    let options = cluster.place.options.iter().map(String::as_str);
-    let options: Vec<_> = options.filter(|option| *option != "--cluster").collect();
-    let broker = Broker::start(&options);
-    fill(&broker);
-    drop(broker);
-    let tool = |arguments: &[&str]| cluster.tool(&files, arguments);
-    says(&tool(&["export", "-o", "@file"]), 0, "exported");
-    says(&tool(&["import", "@file", "--cluster", "--replace"]), 1, "schema 1");
-    says(&tool(&["check"]), 0, "clean");
-    says(
-        &files.run(&["import", "@file", "@other", "--cluster"]),
-        1,
-        "--redis URL",
-    );
-}
-
 /// A broker goes on with its store in Redis while others look at it.
 #[test]
 fn looking_into_redis_disturbs_no_broker() {
@@ -286,11 +235,7 @@ fn looking_into_redis_disturbs_no_broker() {
     ] {
         says(&files.run(&[&[command][..], &options].concat()), 0, says_so);
     }
-    says(
-        &files.run(&[&["export"][..], &options].concat()),
-        0,
-        "\"client_id\":\"away\"",
-    );
+    says(&files.run(&[&["export"][..], &options].concat()), 1, "at work");
     publisher.publish("a", "2", 1);
     let texts: Vec<_> = broker.resume(Connect::persistent(Version::V5, "away")).take(2);
     assert_eq!(texts.iter().map(Publish::text).collect::<Vec<_>>(), ["1", "2"]);
@@ -420,6 +365,11 @@ fn a_store_in_redis_is_looked_at_while_a_broker_has_it() {
     let options: Vec<_> = place.options.iter().map(String::as_str).collect();
     let look = |action: &str| files.run(&[&[action], &options[..]].concat());
     says(&look("doctor"), 2, "nothing of a broker");
+    says(&look("check"), 2, "nothing of a broker");
+    says(&look("stats"), 1, "nothing of a broker");
+    let export = [&["export", "-o", "@none.jsonl"], &options[..]].concat();
+    says(&files.run(&export), 1, "nothing of a broker");
+    assert!(!files.path("none.jsonl").exists());
     let broker = Broker::start(&options);
     fill(&broker);
     says(&look("doctor"), 0, "no faults");

@@ -22,7 +22,7 @@ class Ours:
     def command(self, place, port, redis_port):
         command = [self.path, "--host", "127.0.0.1", "--port", str(port), "--threads", str(len(place.cores))]
         if redis_port:
-            command += ["--redis", f"redis://127.0.0.1:{redis_port}", "--cluster", "--http-port", str(place.http_port)]
+            command += ["--redis", f"redis://127.0.0.1:{redis_port}", "--http-port", str(place.http_port)]
         return command
 
     def wait(self, process, port):

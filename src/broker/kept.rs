@@ -131,7 +131,7 @@ impl Core {
         let mut topics = Topics::default();
         let mut from = restored.live.first;
         while from < restored.live.next {
-            let read = read(journal, uid, Lane::Live, from, PAGE).await?;
+            let read = journal.read_queue(uid, Lane::Live, from, PAGE).await?;
             from = read.last().map_or(u64::MAX, |last| last.index + 1);
             let messages = read.into_iter().filter_map(|stored| stored.message);
             let retained = messages.filter(|stored| self.router.retained.has(&stored.message));
@@ -143,7 +143,7 @@ impl Core {
     /// Reads more of the queue into memory.
     pub(crate) async fn read_queue(&self, outbox: &Arc<Outbox>, page: TailPage) -> Result<(), StoreError> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        let read = match read(journal, outbox.key, Lane::Live, page.from, PAGE).await {
+        let read = match journal.read_queue(outbox.key, Lane::Live, page.from, PAGE).await {
             Ok(read) => read,
             Err(error) => {
                 outbox.look();
@@ -189,7 +189,7 @@ impl Core {
             return;
         };
         loop {
-            let read = match read(journal, outbox.key, Lane::Live, from, PAGE).await {
+            let read = match journal.read_queue(outbox.key, Lane::Live, from, PAGE).await {
                 Ok(read) => read,
                 Err(error) => {
                     let client = &*outbox.client_id;
@@ -380,7 +380,7 @@ async fn read_replayed(
     let mut all = Vec::new();
     let mut from = restored.replayed.first;
     while from < restored.replayed.next {
-        let read = read(journal, uid, Lane::Replayed, from, PAGE).await?;
+        let read = journal.read_queue(uid, Lane::Replayed, from, PAGE).await?;
         from = read.last().map_or(u64::MAX, |last| last.index + 1);
         all.extend(read.into_iter().map(|stored| (Lane::Replayed, stored)));
     }
@@ -397,7 +397,7 @@ async fn read_sent(
     let mut from = restored.live.first;
     let window = usize::from(restored.window);
     while from < restored.live.next && (from < restored.unsent || all.len() < window) {
-        let read = read(journal, uid, Lane::Live, from, PAGE).await?;
+        let read = journal.read_queue(uid, Lane::Live, from, PAGE).await?;
         from = read.last().map_or(u64::MAX, |last| last.index + 1);
         for stored in read {
             // Above those that were there at the start, places may be missing that are still to come.
@@ -431,18 +431,4 @@ fn deliveries(read: Vec<StoredDelivery>) -> Vec<(u64, Delivery)> {
         delivery_of(stored, Lane::Live).map(|delivery| (index, delivery))
     });
     live.collect()
-}
-
-/// Reads where waiting for a disk or another server holds nobody up.
-async fn read(
-    journal: &Arc<Journal>,
-    uid: u64,
-    lane: Lane,
-    from: u64,
-    most: Page,
-) -> Result<Vec<StoredDelivery>, StoreError> {
-    let store = Arc::clone(journal.store());
-    let read = tokio::task::spawn_blocking(move || store.queue(uid, lane, from, most));
-    read.await
-        .map_err(|error| StoreError::Unavailable(format!("the queue was not read: {error}")))?
 }

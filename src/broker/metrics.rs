@@ -242,6 +242,11 @@ impl Text {
                 "Clients of dead nodes that this one has freed",
                 &counters.recovered_clients,
             ),
+            (
+                "cluster_given_rests_total",
+                "Sessions that have ended whose messages of Shared Subscriptions this node has given to other members",
+                &counters.rests_given,
+            ),
         ] {
             self.head(name, help, "counter");
             self.line(name, "", value.load(Ordering::Relaxed));

@@ -75,11 +75,11 @@ impl Core {
             None => {
                 let session = Box::new(Session::new(self.new_outbox(Arc::clone(client_id))));
                 let outbox = Arc::clone(&session.outbox);
-                shard.insert(Arc::clone(client_id), Entry::Online { outbox, claimant: None });
+                shard.insert(Arc::clone(client_id), Entry::online(outbox));
                 self.registry.went_online();
                 Claim::New(Owned::new(self, session))
             }
-            Some(Entry::Online { outbox, claimant }) => {
+            Some(Entry::Online { outbox, claimant, .. }) => {
                 let (sender, receiver) = oneshot::channel();
                 *claimant = Some(sender);
                 outbox.signal(|signals| signals.takeover = true);
@@ -90,7 +90,7 @@ impl Core {
                     unreachable!("matched just above")
                 };
                 let outbox = Arc::clone(&offline.session.outbox);
-                let stored = std::mem::replace(entry, Entry::Online { outbox, claimant: None });
+                let stored = std::mem::replace(entry, Entry::online(outbox));
                 let Entry::Offline(offline) = stored else {
                     unreachable!("matched just above")
                 };
@@ -125,7 +125,7 @@ impl Core {
         loop {
             let mut shard = self.registry.shard(session.client_id());
             let claimant = match shard.get_mut(session.client_id()) {
-                Some(Entry::Online { outbox, claimant }) if outbox.key == session.outbox.key => claimant.take(),
+                Some(Entry::Online { outbox, claimant, .. }) if outbox.key == session.outbox.key => claimant.take(),
                 _ => None,
             };
             session.outbox.clear_takeover();
@@ -311,7 +311,7 @@ impl Core {
     }
 
     /// That of a client that is connected.
-    pub(super) fn online_outbox(&self, client_id: &str) -> Option<Arc<Outbox>> {
+    fn online_outbox(&self, client_id: &str) -> Option<Arc<Outbox>> {
         match self.registry.shard(client_id).get(client_id) {
             Some(Entry::Online { outbox, .. }) => Some(Arc::clone(outbox)),
             _ => None,
@@ -364,7 +364,7 @@ impl Core {
     /// in nobody's hands asks the new one.
     fn install(&self, fresh: &Arc<Outbox>) {
         let mut shard = self.registry.shard(&fresh.client_id);
-        if let Some(Entry::Online { outbox, claimant }) = shard.get_mut(&fresh.client_id) {
+        if let Some(Entry::Online { outbox, claimant, .. }) = shard.get_mut(&fresh.client_id) {
             *outbox = Arc::clone(fresh);
             if claimant.is_some() {
                 fresh.signal(|signals| signals.takeover = true);

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Owned;
 use super::timers::TimerKey;
 use crate::session::{Outbox, Session};
+use crate::store::cluster::Token;
 use crate::time::Millis;
 
 /// A session by its Client Identifier.
@@ -19,6 +20,8 @@ pub(crate) enum Entry {
     /// A connection owns the session.
     Online {
         outbox: Arc<Outbox>,
+        /// In a cluster, that of the connection.
+        token: Option<Token>,
         /// The connection that waits for the session. A later one replaces it, so that the last CONNECT wins.
         claimant: Option<oneshot::Sender<Owned>>,
     },
@@ -27,6 +30,14 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
+    pub(super) fn online(outbox: Arc<Outbox>) -> Entry {
+        Entry::Online {
+            outbox,
+            token: None,
+            claimant: None,
+        }
+    }
+
     fn outbox(&self) -> &Arc<Outbox> {
         match self {
             Entry::Online { outbox, .. } => outbox,
@@ -234,10 +245,7 @@ mod tests {
         limits.set(1, 1, QueueOverflow::DropNew);
         let outbox = Arc::new(Outbox::new(1, "busy".into(), Arc::new(limits)));
         let registry = Registry::default();
-        let entry = Entry::Online {
-            outbox: Arc::clone(&outbox),
-            claimant: None,
-        };
+        let entry = Entry::online(Arc::clone(&outbox));
         registry.shard("busy").insert("busy".into(), entry);
         let before = Arc::strong_count(&outbox);
         std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::seconds;
-use crate::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings};
+use crate::{DiskSettings, Durability, Persistence, RedisSettings};
 
 const HEADING: &str = "Persistence";
 
@@ -22,7 +22,7 @@ pub(super) struct PersistenceOptions {
     /// What the store on disk survives: loss of power (fsync), or of the broker's process alone (os) [default: fsync]
     #[arg(long, env = "BROKER_DURABILITY", value_name = "fsync|os", hide_possible_values = true, help_heading = HEADING)]
     durability: Option<Survives>,
-    /// URL of the store in Redis or Valkey, such as redis://host:6379
+    /// URL of the store in Redis or Valkey, such as redis://host:6379. All brokers with the same one form a cluster
     #[arg(long, env = "BROKER_REDIS", value_name = "URL", hide_env_values = true, help_heading = HEADING)]
     redis: Option<String>,
     #[command(flatten)]
@@ -37,9 +37,6 @@ pub(super) struct PersistenceOptions {
     /// How long Redis may take to connect, and to answer [default: 10]
     #[arg(long, env = "BROKER_REDIS_TIMEOUT", value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
     redis_timeout: Option<Duration>,
-    /// This broker is a node of the cluster that all brokers with the same Redis and prefix form
-    #[arg(long, env = "BROKER_CLUSTER", help_heading = HEADING)]
-    cluster: bool,
     /// How long a node may be silent before the others take over its clients; the same on all nodes [default: 3]
     #[arg(long, env = "BROKER_CLUSTER_LEASE", value_name = "SECONDS", value_parser = lease, help_heading = HEADING)]
     cluster_lease: Option<Duration>,
@@ -91,7 +88,7 @@ enum Survives {
 impl PersistenceOptions {
     /// Whether this broker is a node of a cluster.
     pub(super) fn is_node(&self) -> bool {
-        self.cluster
+        self.place() == Ok(Where::Redis)
     }
 
     /// What the options come to, or how they contradict each other.
@@ -114,7 +111,7 @@ impl PersistenceOptions {
         {
             return Err(format!("{option} is for a store in Redis, which --redis URL turns on"));
         }
-        self.check_node()?;
+        self.check_isolation()?;
         match (place, &self.data_dir, &self.redis) {
             (Where::Memory, ..) => Ok(Persistence::Memory),
             (Where::Disk, Some(dir), _) => {
@@ -131,41 +128,25 @@ impl PersistenceOptions {
                 settings.wait = self.redis_wait.unwrap_or_default();
                 settings.fsync = self.redis_fsync;
                 settings.timeout = self.redis_timeout.unwrap_or(RedisSettings::TIMEOUT);
-                Ok(match self.cluster {
-                    false => Persistence::Redis(settings),
-                    true => Persistence::Cluster(self.node(settings)),
-                })
+                settings.lease = self.cluster_lease.unwrap_or(RedisSettings::LEASE);
+                settings.isolation_limit = self.isolation_limit.unwrap_or(RedisSettings::ISOLATION_LIMIT);
+                if let Some(name) = self.node_name.clone().or_else(host_name) {
+                    settings.node_name = name;
+                }
+                Ok(Persistence::Redis(settings))
             }
             (Where::Redis, _, None) => Err("--persistence redis needs a server: --redis URL".to_owned()),
         }
     }
 
-    fn check_node(&self) -> Result<(), String> {
-        let given = [
-            ("--cluster-lease", self.cluster_lease.is_some()),
-            ("--node-name", self.node_name.is_some()),
-            ("--isolation-limit", self.isolation_limit.is_some()),
-        ];
-        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given && !self.cluster) {
-            return Err(format!("{option} is for a node of a cluster, which --cluster turns on"));
-        }
-        let lease = self.cluster_lease.unwrap_or(ClusterSettings::LEASE);
+    fn check_isolation(&self) -> Result<(), String> {
+        let lease = self.cluster_lease.unwrap_or(RedisSettings::LEASE);
         if self.isolation_limit.is_some_and(|limit| limit < lease) {
             return Err(
                 "--isolation-limit is shorter than --cluster-lease: within that, Redis may be silent".to_owned(),
             );
         }
         Ok(())
-    }
-
-    fn node(&self, redis: RedisSettings) -> ClusterSettings {
-        let mut settings = ClusterSettings::new(redis);
-        settings.lease = self.cluster_lease.unwrap_or(ClusterSettings::LEASE);
-        settings.isolation_limit = self.isolation_limit.unwrap_or(ClusterSettings::ISOLATION_LIMIT);
-        if let Some(name) = self.node_name.clone().or_else(host_name) {
-            settings.node_name = name;
-        }
-        settings
     }
 
     /// Which of the stores is meant.
@@ -204,7 +185,9 @@ impl PersistenceOptions {
             ("--redis-wait", self.redis_wait.is_some()),
             ("--redis-fsync", self.redis_fsync),
             ("--redis-timeout", self.redis_timeout.is_some()),
-            ("--cluster", self.cluster),
+            ("--cluster-lease", self.cluster_lease.is_some()),
+            ("--node-name", self.node_name.is_some()),
+            ("--isolation-limit", self.isolation_limit.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
@@ -216,7 +199,7 @@ impl PersistenceOptions {
     }
 
     /// By name, and in words that tell whether they have changed.
-    pub(super) fn fixed(&self) -> [(&'static str, String); 16] {
+    pub(super) fn fixed(&self) -> [(&'static str, String); 15] {
         let access = &self.access;
         [
             ("persistence", format!("{:?}", self.persistence)),
@@ -231,7 +214,6 @@ impl PersistenceOptions {
             ("redis-wait", format!("{:?}", self.redis_wait)),
             ("redis-fsync", format!("{:?}", self.redis_fsync)),
             ("redis-timeout", format!("{:?}", self.redis_timeout)),
-            ("cluster", self.cluster.to_string()),
             ("cluster-lease", format!("{:?}", self.cluster_lease)),
             ("node-name", format!("{:?}", self.node_name)),
             ("isolation-limit", format!("{:?}", self.isolation_limit)),
@@ -327,8 +309,6 @@ mod tests {
             settings("--data-dir d"),
             settings("--persistence disk --data-dir d --durability fsync")
         );
-        let redis = Persistence::Redis(RedisSettings::new("redis://h"));
-        assert_eq!(settings("--redis redis://h"), Ok(redis));
         let Ok(Persistence::Redis(settings)) = settings(
             "--redis redis://h --redis-prefix p --redis-wait 2 --redis-ca c --redis-password-file f \
                       --redis-cert cert --redis-key key --redis-fsync --redis-timeout 0.5",
@@ -346,13 +326,17 @@ mod tests {
 
     #[test]
     fn a_node_has_a_name() {
-        let node = |arguments: &str| match settings(&format!("--redis redis://h --cluster {arguments}")) {
-            Ok(Persistence::Cluster(node)) => node,
+        let node = |arguments: &str| match settings(&format!("--redis redis://h {arguments}")) {
+            Ok(Persistence::Redis(node)) => node,
             other => panic!("{arguments}: {other:?}"),
         };
         let usual = node("");
         assert_eq!(Some(usual.node_name), host_name());
-        assert_eq!(usual.isolation_limit, Duration::from_secs(60));
+        assert_eq!(usual.url, "redis://h");
+        assert_eq!(
+            (usual.lease, usual.isolation_limit),
+            (Duration::from_secs(3), Duration::from_secs(60))
+        );
         let node = node("--node-name rack-3.a --cluster-lease 1 --isolation-limit 1");
         assert_eq!(
             (&*node.node_name, node.isolation_limit),
@@ -383,16 +367,12 @@ mod tests {
             ("--data-dir d --redis-wait 1", "--redis URL turns on"),
             ("--redis-fsync", "--redis URL turns on"),
             ("--redis redis://h --redis-cert c", "--redis-key"),
-            ("--cluster", "--redis URL turns on"),
-            ("--redis redis://h --cluster-lease 1", "--cluster turns on"),
-            ("--redis redis://h --cluster --cluster-lease 0.1", "0.5 to 60"),
-            ("--redis redis://h --node-name n", "--cluster turns on"),
-            ("--redis redis://h --isolation-limit 9", "--cluster turns on"),
-            ("--redis redis://h --cluster --node-name a/b", "letters, digits"),
-            (
-                "--redis redis://h --cluster --isolation-limit 2",
-                "shorter than --cluster-lease",
-            ),
+            ("--cluster-lease 1", "--redis URL turns on"),
+            ("--redis redis://h --cluster-lease 0.1", "0.5 to 60"),
+            ("--data-dir d --node-name n", "--redis URL turns on"),
+            ("--isolation-limit 9", "--redis URL turns on"),
+            ("--redis redis://h --node-name a/b", "letters, digits"),
+            ("--redis redis://h --isolation-limit 2", "shorter than --cluster-lease"),
             ("--redis host:6379", "no URL"),
             ("--redis redis://h --redis-prefix a{b}", "letters, digits"),
             ("--persistence file", "invalid value"),

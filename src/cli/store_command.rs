@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::options::{Fault, Parsed};
 use super::persistence::RedisAccess;
 use crate::cmd::store::{self, Checked};
-use crate::{ClusterSettings, DiskSettings, Persistence};
+use crate::{DiskSettings, Persistence};
 
 /// Looks into stores, and moves what is in one to another.
 ///
@@ -59,9 +59,6 @@ enum Action {
         /// Remove what is in the store before
         #[arg(long)]
         replace: bool,
-        /// Make the store of a cluster, in Redis
-        #[arg(long)]
-        cluster: bool,
     },
 }
 
@@ -85,15 +82,7 @@ pub(super) fn run(command: &StoreCommand) -> ExitCode {
         Action::Doctor { place } => return doctor(place),
         Action::Stats { place, json } => place.find().and_then(|at| store::stats(&at, *json)),
         Action::Export { place, output } => place.find().and_then(|at| store::export(&at, output.as_deref())),
-        Action::Import {
-            file,
-            place,
-            replace,
-            cluster,
-        } => place
-            .find()
-            .and_then(|at| if *cluster { of_cluster(at) } else { Ok(at) })
-            .and_then(|at| store::import(file, &at, *replace)),
+        Action::Import { file, place, replace } => place.find().and_then(|at| store::import(file, &at, *replace)),
     };
     done.map_or_else(|error| super::fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -143,15 +132,6 @@ impl Place {
             (None, Some(url)) => self.access.settings(url).map(Persistence::Redis),
             (None, None) => configured(),
         }
-    }
-}
-
-/// The store of a cluster in this place.
-fn of_cluster(at: Persistence) -> Result<Persistence, String> {
-    match at {
-        Persistence::Redis(settings) => Ok(Persistence::Cluster(ClusterSettings::new(settings))),
-        Persistence::Cluster(_) => Ok(at),
-        _ => Err("--cluster is for a store in Redis: --redis URL".to_owned()),
     }
 }
 

@@ -77,13 +77,16 @@ impl Client {
 
     /// What can be taken out of the outbox now; `None` while the client has not read what is there already.
     pub(crate) fn appetite(&self) -> Option<Appetite> {
-        // Its successor may be sending the same.
-        if self.core.cluster.as_ref().is_some_and(|cluster| cluster.is_stale()) {
-            return None;
-        }
         let bytes = OUTPUT_TARGET
             .checked_sub(self.output.len())
             .filter(|bytes| *bytes > 0)?;
+        if self.is_stale() {
+            return Some(Appetite {
+                bytes,
+                window: 0,
+                below: 0,
+            });
+        }
         let room = self.session.inflight.room(self.window());
         Some(Appetite {
             bytes,
@@ -92,9 +95,25 @@ impl Client {
         })
     }
 
+    /// Whether its successor may be sending what has an identifier: then only QoS 0 is sent.
+    pub(super) fn is_stale(&self) -> bool {
+        self.core.cluster.as_ref().is_some_and(|cluster| cluster.is_stale())
+    }
+
+    /// How many more messages may be in flight.
+    pub(super) fn room(&self) -> usize {
+        match self.is_stale() || self.appetite().is_none() {
+            true => 0,
+            false => self.session.inflight.room(self.window()),
+        }
+    }
+
     /// Whether [`deliver`](Client::deliver) would find something to send.
     pub(crate) fn can_deliver(&self) -> bool {
         let Some(appetite) = self.appetite() else { return false };
+        if self.is_stale() {
+            return self.session.outbox.has_for(appetite);
+        }
         let inflight = &self.session.inflight;
         let room = inflight.room(self.window());
         if self.session.is_replaying() {

@@ -103,7 +103,7 @@ impl Client {
             // The SUBACK, or retained messages that are being written down.
             return false;
         }
-        if self.replay_waits || self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
+        if self.replay_waits || self.room() == 0 {
             return false;
         }
         if self.core.cluster.is_some() {
@@ -155,7 +155,7 @@ impl Client {
             extras: Extras::new(subscription.identifier.map(u32::from).as_slice(), None),
         };
         let delivery = Delivery::new(Arc::clone(message), terms);
-        if self.appetite().is_none() || self.session.inflight.room(self.window()) == 0 {
+        if self.room() == 0 {
             return false;
         }
         let delivery = if self.core.interests.authorize_forward {
@@ -305,7 +305,7 @@ impl Client {
     }
 
     fn next_resend(&mut self) -> Option<Resend> {
-        if !self.session.inflight.is_resending() || self.appetite().is_none() {
+        if !self.session.inflight.is_resending() || self.appetite().is_none() || self.is_stale() {
             return None;
         }
         let window = self.window();
@@ -408,7 +408,7 @@ impl Client {
                 self.send(&delivery, 0, false);
             }
         }
-        while self.session.inflight.room(self.window()) > 0 && self.appetite().is_some() {
+        while self.room() > 0 {
             let Some(delivery) = self.session.forwarding.front().cloned() else {
                 return;
             };

@@ -27,8 +27,7 @@ pub(super) fn handle(client: &mut Client, publish: &Publish<'_>, scratch: &mut R
     let properties = publish.properties.forwardable();
     let publication = publication(client, topic, &properties, publish);
     if is_published_at_release(client, publish) {
-        accept_for_release(client, publish, &publication, scratch);
-        return Ok(());
+        return accept_for_release(client, publish, &publication, scratch);
     }
     let reason = route(client, &publication, scratch);
     accepted(client, publish, reason, scratch);
@@ -46,7 +45,17 @@ fn accept_for_release(
     publish: &Publish<'_>,
     publication: &Publication<'_>,
     scratch: &mut RouteScratch,
-) {
+) -> Result<(), Closing> {
+    let message = Arc::new(Message::new(publication));
+    let bound = client.core.config().max_queued_bytes;
+    if !client
+        .session
+        .accepted
+        .get_or_insert_default()
+        .has_room(&message, bound)
+    {
+        return refuse(client, publish, "too many messages wait for their PUBREL").map(drop);
+    }
     let packet_id = publish.packet_id;
     client.record(scratch, |uid| {
         Op::Cluster(ClusterOp::Received {
@@ -55,9 +64,13 @@ fn accept_for_release(
             message: *publication,
         })
     });
-    let accepted = client.session.accepted.get_or_insert_default();
-    accepted.insert(packet_id, Arc::new(Message::new(publication)));
+    client
+        .session
+        .accepted
+        .get_or_insert_default()
+        .insert(packet_id, message);
     acknowledge(client, publish, ReasonCode::Success, None);
+    Ok(())
 }
 
 /// PUBREL of a message that was kept until then: in one step it begins, and is published.
@@ -67,7 +80,7 @@ pub(super) fn release(client: &mut Client, packet_id: u16, scratch: &mut RouteSc
         .session
         .accepted
         .as_mut()
-        .and_then(|accepted| accepted.remove(&packet_id));
+        .and_then(|accepted| accepted.remove(packet_id));
     let (Some(cluster), Some(message)) = (&core.cluster, message) else {
         // An import has published it.
         return client.record(scratch, |uid| Op::ReceivedEnd { uid, packet_id });
@@ -108,15 +121,14 @@ fn is_settled(client: &mut Client, topic: &str, publish: &Publish<'_>) -> Result
         return Ok(true);
     }
     if publish.qos > QoS::AtMostOnce && client.core.memory.is_full() {
-        return refuse_for_memory(client, publish);
+        return refuse(client, publish, "the broker's memory is full");
     }
     Ok(false)
 }
 
 /// What is acknowledged must be kept. So this is not: an MQTT 5.0 client is told, another one finds its connection closed,
 /// and sends the message again.
-fn refuse_for_memory(client: &mut Client, publish: &Publish<'_>) -> Result<bool, Closing> {
-    let text = "the broker's memory is full";
+fn refuse(client: &mut Client, publish: &Publish<'_>, text: &'static str) -> Result<bool, Closing> {
     if !client.version().is_v5() {
         return Err(Closing::told(ReasonCode::QuotaExceeded, text));
     }
@@ -246,7 +258,7 @@ pub(super) async fn ask_and_handle(
         .map_or(*publication, |message| message.as_publication(core.clock.now()));
     // Nothing may come between these two: a QoS 2 message that was routed must be known by its identifier.
     if is_published_at_release(client, publish) {
-        accept_for_release(client, publish, publication, scratch);
+        return accept_for_release(client, publish, publication, scratch);
     } else {
         let reason = route(client, publication, scratch);
         accepted(client, publish, reason, scratch);

@@ -1,5 +1,6 @@
 //! The state that belongs to a Client Identifier (section 4.1): it knows no socket and no store.
 
+mod accepted;
 mod aliases;
 mod delivery;
 mod inbound;

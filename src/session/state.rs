@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::accepted::Accepted;
 use super::delivery::Delivery;
 use super::inbound::InboundQos2;
 use super::inflight::{Inflight, LIVE_IDENTIFIERS};
@@ -12,7 +13,6 @@ use super::outbox::Outbox;
 use super::replay::{Replay, Topics};
 use super::reuse::Reuse;
 use super::will::WillMessage;
-use crate::message::Message;
 use crate::packet::SubscriptionOptions;
 use crate::store::cluster::Token;
 use crate::store::{Extent, Lane, SessionRecord};
@@ -113,7 +113,7 @@ pub(crate) struct Session {
     /// It comes from the store: what was in flight has to be read yet.
     pub(crate) restored: Option<Box<Restored>>,
     /// Of a session that a cluster keeps: the messages of `inbound`, which are published when they are released.
-    pub(crate) accepted: Option<Box<HashMap<u16, Arc<Message>>>>,
+    pub(crate) accepted: Option<Box<Accepted>>,
     /// In a cluster: as which owner.
     pub(crate) token: Option<Token>,
     /// It was made for a client that has not been sent the CONNACK yet.

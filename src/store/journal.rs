@@ -21,12 +21,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::cluster::{Publishing, write_publish};
 use super::meter::{Commits, Meter};
 use super::op::{CLUSTER, Recipient, write_message, write_recipient};
-use super::{Batch, Op, Store, StoreError};
+use super::{Batch, Lane, Op, Page, Store, StoreError, StoredDelivery, Uid};
 use crate::message::Publication;
 use crate::packet::QoS;
 
@@ -53,7 +53,12 @@ pub(crate) struct Journal {
     /// Why the store will never take changes again, once that is so.
     lost: watch::Sender<Option<StoreError>>,
     meter: Meter,
+    /// Those who read queues: each takes a thread.
+    reads: Semaphore,
 }
+
+/// Queues that are read at a time.
+const MOST_READS: usize = 32;
 
 #[derive(Default)]
 struct Open {
@@ -70,6 +75,8 @@ struct Open {
 #[derive(Default)]
 struct Part {
     bytes: Vec<u8>,
+    /// There is something in it beside messages that nobody is known to want.
+    has_changes: bool,
     /// Goes behind what the pens write.
     last: Vec<u8>,
     writers: usize,
@@ -80,6 +87,7 @@ struct Part {
 struct Closed {
     number: u64,
     bytes: Vec<u8>,
+    has_changes: bool,
     waits: Vec<Arc<dyn Waits>>,
 }
 
@@ -129,6 +137,7 @@ impl Journal {
             started: Instant::now(),
             lost: watch::Sender::new(None),
             meter: Meter::default(),
+            reads: Semaphore::new(MOST_READS),
         });
         let own = Arc::clone(&journal);
         std::thread::Builder::new()
@@ -191,6 +200,21 @@ impl Journal {
         &self.store
     }
 
+    /// Reads a queue where waiting for a disk or another server holds nobody up.
+    pub(crate) async fn read_queue(
+        &self,
+        uid: Uid,
+        lane: Lane,
+        from: u64,
+        most: Page,
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
+        let _turn = self.reads.acquire().await;
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || store.queue(uid, lane, from, most));
+        read.await
+            .map_err(|error| StoreError::Unavailable(format!("the queue was not read: {error}")))?
+    }
+
     /// Writes a change behind all that was written, or will be by a pen that has entered already. Nothing waits for it.
     pub(crate) fn write_last(&self, op: &Op<'_>) {
         let mut open = self.open.lock();
@@ -236,7 +260,8 @@ impl Journal {
         };
         let (number, mut bytes) = (closed.number, closed.bytes);
         let batch = Batch { number, bytes: &bytes };
-        if !self.keep(&batch, complaints) {
+        let has_changes = closed.has_changes || bytes.is_empty();
+        if !self.keep(&batch, has_changes, complaints) {
             return false;
         }
         self.pending.fetch_sub(batch.bytes.len(), Ordering::Relaxed);
@@ -273,6 +298,7 @@ impl Journal {
         Some(Closed {
             number,
             bytes: std::mem::take(&mut part.bytes),
+            has_changes: std::mem::take(&mut part.has_changes) || !last.is_empty(),
             waits: std::mem::take(&mut part.waits),
         })
     }
@@ -284,10 +310,10 @@ impl Journal {
     }
 
     /// Tries until it succeeds; `false` if the broker ends before.
-    fn keep(&self, batch: &Batch<'_>, complaints: &mut Complaints) -> bool {
+    fn keep(&self, batch: &Batch<'_>, has_changes: bool, complaints: &mut Complaints) -> bool {
         let mut pause = FIRST_PAUSE;
         let mut failing_since: Option<Instant> = None;
-        while let Err(error) = self.try_to_keep(batch) {
+        while let Err(error) = self.try_to_keep(batch, has_changes) {
             let since = failing_since.get_or_insert_with(Instant::now);
             self.is_failing.store(since.elapsed() >= PATIENCE, Ordering::Relaxed);
             if matches!(error, StoreError::Refused(_)) {
@@ -311,10 +337,15 @@ impl Journal {
         true
     }
 
-    fn try_to_keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn try_to_keep(&self, batch: &Batch<'_>, has_changes: bool) -> Result<(), StoreError> {
         let started = Instant::now();
         self.attempt.store(self.now(), Ordering::Relaxed);
-        let result = self.store.keep(batch);
+        let passed = if has_changes {
+            Ok(false)
+        } else {
+            self.store.pass(batch.number)
+        };
+        let result = passed.and_then(|passed| if passed { Ok(()) } else { self.store.keep(batch) });
         self.attempt.store(0, Ordering::Relaxed);
         match &result {
             Ok(()) => self.meter.kept(started.elapsed(), batch.bytes.len()),
@@ -334,6 +365,7 @@ impl Journal {
         self.pending.fetch_add(pen.bytes.len(), Ordering::Relaxed);
         let part = open.part(number);
         part.bytes.extend_from_slice(&pen.bytes);
+        part.has_changes |= std::mem::take(&mut pen.has_changes);
         part.waits.append(&mut pen.waits);
         part.writers -= 1;
         pen.bytes.clear();
@@ -419,6 +451,8 @@ impl Waits for Notify {
 pub(crate) struct Pen {
     entered: Option<(Arc<Journal>, u64)>,
     bytes: Vec<u8>,
+    /// See [`Part`].
+    has_changes: bool,
     /// The recipients of the message that is being routed.
     recipients: Vec<u8>,
     count: u32,
@@ -435,6 +469,7 @@ impl Pen {
     pub(crate) fn write(&mut self, journal: &Arc<Journal>, op: &Op<'_>) -> u64 {
         let batch = self.enter(journal);
         op.write(&mut self.bytes);
+        self.has_changes = true;
         batch
     }
 
@@ -451,6 +486,7 @@ impl Pen {
         part.writers += 1;
         let before = part.bytes.len();
         op.write(&mut part.bytes);
+        part.has_changes = true;
         let size = part.bytes.len() - before;
         drop(open);
         journal.pending.fetch_add(size, Ordering::Relaxed);
@@ -458,10 +494,20 @@ impl Pen {
         number
     }
 
+    /// Goes on in this batch, or in a later one, if it has entered an earlier one.
+    pub(crate) fn move_to(&mut self, journal: &Arc<Journal>, batch: u64) {
+        if self.entered.as_ref().is_some_and(|(_, number)| *number < batch) {
+            debug_assert!(self.count == 0, "a message that has recipients is written as a whole");
+            self.leave();
+            self.enter(journal);
+        }
+    }
+
     /// Notes a queue that the message which is being routed was put into; the batch of which that is part.
     pub(crate) fn add_recipient(&mut self, journal: &Arc<Journal>, recipient: &Recipient<'_>) -> u64 {
         let batch = self.enter(journal);
         write_recipient(&mut self.recipients, recipient);
+        self.has_changes = true;
         self.count += 1;
         batch
     }
@@ -472,9 +518,10 @@ impl Pen {
     }
 
     /// The message has been routed, in a cluster. Of QoS 1 and 2 it is written down even if it is for nobody: somebody may have
-    /// subscribed whom this node does not know of yet.
+    /// subscribed whom this node does not know of yet. And what has begun must be finished.
     pub(crate) fn end_publish(&mut self, message: &Publication<'_>, publishing: &Publishing<'_>) {
-        if self.count > 0 || message.qos > QoS::AtMostOnce {
+        if self.count > 0 || message.qos > QoS::AtMostOnce || publishing.once.is_some() {
+            self.has_changes |= publishing.once.is_some();
             self.bytes.push(CLUSTER);
             write_publish(&mut self.bytes, message, publishing, (self.count, &self.recipients));
             self.recipients.clear();

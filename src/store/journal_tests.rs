@@ -4,6 +4,7 @@ use std::sync::Barrier;
 use super::*;
 use crate::message::Message;
 use crate::packet::QoS;
+use crate::store::cluster::{ClusterOp, Once};
 use crate::store::{Lane, Page, StoredDelivery, StoredSession, StoredWill, TermsRecord, Uid};
 
 /// A store that does as it is told, remembers which changes it took, and counts what it was asked.
@@ -23,6 +24,9 @@ struct State {
     /// One of so many fails, if it is not 0.
     fails_each: u32,
     panics: bool,
+    /// Batches are taken unread, if they may be.
+    passes: bool,
+    passed: Vec<u64>,
     attempts: Vec<(u64, Vec<u8>)>,
     /// The changes of each batch that was taken, from number 1 on.
     batches: Vec<Vec<String>>,
@@ -88,6 +92,15 @@ impl Store for Told {
         Ok(())
     }
 
+    fn pass(&self, batch: u64) -> Result<bool, StoreError> {
+        let mut state = self.state.lock();
+        if state.passes {
+            state.passed.push(batch);
+            state.batches.push(Vec::new());
+        }
+        Ok(state.passes)
+    }
+
     fn last_batch(&self) -> Result<u64, StoreError> {
         Ok(self.look(|state| state.batches.len() as u64))
     }
@@ -119,6 +132,7 @@ fn name(op: &Op<'_>) -> String {
     match op {
         Op::RetainClear { topic } => (*topic).to_owned(),
         Op::Message { message, recipients } => format!("{} for {}", message.topic, recipients.len()),
+        Op::Cluster(ClusterOp::Publish { message, .. }) => message.topic.to_owned(),
         _ => panic!("none of these tests: {op:?}"),
     }
 }
@@ -218,6 +232,62 @@ fn what_comes_during_a_commit_is_one_batch() {
         ["c0", "c1", "c2", "b0", "b1", "b2", "a0", "a1", "a2", "d"]
     );
     journal.close();
+}
+
+/// A batch is read only if it has more than messages for nobody, or the store wants to.
+#[test]
+fn what_is_for_nobody_need_not_be_read() {
+    let (store, journal) = journal();
+    let publish = |topic: &str, recipients: &[u64], once: Option<Once>| {
+        let message = Publication {
+            topic,
+            payload: b"",
+            properties: b"",
+            expires_at: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        };
+        let publishing = Publishing {
+            once,
+            ..Publishing::default()
+        };
+        let waiter = Waiter::new(&journal);
+        let mut pen = Pen::default();
+        pen.begin(&journal);
+        for uid in recipients {
+            let terms = TermsRecord {
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                subscription_ids: &[],
+                share: None,
+            };
+            let (uid, index) = (*uid, 0);
+            pen.add_recipient(&journal, &Recipient { uid, index, terms });
+        }
+        pen.end_publish(&message, &publishing);
+        pen.tell(Arc::clone(&waiter) as Arc<dyn Waits>);
+        pen.leave();
+        waiter.wait(1);
+    };
+    let mid = crate::store::cluster::Mid {
+        incarnation: 1,
+        number: 1,
+    };
+    let once = Once { mid, of: 1, bucket: 0 };
+    publish("read", &[], None);
+    store.set(|state| state.passes = true);
+    publish("passed", &[], None);
+    publish("for one", &[7], None);
+    publish("passed", &[], None);
+    publish("once", &[], Some(once));
+    write(&journal, &["change"]);
+    sync(&journal);
+    let all = store.taken();
+    assert_eq!(all, ["read", "for one", "once", "change", "sync"]);
+    assert_eq!(store.look(|state| state.passed.clone()), [2, 4]);
+    journal.write_last(&change("last"));
+    journal.close();
+    assert_eq!(store.taken().len(), 6);
 }
 
 /// A batch waits for the pens that are in it, and has all that they write until they leave.

@@ -44,10 +44,10 @@ pub(crate) use open::open_shared;
 #[cfg(feature = "cli")]
 pub(crate) use open::open_to_read;
 #[cfg(all(feature = "redis", feature = "cli"))]
-pub(crate) use redis::{doctor, load_shared};
+pub(crate) use redis::{doctor, load as load_shared, store_is_there as is_shared_there};
 #[cfg(feature = "cli")]
 pub(crate) use settings::without_secrets;
-pub use settings::{ClusterSettings, DiskSettings, Durability, Persistence, RedisSettings};
+pub use settings::{DiskSettings, Durability, Persistence, RedisSettings};
 pub(crate) use stored::{Extent, StoredDelivery, StoredMessage, StoredSession, StoredSubscription, StoredWill};
 
 use crate::message::Message;
@@ -81,6 +81,12 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     /// Does of a commit what must be done before the batch is durable. [`follow`](Store::follow) does the rest.
     fn keep(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         self.commit(batch)
+    }
+
+    /// Keeps a batch that has nothing but messages which nobody is known to want, without reading it; `false` if it must be
+    /// read, and so given to [`keep`](Store::keep).
+    fn pass(&self, _batch: u64) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// Called after [`keep`](Store::keep) has returned `Ok`, by the same thread and before anything else is kept. Who reads

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 #[cfg(feature = "redis")]
-use super::ClusterSettings;
+use super::RedisSettings;
 #[cfg(feature = "redis")]
 use super::cluster::{Limits, Shared};
 use super::{Persistence, Store, StoreError};
 
-/// Opens the store, which no other process can open then. `None` in memory: there is nothing to keep.
+/// Opens a store that no other process can open then. `None` in memory: there is nothing to keep.
 pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, StoreError> {
     match persistence {
         Persistence::Memory => Ok(None),
         Persistence::Disk(settings) => Ok(Some(Arc::new(super::disk::open(settings)?))),
         #[cfg(feature = "redis")]
-        Persistence::Redis(settings) => Ok(Some(Arc::new(super::redis::open(settings)?))),
-        Persistence::Cluster(_) => Err(StoreError::Refused(
-            "a cluster is not opened by one broker alone".to_owned(),
+        Persistence::Redis(_) => Err(StoreError::Refused(
+            "a store in Redis is not opened by one broker alone".to_owned(),
         )),
         #[cfg(not(feature = "redis"))]
         Persistence::Redis(_) => Err(StoreError::Refused("this build has no store in Redis".to_owned())),
@@ -29,14 +28,10 @@ pub(crate) fn open(persistence: &Persistence) -> Result<Option<Arc<dyn Store>>, 
     }
 }
 
-/// Opens the store that the brokers of a cluster share.
+/// Opens the store that brokers share.
 #[cfg(feature = "redis")]
-pub(crate) fn open_shared(settings: &ClusterSettings, limits: Limits) -> Result<Arc<dyn Shared>, StoreError> {
-    Ok(Arc::new(super::redis::open_shared(
-        &settings.redis,
-        limits,
-        settings.lease,
-    )?))
+pub(crate) fn open_shared(settings: &RedisSettings, limits: Limits) -> Result<Arc<dyn Shared>, StoreError> {
+    Ok(Arc::new(super::redis::open(settings, limits)?))
 }
 
 /// Opens the store to look into it. A broker that has it open in Redis goes on; on disk there must be none.
@@ -45,8 +40,6 @@ pub(crate) fn open_to_read(persistence: &Persistence) -> Result<Option<Arc<dyn S
     match persistence {
         #[cfg(feature = "redis")]
         Persistence::Redis(settings) => super::redis::open_to_read(settings).map(Some),
-        #[cfg(feature = "redis")]
-        Persistence::Cluster(settings) => super::redis::open_to_read(&settings.redis).map(Some),
         _ => open(persistence),
     }
 }

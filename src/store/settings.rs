@@ -16,10 +16,8 @@ pub enum Persistence {
     Memory,
     /// In a directory.
     Disk(DiskSettings),
-    /// In a Redis or Valkey server.
+    /// In a Redis or Valkey server: brokers that share it are one cluster.
     Redis(RedisSettings),
-    /// In one that several brokers share: all of them are one cluster.
-    Cluster(ClusterSettings),
     /// As the first says, with faults for tests: `SEED` or `SEED:RATE`, one of so many calls having one.
     #[cfg(feature = "faults")]
     #[doc(hidden)]
@@ -46,7 +44,7 @@ pub enum Durability {
     Os,
 }
 
-/// A store in Redis. Its `Debug` has no password.
+/// A store in Redis, and the cluster of all brokers that have it. Its `Debug` has no password.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisSettings {
@@ -58,7 +56,7 @@ pub struct RedisSettings {
     pub ca: Option<PathBuf>,
     /// The client's certificate and its key, in PEM, for a `rediss` server that asks for them.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// What the names of all keys begin with.
+    /// What the names of all keys begin with. Brokers with the same one form a cluster.
     pub prefix: String,
     /// Replicas that must have a change before it is acknowledged.
     pub wait: u32,
@@ -66,38 +64,12 @@ pub struct RedisSettings {
     pub fsync: bool,
     /// How long the server may take to connect, and to answer.
     pub timeout: Duration,
-}
-
-/// A cluster: brokers that share a Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClusterSettings {
-    /// What they share. Those with the same prefix form a cluster.
-    pub redis: RedisSettings,
     /// How long a node may be silent before the others declare it dead. The same on all nodes.
     pub lease: Duration,
     /// What this node is called, for people: nothing rests on it.
     pub node_name: String,
     /// How long connections stay open while the node hears nothing of Redis.
     pub isolation_limit: Duration,
-}
-
-impl ClusterSettings {
-    /// A node is dead after so long a silence, unless something else is set.
-    pub const LEASE: Duration = Duration::from_secs(3);
-    /// Connections are closed after so long without Redis, unless something else is set.
-    pub const ISOLATION_LIMIT: Duration = Duration::from_secs(60);
-
-    /// A cluster by this Redis.
-    #[must_use]
-    pub fn new(redis: RedisSettings) -> ClusterSettings {
-        ClusterSettings {
-            redis,
-            lease: ClusterSettings::LEASE,
-            node_name: "node".to_owned(),
-            isolation_limit: ClusterSettings::ISOLATION_LIMIT,
-        }
-    }
 }
 
 impl DiskSettings {
@@ -116,6 +88,10 @@ impl RedisSettings {
     pub const PREFIX: &str = "mqtt";
     /// How long the server may take, unless something else is set.
     pub const TIMEOUT: Duration = Duration::from_secs(10);
+    /// A node is dead after so long a silence, unless something else is set.
+    pub const LEASE: Duration = Duration::from_secs(3);
+    /// Connections are closed after so long without Redis, unless something else is set.
+    pub const ISOLATION_LIMIT: Duration = Duration::from_secs(60);
 
     /// A store in the server at this URL, with keys that begin with [`PREFIX`](RedisSettings::PREFIX), and without
     /// waiting for replicas.
@@ -130,6 +106,9 @@ impl RedisSettings {
             wait: 0,
             fsync: false,
             timeout: RedisSettings::TIMEOUT,
+            lease: RedisSettings::LEASE,
+            node_name: "node".to_owned(),
+            isolation_limit: RedisSettings::ISOLATION_LIMIT,
         }
     }
 
@@ -172,6 +151,9 @@ impl fmt::Debug for RedisSettings {
             .field("wait", &self.wait)
             .field("fsync", &self.fsync)
             .field("timeout", &self.timeout)
+            .field("lease", &self.lease)
+            .field("node_name", &self.node_name)
+            .field("isolation_limit", &self.isolation_limit)
             .finish()
     }
 }

@@ -37,7 +37,8 @@
 //! * With `CONF_TRANSPORT=tls`, `ws` or `wss` the tests of the protocol run over that one. What is below MQTT is reached
 //!   through [`Client::stream`].
 //! * With `CONF_PERSISTENCE=disk`, `disk-os`, `redis` or `faulty` each broker keeps its state there, in a place of its own;
-//!   with `node` it is a cluster of one node, with `cluster` one of three, and connections go to one after the other; `faulty` is a store that fails now and then, for which the program is built with the feature `faults`.
+//!   with `cluster` it is a cluster of three nodes in Redis, and connections go to one after the other; `faulty` is a store
+//!   that fails now and then, for which the program is built with the feature `faults`.
 
 // Each integration test is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]

@@ -28,10 +28,15 @@ pub fn place(options: &[&str]) -> Option<Place> {
         Ok("disk-os") => Some(on_disk(&["--durability", "os"])),
         Ok("faulty") => Some(on_disk(&["--durability", "os", "--store-faults", &next().to_string()])),
         Ok("redis") => Some(in_redis()),
-        Ok("node") => Some(in_cluster(1)),
         Ok("cluster") => Some(in_cluster(3)),
-        Ok(other) => panic!("CONF_PERSISTENCE={other} is not memory, disk, disk-os, redis, node, cluster or faulty"),
+        Ok(other) => panic!("CONF_PERSISTENCE={other} is not memory, disk, disk-os, redis, cluster or faulty"),
     }
+}
+
+/// Whether the brokers keep their state where others may take it up: QoS 2 messages of sessions that are kept are published at their
+/// PUBREL, and wills wait for a while when a broker ends.
+pub fn is_shared() -> bool {
+    matches!(std::env::var("CONF_PERSISTENCE").as_deref(), Ok("redis" | "cluster"))
 }
 
 fn on_disk(options: &[&str]) -> Place {
@@ -58,11 +63,9 @@ pub fn in_redis() -> Place {
     }
 }
 
-/// The same, for the nodes of a cluster.
+/// The same, for so many nodes of a cluster.
 pub fn in_cluster(nodes: usize) -> Place {
-    let mut place = in_redis();
-    place.options.push("--cluster".to_owned());
-    Place { nodes, ..place }
+    Place { nodes, ..in_redis() }
 }
 
 impl Place {

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 type Count = fn(&Core, &Cluster) -> u64;
 
 /// What a node counts. Other versions may know more or fewer of them: new ones come behind the others.
-const FIGURES: [(&str, Count); 20] = [
+const FIGURES: [(&str, Count); 21] = [
     ("connected_clients", |core, _| core.registry.online() as u64),
     ("owned_sessions", |_, cluster| cluster.mirror.sizes().owned as u64),
     ("own_subscriptions", Cluster::own_subscriptions),
@@ -51,6 +51,7 @@ const FIGURES: [(&str, Count); 20] = [
         (cluster.journal.commits().last_seconds * 1e6) as u64
     }),
     ("store_failing", |_, cluster| u64::from(cluster.journal.is_failing())),
+    ("given_rests", |_, cluster| count(&cluster.counters.rests_given)),
 ];
 
 fn count(counter: &AtomicU64) -> u64 {
@@ -126,6 +127,7 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").into(),
             http: self.http.lock().clone(),
             since: Some(core.clock.started()),
+            lease: Some(self.lease),
             figures: FIGURES.iter().map(|(_, count)| count(core, self)).collect(),
         }
     }

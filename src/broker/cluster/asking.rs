@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::Cluster;
 use super::questions::{Question, write_page, write_state, write_subscriptions};
 use crate::broker::core::Core;
-use crate::broker::inspect::{ClientPage, ClusterError};
+use crate::broker::inspect::ClusterError;
+use crate::broker::registry::Entry as Registered;
 use crate::reason::ReasonCode;
 use crate::session::Kick;
 use crate::store::StoreError;
@@ -161,11 +162,7 @@ impl Core {
                 let mut limit = limit as usize;
                 loop {
                     let page = self.list_clients(&query, cursor.as_deref(), limit).await;
-                    let page = page.unwrap_or(ClientPage {
-                        clients: Vec::new(),
-                        next: None,
-                    });
-                    write_page(&mut answer, &page);
+                    write_page(&mut answer, page.as_ref().ok());
                     if answer.len() <= LARGEST_LIST || limit <= 1 {
                         break;
                     }
@@ -187,19 +184,25 @@ impl Core {
         answer
     }
 
-    /// Has the connection of a client closed, if it is still that with this number; whether the client is connected here.
+    /// Has the connection of a client closed if it is still that with this number: whether that was so.
     pub(super) fn kick_here(&self, client_id: &str, connection: u64, ends_session: bool) -> bool {
-        let Some(outbox) = self.online_outbox(client_id) else {
-            return false;
-        };
-        outbox.signal(|signals| {
-            signals.kick = Some(Kick {
-                connection,
-                reason: ReasonCode::AdministrativeAction,
-                ends_session,
-            });
-        });
-        true
+        match self.registry.shard(client_id).get(client_id) {
+            Some(Registered::Online {
+                outbox,
+                token: Some(token),
+                ..
+            }) if token.number == connection => {
+                outbox.signal(|signals| {
+                    signals.kick = Some(Kick {
+                        connection,
+                        reason: ReasonCode::AdministrativeAction,
+                        ends_session,
+                    });
+                });
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -2,23 +2,31 @@
 //!
 //! Invariants:
 //! * A connection claims once, and then only looks: so the last one that has claimed wins.
+//! * Whoever is told that a client is wanted is named by its token: what is told late closes no later connection of the client.
+//! * CONNACK is sent when the wills of the client's connections before have been published, whoever does that.
+//! * A CONNECT that was given up changes nothing: what arrives with the claim, which may be late, takes nothing away; the rest is asked for when
+//!   the client is owned, if somebody is still there.
 //! * Whoever has claimed gives the client back, also if its connection has gone meanwhile: the claim goes on by itself, and what it
 //!   comes to is an [`Owned`], which is released when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::Cluster;
+use super::waiting::Waiting;
+use super::work::Work;
 use crate::broker::core::{Core, RouteScratch};
 use crate::broker::ownership::{Claimed, Owned};
 use crate::broker::registry::Entry as Registered;
 use crate::session::{Replay, Restored, Reuse, Session, Subscription, WillMessage};
-use crate::store::cluster::{ClientRecord, ClusterOp, Entry, Incarnation, Open, Token, Will};
+use crate::store::cluster::{ClientRecord, ClusterOp, Entry, How, Open, Token, Will};
 use crate::store::{Op, StoredSession, StoredSubscription, Uid, write_client};
 use crate::topic::TopicFilter;
+
+/// Whether a client is opened with the claim.
+const IS_EARLY: bool = true;
 
 /// What a CONNECT wants.
 #[derive(Debug)]
@@ -30,9 +38,6 @@ pub(crate) struct Wanted {
     pub(crate) will: Option<Box<WillMessage>>,
 }
 
-/// A claim that is waited for is looked at this often, beside when it is told of.
-const LOOK: Duration = Duration::from_millis(100);
-
 impl Core {
     /// Makes the caller the owner of the session, new or resumed. `None` if yet another connection has claimed it meanwhile, or the
     /// store can't be read.
@@ -40,7 +45,7 @@ impl Core {
         let (sender, receiver) = oneshot::channel();
         let (core, cluster) = (Arc::clone(self), Arc::clone(cluster));
         tokio::spawn(async move {
-            if let Some(claimed) = core.become_owner(&cluster, wanted).await {
+            if let Some(claimed) = core.become_owner(&cluster, wanted, &sender).await {
                 // If nobody is there any more, it is dropped, and so released.
                 drop(sender.send(claimed));
             }
@@ -48,47 +53,76 @@ impl Core {
         receiver.await.ok()
     }
 
-    async fn become_owner(self: &Arc<Core>, cluster: &Arc<Cluster>, wanted: Wanted) -> Option<Claimed> {
+    async fn become_owner(
+        self: &Arc<Core>,
+        cluster: &Arc<Cluster>,
+        wanted: Wanted,
+        asker: &oneshot::Sender<Claimed>,
+    ) -> Option<Claimed> {
         let token = cluster.new_token();
         // What may be resumed must be kept, if only to the end of the connection.
         let candidate = match wanted.expiry_interval == 0 && wanted.clean_start {
             true => 0,
             false => cluster.new_uid(&wanted.client_id),
         };
-        let told = Waiting::begin(cluster, &wanted.client_id);
-        let receipt = cluster.write_claim(&wanted, token, candidate);
-        if let Some(receipt) = receipt {
-            receipt.kept().await;
-        }
-        let mut record = cluster.read_client(&wanted.client_id).await;
-        if record.owner != Some(token) {
-            cluster.counters.claims_waited.fetch_add(1, Ordering::Relaxed);
-            told.wait_for(self, token, record).await?;
-            record = ClientRecord::default();
-        }
-        if record.opened != Some(token) {
-            let receipt = cluster.write_open(&wanted, token, candidate);
-            if let Some(receipt) = receipt {
-                receipt.kept().await;
-            }
-            record = cluster.read_client(&wanted.client_id).await;
-        }
-        drop(told);
+        let is_over = || asker.is_closed() || cluster.is_leaving();
+        let (record, _work) = self.begin_with(cluster, &wanted, (token, candidate), is_over).await?;
         let session = self.open_session(cluster, &wanted, candidate, record.uid, token).await;
         let present = record.uid.is_some_and(|uid| uid != candidate);
         cluster.note_ended(&wanted.client_id, record.uid);
         let owned = self.put_online(session);
+        if record.has_wills {
+            // Nobody waits any more.
+            return None;
+        }
         if record.next.is_some() {
             // It was told before anybody was there to hear it.
-            self.give_up(&wanted.client_id);
+            self.give_up(&wanted.client_id, token);
         }
-        cluster.ask_until("the inbox", |store| store.empty_inbox()).await;
+        cluster.wait_for_inbox().await;
         cluster.heart.wait_until_young().await;
         Some(Claimed {
             session: owned,
             present,
             replaced: false,
         })
+    }
+
+    /// Claims the client, and begins with it when it has it. What there is of it when its wills are out, or the CONNECT is over.
+    async fn begin_with(
+        self: &Arc<Core>,
+        cluster: &Arc<Cluster>,
+        wanted: &Wanted,
+        (token, candidate): (Token, Uid),
+        is_over: impl Fn() -> bool,
+    ) -> Option<(ClientRecord, Work)> {
+        let mut work = cluster.begin_work();
+        let told = Waiting::begin(cluster, &wanted.client_id);
+        let receipt = cluster.write_claim(wanted, token, candidate);
+        if let Some(receipt) = receipt {
+            receipt.kept().await;
+        }
+        let mut record = cluster.read_client(&wanted.client_id).await;
+        if record.owner != Some(token) {
+            cluster.counters.claims_waited.fetch_add(1, Ordering::Relaxed);
+            // A node that leaves waits for no client. If it gets this one, it gives it back before it has left.
+            drop(work);
+            told.wait_for(self, token, record).await?;
+            work = cluster.begin_work();
+            record = ClientRecord::default();
+        }
+        if record.opened != Some(token) {
+            if is_over() {
+                cluster.give_back(&wanted.client_id, token).await;
+                return None;
+            }
+            let receipt = cluster.write_open(wanted, token, candidate);
+            if let Some(receipt) = receipt {
+                receipt.kept().await;
+            }
+            record = cluster.read_client(&wanted.client_id).await;
+        }
+        Some((told.until_wills_are_out(record, is_over).await, work))
     }
 
     /// The session that is now owned by this connection, as the store has it.
@@ -108,7 +142,7 @@ impl Core {
         let outbox = cluster.mirror.own(uid, &wanted.client_id);
         let stored = match uid == candidate {
             true => None,
-            false => cluster.ask_until("the session", move |store| store.session(uid)).await,
+            false => cluster.read_session(uid).await,
         };
         outbox.own(&stored.as_ref().map(|stored| stored.live).unwrap_or_default());
         let mut session = Box::new(Session::new(outbox));
@@ -137,8 +171,7 @@ impl Core {
         session.inflight.restore_next(live.first, replayed.first);
         session.reuse = Some(Box::new(Reuse::new(live.first)));
         stored.received.iter().for_each(|id| session.inbound.insert(*id));
-        let accepted = stored.accepted.into_iter();
-        session.accepted = Some(Box::new(accepted.collect()));
+        session.accepted = Some(Box::new(stored.accepted.into_iter().collect()));
         let mut scratch = RouteScratch::default();
         for stray in cluster.mirror.strays(session.outbox.key, &stored.subscriptions) {
             let entry = Entry::Unsubscribe {
@@ -189,77 +222,15 @@ impl Core {
     fn put_online(self: &Arc<Core>, session: Box<Session>) -> Owned {
         let client_id = Arc::clone(session.client_id());
         let outbox = Arc::clone(&session.outbox);
-        let entry = Registered::Online { outbox, claimant: None };
+        let entry = Registered::Online {
+            outbox,
+            token: session.token,
+            claimant: None,
+        };
         if self.registry.shard(&client_id).insert(client_id, entry).is_none() {
             self.registry.went_online();
         }
         Owned::of(self, session)
-    }
-}
-
-/// A connection that is told when it may have the client.
-struct Waiting<'a> {
-    cluster: &'a Cluster,
-    client_id: &'a Arc<str>,
-    told: Arc<Notify>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(cluster: &'a Cluster, client_id: &'a Arc<str>) -> Waiting<'a> {
-        let told = Arc::new(Notify::new());
-        let mut waiting = cluster.waiting.lock();
-        waiting
-            .entry(Arc::clone(client_id))
-            .or_default()
-            .push(Arc::clone(&told));
-        drop(waiting);
-        Waiting {
-            cluster,
-            client_id,
-            told,
-        }
-    }
-
-    /// Waits until it has the client. `None` if another one will have it.
-    async fn wait_for(&self, core: &Arc<Core>, token: Token, mut record: ClientRecord) -> Option<()> {
-        while record.owner != Some(token) {
-            if record.next != Some(token) {
-                return None;
-            }
-            let told = tokio::time::timeout(LOOK, self.told.notified()).await;
-            record = self.cluster.read_client(self.client_id).await;
-            let owner = record.owner.filter(|_| told.is_err() && record.next == Some(token));
-            if let Some(owner) = owner {
-                self.want_again(core, owner.incarnation).await;
-            }
-        }
-        Some(())
-    }
-}
-
-impl Waiting<'_> {
-    /// The owner may not have heard of it. One of this node is told at once: later it might be the one who waits here.
-    async fn want_again(&self, core: &Arc<Core>, from: Incarnation) {
-        if from == self.cluster.incarnation {
-            return core.give_up(self.client_id);
-        }
-        let client_id = Arc::clone(self.client_id);
-        let told = self.cluster.ask(move |store| store.want(from, &client_id)).await;
-        if let Err(error) = told {
-            tracing::debug!(%error, "the owner of a client can't be told that it is wanted");
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.cluster.waiting.lock();
-        if let Some(all) = waiting.get_mut(self.client_id) {
-            all.retain(|other| !Arc::ptr_eq(other, &self.told));
-            if all.is_empty() {
-                waiting.remove(self.client_id);
-            }
-        }
     }
 }
 
@@ -271,18 +242,36 @@ impl Cluster {
             token,
         };
         scratch.pen().write(&self.journal, &Op::Cluster(claim));
-        self.add_open(wanted, token, uid, &mut scratch);
+        self.add_open(wanted, (token, uid), IS_EARLY, &mut scratch);
         scratch.pen().receipt()
     }
 
     fn write_open(&self, wanted: &Wanted, token: Token, uid: Uid) -> Option<crate::store::Receipt> {
         let mut scratch = RouteScratch::default();
-        self.add_open(wanted, token, uid, &mut scratch);
+        self.add_open(wanted, (token, uid), !IS_EARLY, &mut scratch);
         scratch.pen().receipt()
     }
 
+    /// The client is for the next one, and is as it was: nobody has begun with it.
+    async fn give_back(&self, client_id: &str, token: Token) {
+        let mut scratch = RouteScratch::default();
+        let release = ClusterOp::Release {
+            client_id,
+            token,
+            how: How::Lost,
+            expiry_interval: 0,
+            mid: self.new_mid(),
+        };
+        scratch.pen().write(&self.journal, &Op::Cluster(release));
+        let receipt = scratch.pen().receipt();
+        drop(scratch);
+        if let Some(receipt) = receipt {
+            receipt.kept().await;
+        }
+    }
+
     /// It has effect if the token is that of the owner by then.
-    fn add_open(&self, wanted: &Wanted, token: Token, uid: Uid, scratch: &mut RouteScratch) {
+    fn add_open(&self, wanted: &Wanted, (token, uid): (Token, Uid), is_early: bool, scratch: &mut RouteScratch) {
         let mut client = Vec::new();
         let will = wanted.will.as_ref();
         if let Some(will) = will {
@@ -306,29 +295,34 @@ impl Cluster {
             mid: self.new_mid(),
             will,
         };
-        scratch.pen().write(&self.journal, &Op::Cluster(ClusterOp::Open(open)));
+        let op = match is_early {
+            true => ClusterOp::OpenEarly(open),
+            false => ClusterOp::Open(open),
+        };
+        scratch.pen().write(&self.journal, &Op::Cluster(op));
     }
 
-    async fn read_client(&self, client_id: &Arc<str>) -> ClientRecord {
+    pub(super) async fn read_client(&self, client_id: &Arc<str>) -> ClientRecord {
         let client_id = Arc::clone(client_id);
-        self.ask_until("a client", move |store| store.client(&client_id)).await
+        match self.questions.clients.ask(Arc::clone(&client_id)).await {
+            Ok(record) => record,
+            // What is damaged may be mended.
+            Err(_) => self.ask_until("a client", move |store| store.client(&client_id)).await,
+        }
     }
 
-    pub(super) fn notify_waiting(&self, client_id: &str) {
-        let waiting = self.waiting.lock();
-        waiting
-            .get(client_id)
-            .into_iter()
-            .flatten()
-            .for_each(|told| told.notify_one());
+    async fn read_session(&self, uid: Uid) -> Option<StoredSession> {
+        match self.questions.sessions.ask(uid).await {
+            Ok(session) => session,
+            Err(_) => self.ask_until("the session", move |store| store.session(uid)).await,
+        }
     }
 
-    pub(super) fn notify_all_waiting(&self) {
-        self.waiting
-            .lock()
-            .values()
-            .flatten()
-            .for_each(|told| told.notify_one());
+    /// What came for this node before now has been given to those for whom it is.
+    async fn wait_for_inbox(&self) {
+        if self.questions.inbox.ask(()).await.is_err() {
+            self.ask_until("the inbox", |store| store.empty_inbox()).await;
+        }
     }
 
     /// Sessions of the client that are in the router, and are no more.

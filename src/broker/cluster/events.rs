@@ -5,11 +5,12 @@ use std::sync::{Arc, Weak};
 
 use super::Cluster;
 use crate::broker::core::Core;
+use crate::broker::registry::Entry as Registered;
 use crate::message::Publication;
 use crate::packet::QoS;
 use crate::session::{Delivery, Terms};
 use crate::stats::Discard;
-use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage, Member, Mid, Rest};
+use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage, Member, Mid, Rest, Token};
 use crate::store::{StoredMessage, Uid};
 use crate::topic::TopicFilter;
 
@@ -49,19 +50,18 @@ impl Follower for Events {
         cluster.counters.inbox_messages.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn arrived(&self, uid: Uid, place: u64, message: Option<StoredMessage>) {
+    fn arrived(&self, uid: Uid, place: u64, messages: &mut dyn Iterator<Item = Option<StoredMessage>>) {
         if let Some((_, cluster)) = self.get()
             && let Some(outbox) = cluster.mirror.owned(uid)
         {
-            outbox.arrived(place, message.map(Delivery::from_stored));
+            outbox.arrived(place, messages.map(|message| message.map(Delivery::from_stored)));
         }
     }
 
     fn look(&self) {
         let Some((_, cluster)) = self.get() else { return };
-        cluster.mirror.all_owned().iter().for_each(|outbox| outbox.look());
+        cluster.looks_for_missed.notify_one();
         cluster.notify_all_waiting();
-        cluster.looks_for_wanted.notify_one();
     }
 
     fn look_into(&self, uid: Uid) {
@@ -72,9 +72,9 @@ impl Follower for Events {
         }
     }
 
-    fn wanted(&self, client_id: &str) {
+    fn wanted(&self, client_id: &str, from: Token) {
         if let Some((core, _)) = self.get() {
-            core.give_up(client_id);
+            core.give_up(client_id, from);
         }
     }
 
@@ -139,9 +139,11 @@ fn member(uid: Uid, terms: &Terms) -> Member {
 }
 
 impl Core {
-    /// Somebody else has claimed the client: its connection here ends.
-    pub(super) fn give_up(&self, client_id: &str) {
-        if let Some(outbox) = self.online_outbox(client_id) {
+    /// Somebody else has claimed the client: the connection here with this token ends, if it is there still.
+    pub(super) fn give_up(&self, client_id: &str, from: Token) {
+        if let Some(Registered::Online { outbox, token, .. }) = self.registry.shard(client_id).get(client_id)
+            && *token == Some(from)
+        {
             outbox.signal(|signals| signals.takeover = true);
         }
     }

@@ -260,7 +260,8 @@ impl Cluster {
             }
             answer => answer?,
         };
-        let mut page = read_page(&answer.body).map_err(|error| not_understood(node, error))?;
+        let page = read_page(&answer.body).map_err(|error| not_understood(node, error))?;
+        let mut page = page.ok_or(BadCursor)?;
         for client in &mut page.clients {
             client.node = Some(NodeRef {
                 node,

@@ -4,13 +4,16 @@
 //! sent more than a lease ago may be dead without knowing it, and sends nothing that its successor may be sending.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Cluster;
+use super::own_thread::OwnThread;
 use crate::broker::core::Core;
+use crate::store::StoreError;
 
 /// See the module.
 #[derive(Debug)]
@@ -72,7 +75,8 @@ pub(super) enum Beat {
     Lives {
         was_stale: bool,
     },
-    Dead,
+    /// The others have declared it dead, or it can't go on for another reason.
+    Over,
     Unanswered,
 }
 
@@ -83,7 +87,11 @@ pub(super) fn beat_once(cluster: &Cluster) -> Beat {
         Ok(true) => Beat::Lives {
             was_stale: cluster.heart.beaten(sent),
         },
-        Ok(false) => Beat::Dead,
+        Ok(false) => {
+            tracing::error!("the others have declared this node dead: nothing that it does has effect any more");
+            Beat::Over
+        }
+        Err(StoreError::Refused(_)) => Beat::Over,
         Err(error) => {
             tracing::debug!(%error, "a heartbeat was not answered");
             Beat::Unanswered
@@ -91,21 +99,36 @@ pub(super) fn beat_once(cluster: &Cluster) -> Beat {
     }
 }
 
-/// Beats three times in a lease.
-pub(super) async fn run(core: Arc<Core>) {
+/// Beats while something is done that blocks, and may take longer than a lease.
+pub(super) fn beat_meanwhile<T>(cluster: &Cluster, work: impl FnOnce() -> T) -> T {
+    let pause = cluster.lease / 3;
+    std::thread::scope(|scope| {
+        let (done, is_done) = std::sync::mpsc::sync_channel::<()>(0);
+        scope.spawn(move || {
+            while is_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                beat_once(cluster);
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// Beats three times in a lease, on a thread of its own.
+pub(super) async fn run(core: Arc<Core>, thread: OwnThread) {
     let Some(cluster) = core.cluster.clone() else { return };
     let mut is_isolated = false;
     loop {
         let own = Arc::clone(&cluster);
-        match tokio::task::spawn_blocking(move || beat_once(&own)).await {
+        match thread.run(move || beat_once(&own)).await {
             Ok(Beat::Lives { was_stale: true }) => {
                 for outbox in core.registry.online_outboxes() {
                     outbox.signal(|signals| signals.kept = true);
                 }
             }
-            Ok(Beat::Dead) => {
-                tracing::error!("the others have declared this node dead: nothing that it does has effect any more");
-            }
+            // Who has nothing to write would not learn of it.
+            Ok(Beat::Over) => drop(cluster.settle()),
             _ => {}
         }
         let was_isolated = std::mem::replace(&mut is_isolated, cluster.is_isolated());

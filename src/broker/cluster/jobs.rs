@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::Cluster;
 use crate::broker::core::{Core, Origin, RouteScratch};
 use crate::message::{NewMessage, Publication};
 use crate::router::LastMatch;
 use crate::session::WillMessage;
-use crate::store::cluster::{Job, Once, bucket_of_client};
+use crate::store::cluster::{ClusterOp, Job, Once, bucket_of_client};
 use crate::store::read_client;
 
 impl Cluster {
@@ -35,8 +37,25 @@ impl Core {
         self.route_in_cluster(cluster, publication, Some(origin), scratch, last, Some(once));
     }
 
-    /// Does what another node has begun, or what nobody has begun yet. `done` is dropped afterwards: a hook may have to be asked before.
-    pub(super) fn do_job(self: &Arc<Core>, cluster: &Arc<Cluster>, job: Job, done: impl Send + 'static) {
+    /// Does what another node has begun, or what nobody has begun yet, until that is finished.
+    pub(super) async fn do_jobs(self: &Arc<Core>, cluster: &Arc<Cluster>, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let (done, mut all_done) = mpsc::channel::<()>(1);
+        for job in jobs {
+            self.do_job(cluster, job, done.clone());
+        }
+        drop(done);
+        // Nobody sends anything: the channel closes when the last one is published.
+        let _ = all_done.recv().await;
+        // All of them are in batches up to this one; and with the next one, their jobs are finished.
+        cluster.keep_all().await;
+        cluster.keep_all().await;
+    }
+
+    /// `done` is dropped when it is published: a hook may have to be asked before.
+    fn do_job(self: &Arc<Core>, cluster: &Arc<Cluster>, job: Job, done: impl Send + 'static) {
         let Job {
             mid,
             of,
@@ -59,10 +78,14 @@ impl Core {
                     let key = cluster.mirror.session_of(&will.client.client_id).unwrap_or(origin);
                     self.publish_will_once(Box::new(will), key, Some(once), done);
                 }
-                Err(error) => tracing::error!(
-                    error = error.0,
-                    "a will in the cluster can't be read: it is not published"
-                ),
+                Err(error) => {
+                    tracing::error!(
+                        error = error.0,
+                        "a will in the cluster can't be read: it is not published"
+                    );
+                    // Its client would wait for it.
+                    drop(cluster.write([ClusterOp::Finish { bucket, mid }]));
+                }
             }
         }
         if let Some(message) = message {

@@ -10,18 +10,26 @@
 //!   silence of others   -> watch  -> recovery         their clients are free, their wills are published
 //! ```
 
+#![cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, unused_imports, reason = "there is no store that brokers could share")
+)]
+
 mod about;
 mod asking;
 mod claims;
 mod events;
 mod everywhere;
 mod expired;
+mod gathered;
 mod heart;
 mod jobs;
 mod kick;
 mod leave;
 mod members;
 mod mirror;
+mod missed;
+mod own_thread;
 mod publish;
 mod questions;
 mod recovery;
@@ -29,6 +37,7 @@ mod release;
 mod rests;
 mod routes;
 mod sweep;
+mod waiting;
 mod watch;
 mod work;
 
@@ -44,15 +53,17 @@ use tokio::sync::Notify;
 pub(crate) use about::Totals;
 use asking::Asking;
 pub(crate) use claims::Wanted;
+use gathered::Gathered;
 use heart::Heart;
 use mirror::Mirror;
+use own_thread::OwnThread;
 pub(crate) use routes::LocalRoutes;
 use work::Works;
 
 use super::core::{Core, RouteScratch};
 use crate::session::OutboxLimits;
-use crate::store::cluster::{ClusterOp, Entry, Incarnation, Mid, RouteKind, Shared, Token, new_uid};
-use crate::store::{Journal, Op, Receipt, StoreError, Uid};
+use crate::store::cluster::{ClientRecord, ClusterOp, Entry, Incarnation, Mid, RouteKind, Shared, Token, new_uid};
+use crate::store::{Journal, Op, Receipt, StoreError, StoredSession, Uid};
 use crate::topic::TopicFilter;
 
 /// What makes a broker a node of a cluster.
@@ -77,9 +88,8 @@ pub(crate) struct Cluster {
     pub(crate) routes: LocalRoutes,
     /// Who waits for a client that another connection has.
     waiting: Mutex<HashMap<Arc<str>, Vec<Arc<Notify>>>>,
+    questions: Questions,
     heart: Heart,
-    /// Told when hints may have been lost of who waits for a client of this node.
-    looks_for_wanted: Notify,
     lease: Duration,
     /// See [`NodeSettings`].
     pub(crate) name: Arc<str>,
@@ -88,6 +98,8 @@ pub(crate) struct Cluster {
     http: Mutex<Option<Box<str>>>,
     /// Each node's counter, and since when it is that.
     beats: Mutex<HashMap<Incarnation, (u64, Instant)>>,
+    /// Told when something may have been missed of what was put into the queues of sessions here.
+    looks_for_missed: Notify,
     asking: Asking,
     /// Of messages that a dead node had begun: which member of a Shared Subscription has them, or is to.
     choices: Mutex<HashMap<Mid, Vec<Choice>>>,
@@ -96,6 +108,28 @@ pub(crate) struct Cluster {
     /// For what the threads of the store begin.
     runtime: Handle,
     pub(crate) counters: Counters,
+}
+
+/// What is asked for each client that connects.
+struct Questions {
+    clients: Arc<Gathered<Arc<str>, ClientRecord>>,
+    sessions: Arc<Gathered<Uid, Option<StoredSession>>>,
+    inbox: Arc<Gathered<(), ()>>,
+    /// Owners who are to be told that somebody waits.
+    wants: Arc<Gathered<(Token, Arc<str>), ()>>,
+}
+
+impl Questions {
+    fn new(store: &Arc<dyn Shared>) -> Questions {
+        Questions {
+            clients: Gathered::new(store, |store, client_ids| store.clients(client_ids)),
+            sessions: Gathered::new(store, |store, uids| store.these(uids)),
+            inbox: Gathered::new(store, |store, asked| store.empty_inbox().map(|()| asked.to_vec())),
+            wants: Gathered::new(store, |store, wanted| {
+                store.want(wanted).map(|()| vec![(); wanted.len()])
+            }),
+        }
+    }
 }
 
 /// A member of a Shared Subscription that is to get a message.
@@ -148,13 +182,14 @@ impl Cluster {
             sessions: AtomicU32::new(1),
             mids: AtomicU64::new(1),
             waiting: Mutex::default(),
+            questions: Questions::new(&store),
             heart: Heart::new(lease),
-            looks_for_wanted: Notify::new(),
             lease,
             name,
             isolation_limit,
             http: Mutex::default(),
             beats: Mutex::default(),
+            looks_for_missed: Notify::new(),
             asking: Asking::default(),
             choices: Mutex::default(),
             works: Works::default(),
@@ -200,6 +235,9 @@ impl Cluster {
 
     fn new_uid(&self, client_id: &str) -> Uid {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        if number == LAST_SESSION {
+            self.store.end("it has made as many sessions as it has names for");
+        }
         new_uid(self.incarnation, number, client_id)
     }
 
@@ -266,6 +304,8 @@ impl Cluster {
     }
 }
 
+/// Behind it there are names enough for those who are connecting.
+const LAST_SESSION: u32 = u32::MAX - (1 << 20);
 /// Before what the store did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Whoever looks after a cluster wants to know soon that nothing can be known.
@@ -285,14 +325,21 @@ impl Core {
         let Some(cluster) = &self.cluster else {
             return Ok(Vec::new());
         };
-        self.load_mirror(cluster)?;
-        cluster.store.follow_log(Arc::new(events::Events::new(self)))?;
         heart::beat_once(cluster);
+        heart::beat_meanwhile(cluster, || self.load_mirror(cluster))?;
+        cluster.store.follow_log(Arc::new(events::Events::new(self)))?;
+        if heart::beat_once(cluster) == heart::Beat::Over {
+            return Err(StoreError::Unavailable(
+                "the others have declared this node dead while it was starting".to_owned(),
+            ));
+        }
+        let (beats, looks) = (OwnThread::start("heartbeat")?, OwnThread::start("cluster")?);
         Ok(vec![
             tokio::spawn(about::run(Arc::clone(self))).abort_handle(),
             tokio::spawn(expired::run(Arc::clone(self))).abort_handle(),
-            tokio::spawn(heart::run(Arc::clone(self))).abort_handle(),
-            tokio::spawn(watch::run(Arc::clone(self))).abort_handle(),
+            tokio::spawn(missed::run(Arc::clone(self))).abort_handle(),
+            tokio::spawn(heart::run(Arc::clone(self), beats)).abort_handle(),
+            tokio::spawn(watch::run(Arc::clone(self), looks)).abort_handle(),
             tokio::spawn(sweep::run(Arc::clone(self))).abort_handle(),
         ])
     }

@@ -37,16 +37,17 @@ impl Core {
         // What this broker tells of itself is for its own clients.
         let is_own = origin.is_none() && publication.topic.starts_with("$SYS/");
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
-        if publication.qos > QoS::AtMostOnce {
+        if publication.qos > QoS::AtMostOnce || once.is_some() {
             // Before it is matched: what is applied meanwhile is looked at by the batch.
             wake_ups.pen.begin(&cluster.journal);
         }
-        let stays_here = is_own || (publication.qos == QoS::AtMostOnce && cluster.is_shedding());
+        let may_be_shed = publication.qos == QoS::AtMostOnce && once.is_none();
+        let stays_here = is_own || (may_be_shed && cluster.is_shedding());
         if publication.retain {
             match (is_own, stays_here) {
                 (true, _) => self.retain(&mut outgoing, true, &mut wake_ups.pen),
                 (false, true) => self.stats.discarded(Discard::StoreDown, 1),
-                (false, false) => self.log_retained(cluster, publication, wake_ups),
+                (false, false) => self.log_retained(cluster, publication, once, wake_ups),
             }
         }
         let matches = self.router.recall(publication.topic, last, matches);
@@ -109,7 +110,13 @@ impl Core {
     }
 
     /// Retained messages have one order, that of the log: also here it is the log that retains.
-    fn log_retained(&self, cluster: &Cluster, publication: &Publication<'_>, wake_ups: &mut WakeUps) {
+    fn log_retained(
+        &self,
+        cluster: &Cluster,
+        publication: &Publication<'_>,
+        once: Option<Once>,
+        wake_ups: &mut WakeUps,
+    ) {
         let entry = match publication.payload.is_empty() {
             true => Entry::RetainClear {
                 topic: publication.topic,
@@ -117,31 +124,33 @@ impl Core {
             false if self.memory.is_full() => return self.stats.discarded(Discard::MemoryShort, 1),
             false => Entry::Retain { message: *publication },
         };
-        wake_ups
-            .pen
-            .write(&cluster.journal, &Op::Cluster(ClusterOp::Log(entry)));
+        let op = match once {
+            None => ClusterOp::Log(entry),
+            Some(Once { mid, of, .. }) => ClusterOp::RetainOnce { mid, of, entry },
+        };
+        wake_ups.pen.write(&cluster.journal, &Op::Cluster(op));
     }
 
     /// Messages from other nodes, for the sessions of this one.
     pub(super) fn route_inbox(&self, messages: &mut dyn Iterator<Item = InboxMessage<'_>>) {
-        let mut scratch = RouteScratch::default();
+        let (mut scratch, mut last) = (RouteScratch::default(), LastMatch::default());
         for InboxMessage { message, share } in messages {
             match share.map(TopicFilter::parse) {
-                None => self.route_here(&message, &mut scratch),
+                None => self.route_here(&message, &mut scratch, &mut last),
                 Some(Ok(filter)) => self.route_to_member(&message, &filter, &mut scratch),
                 Some(Err(_)) => {}
             }
         }
     }
 
-    fn route_here(&self, publication: &Publication<'_>, scratch: &mut RouteScratch) {
+    fn route_here(&self, publication: &Publication<'_>, scratch: &mut RouteScratch, last: &mut LastMatch) {
         let RouteScratch {
             matches,
             frames,
             wake_ups,
             ..
         } = scratch;
-        self.router.matching(publication.topic, matches);
+        let matches = self.router.recall(publication.topic, last, matches);
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
         matches.for_each_client(publication, None, |route, terms| {
             if is_by_inbox(route, &terms) {

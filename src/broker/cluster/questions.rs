@@ -35,6 +35,9 @@ const CLIENTS: u8 = 2;
 const KICK: u8 = 3;
 const SUBSCRIPTIONS: u8 = 4;
 
+/// In the place of a page, which begins with 0 or 1.
+const BAD_CURSOR: u8 = 2;
+
 impl Question {
     pub(super) fn write(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -142,20 +145,26 @@ pub(super) fn read_state(bytes: &[u8]) -> Result<Option<ClientState>, Malformed>
     }
 }
 
-/// The answer to [`Question::Clients`].
-pub(super) fn write_page(to: &mut Vec<u8>, page: &ClientPage) {
+/// The answer to [`Question::Clients`]; there is no page if the cursor is none of this node's.
+pub(super) fn write_page(to: &mut Vec<u8>, page: Option<&ClientPage>) {
+    let Some(page) = page else {
+        return to.push(BAD_CURSOR);
+    };
     put_option(to, page.next.as_deref());
     page.clients.iter().for_each(|state| put_state(to, state));
 }
 
-pub(super) fn read_page(bytes: &[u8]) -> Result<ClientPage, Malformed> {
+pub(super) fn read_page(bytes: &[u8]) -> Result<Option<ClientPage>, Malformed> {
+    if bytes == [BAD_CURSOR] {
+        return Ok(None);
+    }
     let from = &mut Reader::new(bytes);
     let next = option(from)?.map(str::to_owned);
     let mut clients = Vec::new();
     while !from.is_empty() {
         clients.push(state(from)?);
     }
-    Ok(ClientPage { clients, next })
+    Ok(Some(ClientPage { clients, next }))
 }
 
 fn put_state(to: &mut Vec<u8>, state: &ClientState) {

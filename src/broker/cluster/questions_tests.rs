@@ -89,11 +89,14 @@ fn answers_are_read_as_they_were() {
         next: Some("9:c".into()),
     };
     let mut bytes = Vec::new();
-    write_page(&mut bytes, &page);
+    write_page(&mut bytes, Some(&page));
     assert_eq!(
         format!("{:?}", read_page(&bytes).expect("readable")),
-        format!("{page:?}")
+        format!("{:?}", Some(&page))
     );
+    let mut bytes_of_none = Vec::new();
+    write_page(&mut bytes_of_none, None);
+    assert!(read_page(&bytes_of_none).expect("readable").is_none());
     let page = SubscriptionPage {
         subscriptions: vec![SubscriptionState {
             filter: TopicFilter::parse("$share/g/a/+").expect("valid"),

@@ -8,14 +8,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-
 use super::{Choice, Cluster};
 use crate::broker::core::{Core, RouteScratch};
 use crate::store::Op;
 use crate::store::cluster::{ClusterOp, Incarnation, Members};
 use crate::topic::TopicFilter;
+use parking_lot::Mutex;
 
 /// The nodes that this one recovers at the moment.
 #[derive(Debug, Default)]
@@ -62,23 +60,26 @@ async fn recover(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
     tracing::info!(node = dead, clients, "recovered what a dead node had left");
 }
 
+/// Clients wait for their wills, but for no rest.
 async fn finish(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
+    tokio::join!(finish_jobs(core, cluster, dead), finish_rests(core, cluster, dead));
+}
+
+async fn finish_rests(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
     let rests = cluster
         .ask_until("what members of a dead node have left", move |store| {
             store.rests_of(dead)
         })
         .await;
     core.give_rests(cluster, rests).await;
-    finish_jobs(core, cluster, dead).await;
 }
 
 async fn finish_jobs(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
-    let jobs = cluster
+    let mut jobs = cluster
         .ask_until("what a dead node had begun", move |store| store.jobs_of(dead))
         .await;
     let mids: Vec<_> = jobs.iter().map(|job| job.mid).collect();
-    let (done, mut all_done) = mpsc::channel::<()>(1);
-    for mut job in jobs {
+    for job in &mut jobs {
         // A group has one member that gets it, whom the dead node may have chosen.
         let choices = std::mem::take(&mut job.choices).into_iter();
         let choices = choices.filter_map(|(share, uid)| {
@@ -87,14 +88,8 @@ async fn finish_jobs(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation
         });
         let choices = choices.collect();
         cluster.choices.lock().insert(job.mid, choices);
-        core.do_job(cluster, job, done.clone());
     }
-    drop(done);
-    // Nobody sends anything: the channel closes when the last one is published.
-    let _ = all_done.recv().await;
-    // All of them are in batches up to this one; and with the next one, their jobs are done.
-    cluster.keep_all().await;
-    cluster.keep_all().await;
+    core.do_jobs(cluster, jobs).await;
     mids.iter().for_each(|mid| drop(cluster.choices.lock().remove(mid)));
 }
 

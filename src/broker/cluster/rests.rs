@@ -34,9 +34,7 @@ impl Core {
                     cluster.ask_until("what is due", move |store| store.jobs(&mids)).await
                 }
             };
-            jobs.into_iter()
-                .for_each(|job| core.do_job(&cluster, job, cluster.begin_work()));
-            core.give_rests(&cluster, rests).await;
+            tokio::join!(core.do_jobs(&cluster, jobs), core.give_rests(&cluster, rests));
             drop(work);
         });
     }

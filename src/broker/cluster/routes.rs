@@ -1,7 +1,9 @@
 //! What the sessions on this node subscribe to, as far as other nodes have to know of it: each filter once.
 //!
-//! Invariant: entries are written under the lock in which what they say has become so, and by a pen that writes at once: the log has
-//! them in that order.
+//! Invariants:
+//! * Entries are written under the lock in which what they say has become so, and by a pen that writes at once: the log has
+//!   them in that order.
+//! * Who subscribes to what another session here subscribes to already waits for the batch in which the log is told of that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,12 +27,16 @@ pub(crate) struct LocalRoutes(Mutex<HashMap<TopicFilter, Users>>);
 struct Users {
     all: u32,
     only_qos0: u32,
+    /// The batch of the entry that has told the log of it.
+    told_in: u64,
 }
 
 impl Users {
     fn kind(self) -> Option<RouteKind> {
         match self {
-            Users { all: 0, only_qos0: 0 } => None,
+            Users {
+                all: 0, only_qos0: 0, ..
+            } => None,
             Users { all: 0, .. } => Some(RouteKind::OnlyQos0),
             Users { .. } => Some(RouteKind::All),
         }
@@ -62,7 +68,6 @@ impl Cluster {
         has_queue: bool,
         scratch: &mut RouteScratch,
     ) {
-        // Who subscribes to what is subscribed to here already waits for that to be in the log as well.
         scratch.pen().begin(&self.journal);
         let kind = kind_of(subscription, has_queue);
         self.change_route(filter, scratch, |users| *users.of(kind) += 1);
@@ -89,11 +94,8 @@ impl Cluster {
         let before = users.kind();
         change(users);
         let after = users.kind();
-        if after.is_none() {
-            routes.remove(filter);
-        }
         if before == after {
-            return;
+            return scratch.pen().move_to(&self.journal, users.told_in);
         }
         let (node, text) = (self.incarnation, filter.as_str());
         let entry = match after {
@@ -104,8 +106,11 @@ impl Cluster {
             },
             None => Entry::Unroute { node, filter: text },
         };
-        scratch
+        users.told_in = scratch
             .pen()
             .write_now(&self.journal, &Op::Cluster(ClusterOp::Log(entry)));
+        if after.is_none() {
+            routes.remove(filter);
+        }
     }
 }

@@ -7,18 +7,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::own_thread::OwnThread;
 use super::{Cluster, recovery};
 use crate::broker::core::Core;
 use crate::store::cluster::{ClusterOp, Incarnation, Members};
 
-/// Looks five times in a lease, declares dead who is, and recovers what falls to this node.
-pub(super) async fn run(core: Arc<Core>) {
+/// Looks five times in a lease, on a thread of its own, declares dead who is, and recovers what falls to this node.
+pub(super) async fn run(core: Arc<Core>, thread: OwnThread) {
     let Some(cluster) = core.cluster.clone() else { return };
     let mut watch = Watch::new(cluster.lease);
     let mut recovering = recovery::Recovering::default();
     loop {
         let asked = Instant::now();
-        match cluster.ask(|store| store.members()).await {
+        let store = Arc::clone(&cluster.store);
+        match thread.run(move || store.members()).await.flatten() {
             Ok(members) => {
                 cluster.note_beats(&members);
                 if !cluster.heart.is_heard() {
@@ -36,18 +38,7 @@ pub(super) async fn run(core: Arc<Core>) {
             }
             Err(error) => tracing::debug!(%error, "the members of the cluster can't be read"),
         }
-        let looks = tokio::time::timeout(cluster.lease / 5, cluster.looks_for_wanted.notified()).await;
-        if looks.is_ok() {
-            look_for_wanted(&core, &cluster).await;
-        }
-    }
-}
-
-/// That somebody waits for a client of this node may have been said while it did not listen. Whoever waits says it again, too.
-async fn look_for_wanted(core: &Arc<Core>, cluster: &Arc<Cluster>) {
-    let own = cluster.incarnation;
-    if let Ok(wanted) = cluster.ask(move |store| store.wanted_from(own)).await {
-        wanted.iter().for_each(|client_id| core.give_up(client_id));
+        tokio::time::sleep(cluster.lease / 5).await;
     }
 }
 

@@ -34,6 +34,7 @@ fn nodes(state: &Value) -> Table {
         "CLIENTS",
         "SESSIONS",
         "RECOVERED",
+        "GIVEN",
         "VERSION",
         "HTTP",
     ]);
@@ -52,6 +53,7 @@ fn nodes(state: &Value) -> Table {
             cell(&figures["connected_clients"]),
             cell(&figures["owned_sessions"]),
             cell(&figures["recovered_clients"]),
+            cell(&figures["given_rests"]),
             cell(&node["version"]),
             cell(&node["http"]),
         ]);

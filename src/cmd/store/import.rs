@@ -12,18 +12,6 @@ use super::ops;
 use super::totals::Totals;
 use crate::store::{Batch, Lane, Store, StoreError, Uid};
 
-/// Puts a file that [has been checked](check) into a store in the place of all that is there; how much there is then.
-/// What fails is taken out again.
-pub(super) fn replace(path: &Path, announced: &Totals, store: &dyn Store) -> Result<Totals, String> {
-    let filled = clear(store)
-        .map_err(|error| error.to_string())
-        .and_then(|()| fill(path, announced, store));
-    filled.map_err(|reason| match clear(store) {
-        Ok(()) => format!("{reason}; nothing was imported, and the store is empty"),
-        Err(error) => format!("{reason}; a part is in the store, and can't be removed from it: {error}"),
-    })
-}
-
 /// Puts a file that [has been checked](check) into a store that is empty; how much there is then.
 pub(super) fn fill(path: &Path, announced: &Totals, store: &dyn Store) -> Result<Totals, String> {
     let text = |error: StoreError| error.to_string();
@@ -203,17 +191,4 @@ impl<'a> Filler<'a> {
         self.bytes.clear();
         Ok(())
     }
-}
-
-/// Removes everything.
-fn clear(store: &dyn Store) -> Result<(), StoreError> {
-    let mut ends = Vec::new();
-    store.sessions(&mut |session| ops::end_session(&mut ends, session.uid))?;
-    store.wills(&mut |will| ops::end_will(&mut ends, will.uid))?;
-    store.retained(&mut |message| ops::clear_retained(&mut ends, message.topic()))?;
-    let mut filler = Filler::new(store)?;
-    for op in ends {
-        filler.add(|to| to.extend_from_slice(&op))?;
-    }
-    filler.commit()
 }

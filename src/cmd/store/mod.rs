@@ -28,7 +28,7 @@ pub(crate) enum Checked {
 
 /// Reads everything in the store. The error says why that can't be done.
 pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
-    if matches!(at, Persistence::Redis(_) | Persistence::Cluster(_)) {
+    if matches!(at, Persistence::Redis(_)) {
         return doctor(at).map(|(checked, _)| checked);
     }
     let checked = match at {
@@ -48,10 +48,8 @@ pub(crate) fn check(at: &Persistence) -> Result<Checked, String> {
 
 /// Looks whether all that is in Redis belongs together, and what there is; also while a broker runs.
 pub(crate) fn doctor(at: &Persistence) -> Result<(Checked, String), String> {
-    let settings = match at {
-        Persistence::Redis(settings) => settings,
-        Persistence::Cluster(settings) => &settings.redis,
-        _ => return Err("the doctor is for a store in Redis: --redis URL; for one on disk there is check".to_owned()),
+    let Persistence::Redis(settings) = at else {
+        return Err("the doctor is for a store in Redis: --redis URL; for one on disk there is check".to_owned());
     };
     let report = match store::doctor(settings) {
         Err(StoreError::Damaged(fault)) => return Ok((Checked::Damaged(vec![fault.clone()]), fault)),
@@ -114,14 +112,8 @@ pub(crate) fn import(file: &Path, at: &Persistence, replace: bool) -> Result<(),
     let totals = match at {
         Persistence::Disk(settings) => store::remake(settings, |store| import::fill(file, &announced, store)),
         #[cfg(feature = "redis")]
-        Persistence::Cluster(settings) => {
-            store::load_shared(&settings.redis, |store| import::fill(file, &announced, store))
-        }
-        _ => {
-            let store = open_or_make(at).map_err(text)?;
-            let totals = import::replace(file, &announced, &*store);
-            close(&*store).and(totals)
-        }
+        Persistence::Redis(settings) => store::load_shared(settings, |store| import::fill(file, &announced, store)),
+        _ => Err(text(in_memory())),
     };
     eprintln!("imported {}", totals?);
     Ok(())
@@ -129,9 +121,7 @@ pub(crate) fn import(file: &Path, at: &Persistence, replace: bool) -> Result<(),
 
 /// What is in a store is not mixed with anything.
 fn refuse_to_mix(at: &Persistence) -> Result<(), String> {
-    if let Persistence::Disk(settings) = at
-        && !store::is_there(&settings.dir)
-    {
+    if !is_there(at).map_err(text)? {
         return Ok(());
     }
     let store = open(at).map_err(text)?;
@@ -142,6 +132,16 @@ fn refuse_to_mix(at: &Persistence) -> Result<(), String> {
         totals => Err(format!(
             "the store is not empty: it has {totals}. --replace removes that first"
         )),
+    }
+}
+
+/// Whether there is a store, empty or not.
+fn is_there(at: &Persistence) -> Result<bool, StoreError> {
+    match at {
+        Persistence::Disk(settings) => Ok(store::is_there(&settings.dir)),
+        #[cfg(feature = "redis")]
+        Persistence::Redis(settings) => store::is_shared_there(settings),
+        _ => Ok(true),
     }
 }
 
@@ -180,10 +180,6 @@ fn open(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
         )));
     }
     store::open_to_read(at)?.ok_or_else(in_memory)
-}
-
-fn open_or_make(at: &Persistence) -> Result<Arc<dyn Store>, StoreError> {
-    store::open(at)?.ok_or_else(in_memory)
 }
 
 fn in_memory() -> StoreError {

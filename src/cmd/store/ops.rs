@@ -30,24 +30,6 @@ pub(super) fn write(to: &mut Vec<u8>, line: &Line) {
     }
 }
 
-pub(super) fn end_session(to: &mut Vec<Vec<u8>>, uid: Uid) {
-    to.push(bytes(&Op::SessionEnd { uid }));
-}
-
-pub(super) fn end_will(to: &mut Vec<Vec<u8>>, uid: Uid) {
-    to.push(bytes(&Op::WillEnd { uid }));
-}
-
-pub(super) fn clear_retained(to: &mut Vec<Vec<u8>>, topic: &str) {
-    to.push(bytes(&Op::RetainClear { topic }));
-}
-
-fn bytes(op: &Op<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    op.write(&mut bytes);
-    bytes
-}
-
 fn write_session(to: &mut Vec<u8>, session: &StoredSession) {
     let uid = session.uid;
     Op::Session(SessionRecord {

@@ -218,13 +218,10 @@ impl Files {
         path
     }
 
-    fn import(&self, lines: &[String], store: &dyn Store, replace: bool) -> Result<Totals, String> {
+    fn import(&self, lines: &[String], store: &dyn Store) -> Result<Totals, String> {
         let path = self.write(lines);
         let announced = import::check(&path)?;
-        match replace {
-            true => import::replace(&path, &announced, store),
-            false => import::fill(&path, &announced, store),
-        }
+        import::fill(&path, &announced, store)
     }
 }
 
@@ -232,7 +229,7 @@ impl Files {
 fn what_is_exported_is_imported() {
     let lines = exported(&full());
     let store = MemoryStore::default();
-    let totals = Files::new().import(&lines, &store, false).expect("imported");
+    let totals = Files::new().import(&lines, &store).expect("imported");
     assert_eq!(sorted(exported(&store)), sorted(lines));
     assert_eq!((totals.sessions, totals.queued, totals.replayed), (3, 5, 2));
     assert_eq!(
@@ -246,25 +243,8 @@ fn what_is_exported_is_imported() {
 fn an_empty_store_is_exported_too() {
     let lines = exported(&MemoryStore::default());
     assert_eq!(lines.len(), 2);
-    let totals = Files::new()
-        .import(&lines, &MemoryStore::default(), false)
-        .expect("imported");
+    let totals = Files::new().import(&lines, &MemoryStore::default()).expect("imported");
     assert!(totals.is_empty());
-}
-
-#[test]
-fn what_is_there_is_replaced() {
-    let (lines, store, files) = (exported(&full()), MemoryStore::default(), Files::new());
-    let mut other = Vec::new();
-    session(5, "other", None).write(&mut other);
-    Op::Retain {
-        message: publication("other", b"x"),
-    }
-    .write(&mut other);
-    will(&mut other, 5);
-    commit(&store, 1, &other);
-    files.import(&lines, &store, true).expect("replaced");
-    assert_eq!(sorted(exported(&store)), sorted(lines));
 }
 
 /// Whatever line is missing, doubled, cut, or has lost a field: it is noticed before anything is imported.
@@ -391,7 +371,7 @@ impl Store for Failing {
 
 /// Large enough for several batches; the second one fails.
 #[test]
-fn what_fails_is_taken_out_again() {
+fn what_fails_is_told() {
     let (source, files) = (full(), Files::new());
     let payload = vec![b'x'; 700_000];
     for number in 2..5 {
@@ -407,12 +387,8 @@ fn what_fails_is_taken_out_again() {
         store: MemoryStore::default(),
         left: AtomicUsize::new(2),
     };
-    let error = files.import(&exported(&source), &store, true).expect_err("no space");
-    assert!(
-        error.contains("no space") && error.contains("nothing was imported"),
-        "{error}"
-    );
-    assert_eq!(Totals::of(&store), Ok(Totals::default()));
+    let error = files.import(&exported(&source), &store).expect_err("no space");
+    assert!(error.contains("no space"), "{error}");
 }
 
 /// Says something else than what is there.

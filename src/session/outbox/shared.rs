@@ -104,34 +104,21 @@ impl Outbox {
         inner.waiting_bytes = 0;
     }
 
-    /// A message has been put into the queue at this place.
-    pub(crate) fn arrived(&self, place: u64, delivery: Option<Delivery>) {
+    /// Messages have been put into the queue at this place and those behind it.
+    pub(crate) fn arrived(&self, place: u64, deliveries: impl Iterator<Item = Option<Delivery>>) {
         let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        let Some(kept) = inner.kept.as_mut().filter(|kept| place >= kept.next) else {
-            return;
-        };
-        let is_next = place == kept.next && kept.tail.is_none() && inner.queue.len() < MESSAGES_IN_MEMORY;
-        let missed = (place - kept.next) as usize + 1;
-        kept.next = place + 1;
-        kept.durable_to = kept.next;
-        let charge = match delivery {
-            Some(mut delivery) if is_next => {
-                delivery.identifier = live_identifier(place);
-                let charge = delivery.charge as usize;
-                inner.queue.push_back(delivery);
-                charge
-            }
-            _ => {
-                let bytes = missed * (OVERHEAD + MESSAGE);
-                kept.extend_tail(kept.next - missed as u64, missed, bytes);
-                bytes
-            }
-        };
-        inner.queue_len += missed;
-        inner.queue_bytes += charge;
-        inner.waiting_bytes += charge;
+        for (place, delivery) in (place..).zip(deliveries) {
+            inner.arrived(place, delivery);
+        }
         inner.wake_if_ready();
+    }
+
+    /// The store will give this place next: if nobody has told of all below it, they are looked for.
+    pub(crate) fn look_if_below(&self, next: u64) {
+        let is_below = self.inner.lock().kept.as_ref().is_some_and(|kept| kept.next < next);
+        if is_below {
+            self.look();
+        }
     }
 
     /// There may be messages in the queue of which nobody has told.
@@ -141,6 +128,34 @@ impl Outbox {
             kept.looks = true;
             inner.wake_if_ready();
         }
+    }
+}
+
+impl Inner {
+    fn arrived(&mut self, place: u64, delivery: Option<Delivery>) {
+        let Some(kept) = self.kept.as_mut().filter(|kept| place >= kept.next) else {
+            return;
+        };
+        let is_next = place == kept.next && kept.tail.is_none() && self.queue.len() < MESSAGES_IN_MEMORY;
+        let missed = (place - kept.next) as usize + 1;
+        kept.next = place + 1;
+        kept.durable_to = kept.next;
+        let charge = match delivery {
+            Some(mut delivery) if is_next => {
+                delivery.identifier = live_identifier(place);
+                let charge = delivery.charge as usize;
+                self.queue.push_back(delivery);
+                charge
+            }
+            _ => {
+                let bytes = missed * (OVERHEAD + MESSAGE);
+                kept.extend_tail(kept.next - missed as u64, missed, bytes);
+                bytes
+            }
+        };
+        self.queue_len += missed;
+        self.queue_bytes += charge;
+        self.waiting_bytes += charge;
     }
 }
 

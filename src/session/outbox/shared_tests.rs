@@ -112,7 +112,8 @@ impl Scene {
             }
             Step::Tell(which, whole) if which < self.untold.len() => {
                 let place = self.untold.remove(which);
-                self.outbox.arrived(place, whole.then(|| delivery(place)));
+                self.outbox
+                    .arrived(place, std::iter::once(whole.then(|| delivery(place))));
             }
             Step::Lose(which) if which < self.untold.len() => drop(self.untold.remove(which)),
             Step::Tell(..) | Step::Lose(_) => {}
@@ -208,10 +209,10 @@ proptest! {
 #[test]
 fn what_is_disowned_is_forgotten() {
     let mut scene = Scene::new(3, 10);
-    scene.outbox.arrived(5, None);
+    scene.outbox.arrived(5, std::iter::once(None));
     scene.outbox.disown();
     assert!(!scene.is_ready());
-    scene.outbox.arrived(6, Some(delivery(6)));
+    scene.outbox.arrived(6, std::iter::once(Some(delivery(6))));
     scene.take();
     assert!(scene.taken.is_empty());
     assert_eq!((scene.outbox.queue_len(), scene.outbox.backlog()), (0, 0));

@@ -1,4 +1,6 @@
-//! What nodes know of each other beside the log: for whoever looks after them, nothing rests on it.
+//! What nodes know of each other beside the log: for whoever looks after them, no node rests on it.
+
+use std::time::Duration;
 
 use super::Incarnation;
 use crate::store::Uid;
@@ -13,6 +15,8 @@ pub(crate) struct About {
     /// Where its HTTP listener is.
     pub(crate) http: Option<Box<str>>,
     pub(crate) since: Option<Millis>,
+    /// It says so often that it lives that others may take it for dead who have not heard it for this time.
+    pub(crate) lease: Option<Duration>,
     /// What it counts, in an order that later versions only add to.
     pub(crate) figures: Vec<u64>,
 }
@@ -55,6 +59,8 @@ impl About {
         put_binary(&mut to, self.version.as_bytes());
         put_binary(&mut to, self.http.as_deref().unwrap_or_default().as_bytes());
         to.extend_from_slice(&self.since.map_or(0, Millis::as_unix).to_be_bytes());
+        let lease = self.lease.map_or(0, |lease| lease.as_millis() as u64);
+        to.extend_from_slice(&lease.to_be_bytes());
         for figure in &self.figures {
             to.extend_from_slice(&figure.to_be_bytes());
         }
@@ -71,6 +77,7 @@ impl About {
             version: from.string()?.into(),
             http: Some(from.string()?).filter(|url| !url.is_empty()).map(Box::from),
             since: Some(from.u64()?).filter(|since| *since > 0).map(Millis::from_unix),
+            lease: Some(from.u64()?).filter(|lease| *lease > 0).map(Duration::from_millis),
             figures: Vec::new(),
         };
         while !from.is_empty() {
@@ -80,7 +87,7 @@ impl About {
     }
 }
 
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -95,11 +102,12 @@ mod tests {
             version: "1".into(),
             http: Some("http://h:1".into()),
             since: Some(Millis::from_unix(5)),
+            lease: Some(Duration::from_millis(1500)),
             figures: vec![1, u64::MAX],
         };
         let bytes = about.write();
         assert_eq!(About::read(&bytes), Ok(about));
         assert!(About::read(&bytes[..bytes.len() - 1]).is_err());
-        assert!(About::read(&[2]).is_err());
+        assert!(About::read(&[1]).is_err());
     }
 }

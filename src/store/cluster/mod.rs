@@ -4,7 +4,10 @@
 //! ([`ClusterOp`]) go by the journal like all others, what is read is asked for by [`Shared`], and what other brokers have
 //! done comes by [`Follower`].
 
-#![allow(dead_code, unused_imports, reason = "until the broker uses it")]
+#![cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, unused_imports, reason = "there is no store that brokers could share")
+)]
 
 mod about;
 mod entry;
@@ -46,11 +49,25 @@ pub(crate) trait Shared: Store {
     /// The nodes and routes that there were at the position from which the log is followed.
     fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
-    /// Who owns a client, and what is kept of it.
-    fn client(&self, client_id: &str) -> Result<ClientRecord, StoreError>;
+    /// Who owns each of these clients, and what is kept of it.
+    fn clients(&self, client_ids: &[Arc<str>]) -> Result<Vec<ClientRecord>, StoreError>;
 
-    /// One session; `None` if it is not there (any more).
-    fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError>;
+    /// Each of these sessions; `None` if it is not there (any more).
+    fn these(&self, uids: &[Uid]) -> Result<Vec<Option<StoredSession>>, StoreError>;
+
+    /// The place that each of these sessions gives next; 0 also if it is not there.
+    fn next_places(&self, uids: &[Uid]) -> Result<Vec<u64>, StoreError>;
+
+    /// One of [`clients`](Shared::clients).
+    fn client(&self, client_id: &str) -> Result<ClientRecord, StoreError> {
+        let records = self.clients(&[client_id.into()])?;
+        Ok(records.into_iter().next().unwrap_or_default())
+    }
+
+    /// One of [`these`](Shared::these).
+    fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError> {
+        Ok(self.these(&[uid])?.into_iter().next().flatten())
+    }
 
     /// The messages that are to be published once with these identities, of those that are there.
     fn jobs(&self, mids: &[(u8, Mid)]) -> Result<Vec<Job>, StoreError>;
@@ -64,9 +81,6 @@ pub(crate) trait Shared: Store {
 
     /// The Client Identifiers that this incarnation owns.
     fn owned_by(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError>;
-
-    /// Of those that this incarnation owns, the ones that somebody else waits for.
-    fn wanted_from(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError>;
 
     /// How many clients of a bucket have a will or a session that is due, at most so many.
     fn due(&self, buckets: &[u8], most: usize) -> Result<Vec<(u8, usize)>, StoreError>;
@@ -106,14 +120,17 @@ pub(crate) trait Shared: Store {
     /// What there is of one session, but its messages.
     fn glance(&self, uid: Uid) -> Result<Option<AwaySession>, StoreError>;
 
-    /// Tells a node that somebody waits for a client of its, which may get lost.
-    fn want(&self, from: Incarnation, client_id: &str) -> Result<(), StoreError>;
+    /// Tells the owner of each client that somebody waits for it, which may get lost.
+    fn want(&self, wanted: &[(Token, Arc<str>)]) -> Result<(), StoreError>;
 
     /// Says something to another node, which may get lost.
     fn say(&self, to: Incarnation, words: &[u8]) -> Result<(), StoreError>;
 
     /// Waits until the follower has been told all messages that are in the inbox of this node now. Blocks.
     fn empty_inbox(&self) -> Result<(), StoreError>;
+
+    /// This node can't go on, and is dead by its own doing: it begins anew, as another one.
+    fn end(&self, why: &str);
 
     /// Whether there should be another batch soon, if only an empty one: something remains to be tidied up.
     fn owes(&self) -> bool;
@@ -132,18 +149,18 @@ pub(crate) trait Follower: Send + Sync + fmt::Debug {
     /// that has chosen this node; without it, the message is for all other subscriptions.
     fn inbox(&self, messages: &mut dyn Iterator<Item = InboxMessage<'_>>);
 
-    /// A message has been put into the queue of a session at this place; `None` if only that is known. Places of a session may
-    /// come in any order, and more than once.
-    fn arrived(&self, uid: Uid, place: u64, message: Option<StoredMessage>);
+    /// Messages have been put into the queue of a session, at this place and those behind it; `None` of which only that is
+    /// known. Places of a session may come in any order, and more than once.
+    fn arrived(&self, uid: Uid, place: u64, messages: &mut dyn Iterator<Item = Option<StoredMessage>>);
 
-    /// Somewhere, events may have been lost: all sessions here should look into their queues, and who waits for something should look.
+    /// Somewhere, events may have been lost: it should look what is in the queues of all sessions here, and who waits for something should look.
     fn look(&self);
 
     /// Of these sessions it is not known what was put into their queues.
     fn look_into(&self, uid: Uid);
 
-    /// Somebody else has claimed this client from this node.
-    fn wanted(&self, client_id: &str);
+    /// Somebody else has claimed this client from this owner, which is of this node, and may be gone by now.
+    fn wanted(&self, client_id: &str, from: Token);
 
     /// This node may now have the client, for which it has waited.
     fn granted(&self, client_id: &str);
@@ -151,7 +168,7 @@ pub(crate) trait Follower: Send + Sync + fmt::Debug {
     /// A session has ended: a message was to be put into its queue, or a change of this node has ended it.
     fn gone(&self, uid: Uid);
 
-    /// A queue was full: the message was not put into it.
+    /// A queue was full: a message was not put into it, or another one has given way.
     fn full(&self, uid: Uid);
 
     /// A member of this Shared Subscription for a message, but none of these, who can't take it. It must not be told of it, as
@@ -190,9 +207,11 @@ pub(crate) struct Snapshot {
 /// What there may be of things that all nodes count alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Messages in the queue of a session, and the bytes of their topics, properties and payloads.
+    /// Messages in the queue of a session that are not in flight, and the bytes of topics, properties and payloads of all.
     pub(crate) queue_messages: u64,
     pub(crate) queue_bytes: u64,
+    /// Whether the oldest messages that have not been sent give way to new ones; else the new ones are dropped.
+    pub(crate) drops_oldest: bool,
     /// Topics with a retained message.
     pub(crate) retained_messages: u64,
 }
@@ -206,6 +225,8 @@ pub(crate) struct ClientRecord {
     pub(crate) opened: Option<Token>,
     /// The session, if one is kept.
     pub(crate) uid: Option<Uid>,
+    /// Wills of its connections before have begun to be published.
+    pub(crate) has_wills: bool,
 }
 
 /// A message that has begun, and must have effect once.

@@ -17,6 +17,9 @@ pub(crate) enum ClusterOp<'a> {
     Claim { client_id: &'a str, token: Token },
     /// The owner begins.
     Open(Open<'a>),
+    /// The same, with the claim: it may come when the CONNECT was given up long ago, and so has no effect if it would end a session, drop a
+    /// will that waits, or change when the session ends.
+    OpenEarly(Open<'a>),
     /// The owner ends: what it had is for the next one.
     Release {
         client_id: &'a str,
@@ -54,6 +57,14 @@ pub(crate) enum ClusterOp<'a> {
     Forget { bucket: u8, mid: Mid },
     /// An entry is put at the end of the log.
     Log(Entry<'a>),
+    /// The same of a retained message of a job, unless it has been put there before.
+    RetainOnce {
+        mid: Mid,
+        of: Incarnation,
+        entry: Entry<'a>,
+    },
+    /// Nobody will put the message of the job into the log again.
+    ForgetRetained { mid: Mid },
     /// The node may not write to this bucket any more.
     Fence { bucket: u8, node: Incarnation },
     /// A client that the node owned has lost its connection. If its will is due, it becomes a job of that node.
@@ -153,6 +164,9 @@ const RECOVERED: u8 = 17;
 const LEND: u8 = 18;
 const FINISH_REST: u8 = 19;
 const EXPIRE: u8 = 20;
+const RETAIN_ONCE: u8 = 21;
+const FORGET_RETAINED: u8 = 22;
+const OPEN_EARLY: u8 = 23;
 
 /// Appends a [`ClusterOp::Publish`], whose recipients have been collected with
 /// [`write_recipient`](crate::store::write_recipient).
@@ -178,7 +192,8 @@ impl<'a> ClusterOp<'a> {
                 put_token(to, token);
                 put_binary(to, client_id.as_bytes());
             }
-            ClusterOp::Open(ref open) => open.write(to),
+            ClusterOp::Open(ref open) => open.write(to, OPEN),
+            ClusterOp::OpenEarly(ref open) => open.write(to, OPEN_EARLY),
             ClusterOp::Release {
                 client_id,
                 token,
@@ -225,6 +240,15 @@ impl<'a> ClusterOp<'a> {
                 to.push(LOG);
                 entry.write(to);
             }
+            ClusterOp::RetainOnce { mid, of, ref entry } => {
+                numbers(to, RETAIN_ONCE, &[of]);
+                put_mid(to, mid);
+                entry.write(to);
+            }
+            ClusterOp::ForgetRetained { mid } => {
+                to.push(FORGET_RETAINED);
+                put_mid(to, mid);
+            }
             ClusterOp::Fence { bucket, node } => of_bucket(to, FENCE, bucket, &[node]),
             ClusterOp::Free { node, client_id, mid } => {
                 numbers(to, FREE, &[node]);
@@ -253,6 +277,7 @@ impl<'a> ClusterOp<'a> {
                 client_id: from.string()?,
             },
             OPEN => ClusterOp::Open(Open::read(from)?),
+            OPEN_EARLY => ClusterOp::OpenEarly(Open::read(from)?),
             RELEASE => ClusterOp::Release {
                 token: token(from)?,
                 mid: mid(from)?,
@@ -289,6 +314,12 @@ impl<'a> ClusterOp<'a> {
                 mid: mid(from)?,
             },
             LOG => ClusterOp::Log(Entry::read(from)?),
+            RETAIN_ONCE => ClusterOp::RetainOnce {
+                of: from.u64()?,
+                mid: mid(from)?,
+                entry: Entry::read(from)?,
+            },
+            FORGET_RETAINED => ClusterOp::ForgetRetained { mid: mid(from)? },
             FENCE => ClusterOp::Fence {
                 bucket: from.u8()?,
                 node: from.u64()?,
@@ -324,8 +355,8 @@ impl<'a> ClusterOp<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn write(&self, to: &mut Vec<u8>) {
-        to.push(OPEN);
+    fn write(&self, to: &mut Vec<u8>, kind: u8) {
+        to.push(kind);
         put_token(to, self.token);
         put_mid(to, self.mid);
         put_u64(to, self.uid);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::keys::Schema;
 use super::slots::crc16;
 use crate::message::{Message, Publication};
 use crate::store::cluster::{Incarnation, Job, Mid};
@@ -16,46 +15,48 @@ use crate::wire::{Malformed, Reader, text};
 /// Elements of a list for each message of a queue: its place, its terms, and the message itself.
 pub(super) const ELEMENTS: usize = 3;
 
-/// The terms of a message of the live lane. `None` in a cluster, where nobody knows its place before.
-pub(super) fn live_terms(place: Option<u64>, message: &Publication<'_>, terms: &TermsRecord<'_>) -> Vec<u8> {
+/// The terms of a message of the live lane. Nobody knows its place before.
+pub(super) fn live_terms(message: &Publication<'_>, terms: &TermsRecord<'_>) -> Vec<u8> {
     let mut rest = Vec::new();
     put_terms(&mut rest, terms);
-    terms_bytes(place, size(message), &rest)
+    terms_bytes(size(message), &rest)
+}
+
+/// Appends [`live_terms`] without a place.
+pub(super) fn put_live_terms(to: &mut Vec<u8>, message: &Publication<'_>, terms: &TermsRecord<'_>) {
+    to.extend_from_slice(&size(message).to_be_bytes());
+    let begun = to.len();
+    to.extend_from_slice(&[0; 2]);
+    put_terms(to, terms);
+    let checksum = sum(&[&to[begun + 2..]]);
+    to[begun..begun + 2].copy_from_slice(&checksum);
 }
 
 /// The terms of a message of the lane of replays.
-pub(super) fn replayed_terms(
-    place: Option<u64>,
-    message: &Publication<'_>,
-    before: u64,
-    terms: &TermsRecord<'_>,
-) -> Vec<u8> {
+pub(super) fn replayed_terms(message: &Publication<'_>, before: u64, terms: &TermsRecord<'_>) -> Vec<u8> {
     let mut rest = before.to_be_bytes().to_vec();
     put_terms(&mut rest, terms);
-    terms_bytes(place, size(message), &rest)
+    terms_bytes(size(message), &rest)
 }
 
 /// The terms of a place that never had a message.
-pub(super) fn no_terms(lane: Lane, place: Option<u64>) -> Vec<u8> {
+pub(super) fn no_terms(lane: Lane) -> Vec<u8> {
     match lane {
-        Lane::Live => terms_bytes(place, 0, &[]),
-        Lane::Replayed => terms_bytes(place, 0, &0_u64.to_be_bytes()),
+        Lane::Live => terms_bytes(0, &[]),
+        Lane::Replayed => terms_bytes(0, &0_u64.to_be_bytes()),
     }
 }
 
 /// What scripts rely on: the size is the first 4 bytes. They set it to 0 when the message is released; so it is not in the
 /// checksum.
-fn terms_bytes(place: Option<u64>, size: u32, rest: &[u8]) -> Vec<u8> {
+fn terms_bytes(size: u32, rest: &[u8]) -> Vec<u8> {
     let mut bytes = size.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&match place {
-        Some(place) => sum(&[&place.to_be_bytes(), rest]),
-        None => sum(&[rest]),
-    });
+    bytes.extend_from_slice(&sum(&[rest]));
     bytes.extend_from_slice(rest);
     bytes
 }
 
-/// Reads what [`live_terms`] has made without a place.
+/// Reads what [`live_terms`] has made.
 pub(super) fn read_live_terms(bytes: &[u8]) -> Result<TermsRecord<'_>, Malformed> {
     let (_, terms) = bytes.split_first_chunk::<4>().ok_or(WRONG)?;
     read_terms(summed(terms, &[])?)
@@ -68,8 +69,16 @@ fn size(message: &Publication<'_>) -> u32 {
 
 pub(super) fn message_bytes(message: &Publication<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(32 + size(message) as usize);
-    put_publication(&mut bytes, message);
-    seal(bytes)
+    put_message(&mut bytes, message);
+    bytes
+}
+
+/// Appends [`message_bytes`].
+pub(super) fn put_message(to: &mut Vec<u8>, message: &Publication<'_>) {
+    let begun = to.len();
+    put_publication(to, message);
+    let checksum = crc32fast::hash(&to[begun..]);
+    to.extend_from_slice(&checksum.to_be_bytes());
 }
 
 pub(super) fn read_message(bytes: &[u8]) -> Result<Message, Malformed> {
@@ -110,16 +119,12 @@ fn summed<'a>(bytes: &'a [u8], also: &[&[u8]]) -> Result<&'a [u8], Malformed> {
 
 /// Reads an entry of a queue.
 pub(super) fn read_delivery(
-    schema: Schema,
     lane: Lane,
     [place, terms, message]: [&[u8]; ELEMENTS],
 ) -> Result<StoredDelivery, Malformed> {
     let index = read_place(place)?;
     let (size, terms) = terms.split_first_chunk::<4>().ok_or(WRONG)?;
-    let mut terms = Reader::new(match schema {
-        Schema::One => summed(terms, &[&index.to_be_bytes()])?,
-        Schema::Cluster => summed(terms, &[])?,
-    });
+    let mut terms = Reader::new(summed(terms, &[])?);
     let before = match lane {
         Lane::Live => 0,
         Lane::Replayed => terms.u64()?,
@@ -189,15 +194,11 @@ pub(super) fn received_bytes(packet_id: u16) -> [u8; RECEIVED] {
     sum(&[&packet_id.to_be_bytes()])
 }
 
-/// In a cluster the value is the message, or as for one broker if that has been published.
-pub(super) fn read_received(schema: Schema, packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malformed> {
+/// The value is the message, or a checksum if that has been published.
+pub(super) fn read_received(packet_id: &[u8], bytes: &[u8]) -> Result<u16, Malformed> {
     let packet_id = read_place(packet_id)?;
     let packet_id = u16::try_from(packet_id).map_err(|_| Malformed("a Packet Identifier out of range"))?;
-    let is_whole = match schema {
-        Schema::One => *bytes == received_bytes(packet_id),
-        Schema::Cluster => *bytes == received_bytes(packet_id) || read_message(bytes).is_ok(),
-    };
-    match is_whole {
+    match *bytes == received_bytes(packet_id) || read_message(bytes).is_ok() {
         true => Ok(packet_id),
         false => Err(WRONG),
     }

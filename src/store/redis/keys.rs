@@ -3,29 +3,13 @@
 //! A home is a group of keys with the same hash tag, and so in one slot of a Redis Cluster: `{g}` for what is there once,
 //! and the buckets `{0}` to `{255}` for what belongs to clients.
 
-use super::StoreError;
-use super::Uid;
+use crate::store::{StoreError, Uid};
 
 /// Buckets into which clients are divided. Part of the schema.
 pub(super) const BUCKETS: u16 = 256;
 
 /// How what is kept is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Schema {
-    /// For one broker at a time.
-    One,
-    /// For brokers that form a cluster: places are given by the scripts, and QoS 2 messages that were received are kept.
-    Cluster,
-}
-
-impl Schema {
-    pub(super) fn number(self) -> u32 {
-        match self {
-            Schema::One => 1,
-            Schema::Cluster => 2,
-        }
-    }
-}
+pub(super) const SCHEMA: u32 = 2;
 
 /// One home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,14 +28,6 @@ impl Home {
         (0..=u8::MAX).map(Home::Bucket)
     }
 
-    /// The home of a client: FNV-1a over its identifier, in all versions and on all nodes alike.
-    pub(super) fn of_client(client_id: &str) -> Home {
-        let hash = client_id.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        Home::Bucket((hash ^ hash >> 8 ^ hash >> 16 ^ hash >> 24) as u8)
-    }
-
     /// A place in a list of all homes.
     pub(super) fn index(self) -> usize {
         match self {
@@ -65,7 +41,6 @@ impl Home {
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Box<str>,
-    schema: Schema,
 }
 
 impl Keys {
@@ -77,22 +52,7 @@ impl Keys {
                 "{prefix:?} can't be a prefix of keys in Redis: it needs 1 to 200 bytes, without any of {{}}*?[]\\"
             )));
         }
-        Ok(Keys {
-            prefix: prefix.into(),
-            schema: Schema::One,
-        })
-    }
-
-    /// The same keys with what brokers in a cluster keep in them.
-    pub(super) fn in_cluster(self) -> Keys {
-        Keys {
-            schema: Schema::Cluster,
-            ..self
-        }
-    }
-
-    pub(super) fn schema(&self) -> Schema {
-        self.schema
+        Ok(Keys { prefix: prefix.into() })
     }
 
     /// What all keys begin with.
@@ -109,10 +69,6 @@ impl Keys {
 
     pub(super) fn session(&self, home: Home, uid: Uid) -> String {
         self.of(home, &format!("s:{uid}"))
-    }
-
-    pub(super) fn will(&self, home: Home, uid: Uid) -> String {
-        self.of(home, &format!("w:{uid}"))
     }
 
     #[cfg(any(feature = "cli", test))]
@@ -140,14 +96,6 @@ mod tests {
         assert_eq!(keys.parse("broker:{256}:ret"), None);
         assert_eq!(keys.parse("other:{g}:ret"), None);
         assert_eq!(Home::all().count(), 257);
-    }
-
-    /// Sessions would not be found again if this changed.
-    #[test]
-    fn clients_stay_in_their_buckets() {
-        assert_eq!(Home::of_client(""), Home::Bucket(0xC5));
-        let used: std::collections::HashSet<_> = (0..10_000).map(|n| Home::of_client(&format!("client-{n}"))).collect();
-        assert_eq!(used.len(), 256);
     }
 
     #[test]

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use redis::{Cmd, Value};
 
 use super::entry::{
-    ELEMENTS, RECEIVED, read_delivery, read_message, read_place, read_received, read_subscription, read_will,
-    record_sums,
+    ELEMENTS, RECEIVED, read_delivery, read_message, read_place, read_received, read_subscription, record_sums,
 };
-use super::keys::{Home, Keys, Schema};
+use super::keys::{Home, Keys};
 use super::link::Link;
-use super::plan::{Place, Places};
 use super::reply::{bytes, bytes_or_none, list, number, parse};
 use super::script::{self, Scripts};
 use crate::message::Message;
 use crate::store::op::{Lane, Uid};
-use crate::store::{Extent, Page, StoreError, StoredDelivery, StoredSession, StoredWill};
+use crate::store::{Extent, Page, StoreError, StoredDelivery, StoredSession};
 use crate::time::Millis;
 use crate::wire::Malformed;
 
@@ -26,31 +24,6 @@ const AT_A_TIME: usize = 500;
 /// One element of a list, hash or set after the other, and what is said if it can't be read.
 fn damaged(what: &str, error: Malformed) -> StoreError {
     StoreError::Damaged(format!("{what} in Redis: {}", error.0))
-}
-
-/// Where all sessions and wills are.
-pub(super) fn places(link: &mut Link, keys: &Keys) -> Result<Places, StoreError> {
-    let mut places = Places::new();
-    for (home, uid) in members(link, keys, "sessions")? {
-        let has_will = false;
-        places.insert(
-            uid,
-            Place {
-                home,
-                has_session: true,
-                has_will,
-            },
-        );
-    }
-    for (home, uid) in members(link, keys, "wills")? {
-        let place = Place {
-            home,
-            has_session: false,
-            has_will: true,
-        };
-        places.entry(uid).or_insert(place).has_will = true;
-    }
-    Ok(places)
 }
 
 /// The members of one set of each bucket.
@@ -104,7 +77,7 @@ pub(super) fn sessions(
                     *ends = Some((next()?, next()?, next()?));
                 }
             }
-            each(session(keys.schema(), *uid, record, ends)?);
+            each(session(*uid, record, ends)?);
         }
     }
     Ok(())
@@ -169,7 +142,6 @@ pub(super) fn pairs(value: Value) -> Result<Record, StoreError> {
 pub(super) type Ends = (Value, Value, Value);
 
 pub(super) fn session(
-    schema: Schema,
     uid: Uid,
     fields: Record,
     [live, replayed]: [Option<Ends>; 2],
@@ -184,9 +156,9 @@ pub(super) fn session(
             let filter = crate::wire::text(filter).map_err(|error| damaged(&what(), error))?;
             subscriptions.push(read_subscription(filter, &value).map_err(|error| damaged(&what(), error))?);
         } else if let Some(packet_id) = name.strip_prefix(b"in:") {
-            let packet_id = read_received(schema, packet_id, &value).map_err(|error| damaged(&what(), error))?;
+            let packet_id = read_received(packet_id, &value).map_err(|error| damaged(&what(), error))?;
             received.push(packet_id);
-            if schema == Schema::Cluster && value.len() != RECEIVED {
+            if value.len() != RECEIVED {
                 let message = read_message(&value).map_err(|error| damaged(&what(), error))?;
                 accepted.push((packet_id, Arc::new(message)));
             }
@@ -212,11 +184,8 @@ pub(super) fn session(
             what()
         )));
     }
-    // Places below this one have been, or are finished.
-    let floor = match schema {
-        Schema::One => number_of("floor")?,
-        Schema::Cluster => field("last").map_or(Ok(0), |last| parse::<u64>(last).map(|last| last.saturating_add(1)))?,
-    };
+    // Places below this one have been given.
+    let floor = field("last").map_or(Ok(0), |last| parse::<u64>(last).map(|last| last.saturating_add(1)))?;
     Ok(StoredSession {
         uid,
         client_id: client_id.into(),
@@ -250,34 +219,6 @@ fn extent(ends: Option<Ends>, bytes: u64, at_least: u64) -> Result<Extent, Store
         count: length / ELEMENTS as u64,
         bytes,
     })
-}
-
-pub(super) fn wills(
-    link: &mut Link,
-    keys: &Keys,
-    places: &[(Uid, Home)],
-    each: &mut dyn FnMut(StoredWill),
-) -> Result<(), StoreError> {
-    for part in places.chunks(AT_A_TIME) {
-        let commands = part.iter().flat_map(|(uid, home)| {
-            let mut member = one("SISMEMBER", keys.of(*home, "wills"));
-            member.arg(*uid);
-            [one("GET", keys.will(*home, *uid)), member]
-        });
-        let commands: Vec<_> = commands.collect();
-        let mut replies = link.run(&commands)?.into_iter();
-        for (uid, _) in part {
-            let mut next = || link.checked(replies.next().unwrap_or(Value::Nil));
-            let (will, is_there) = (bytes_or_none(next()?)?, number(next()?)? > 0);
-            match will {
-                Some(will) => each(read_will(*uid, &will).map_err(|error| damaged(&format!("will {uid}"), error))?),
-                None if is_there => return Err(StoreError::Damaged(format!("will {uid} in Redis is gone"))),
-                // It has ended since its place was looked up.
-                None => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn retained(link: &mut Link, keys: &Keys, each: &mut dyn FnMut(Message)) -> Result<(), StoreError> {
@@ -331,8 +272,7 @@ pub(super) fn queue(
         .map(bytes)
         .collect::<Result<_, _>>()?;
     let (entries, rest) = elements.as_chunks::<ELEMENTS>();
-    let read =
-        |[place, terms, message]: &[Vec<u8>; ELEMENTS]| read_delivery(keys.schema(), lane, [place, terms, message]);
+    let read = |[place, terms, message]: &[Vec<u8>; ELEMENTS]| read_delivery(lane, [place, terms, message]);
     let page: Result<Vec<_>, _> = entries.iter().map(read).collect();
     let page = page.map_err(|error| damaged(&format!("the queue of session {uid}"), error))?;
     if !rest.is_empty() || !page.is_sorted_by(|one, next| one.index < next.index) {

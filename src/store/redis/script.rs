@@ -8,29 +8,17 @@ use crate::store::StoreError;
 
 pub(super) const COMMON: &str = include_str!("scripts/common.lua");
 pub(super) const QUEUE: &str = include_str!("scripts/queue.lua");
-const WRITE: &str = include_str!("scripts/write.lua");
 const PAGE: &str = include_str!("scripts/page.lua");
-
-/// Begins an incarnation. It has to be possible also when Redis has no memory left: else nothing could free any.
-pub(super) const JOIN: &str = concat!("#!lua flags=allow-oom\n", include_str!("scripts/join.lua"));
-/// Makes an incarnation the only one of a home.
-pub(super) const TAKE: &str = concat!("#!lua flags=allow-oom\n", include_str!("scripts/take.lua"));
 
 /// Names of the scripts that Redis knows. It may forget the scripts, but their names stay.
 #[derive(Clone, Debug)]
 pub(super) struct Scripts {
-    /// Refused as a whole when there is no memory left.
-    pub(super) write: String,
-    /// The same for changes that only free memory.
-    pub(super) free: String,
     pub(super) page: String,
 }
 
 impl Scripts {
     pub(super) fn load(link: &mut Link) -> Result<Scripts, StoreError> {
         Ok(Scripts {
-            write: load(link, &format!("#!lua\n{COMMON}{QUEUE}{WRITE}"))?,
-            free: load(link, &format!("#!lua flags=allow-oom\n{COMMON}{QUEUE}{WRITE}"))?,
             page: load(link, &format!("#!lua flags=no-writes\n{COMMON}{PAGE}"))?,
         })
     }
@@ -47,6 +35,14 @@ pub(super) fn load(link: &mut Link, script: &str) -> Result<String, StoreError> 
 pub(super) fn call(name: &str, key: &str) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(name).arg(1).arg(key);
+    command
+}
+
+/// The same, for so many more arguments of this size in all.
+pub(super) fn call_of_size(name: &str, key: &str, arguments: usize, size: usize) -> Cmd {
+    const OTHERS: (usize, usize) = (8, 256);
+    let mut command = Cmd::with_capacity(OTHERS.0 + arguments, OTHERS.1 + size);
+    command.arg("EVALSHA").arg(name).arg(1).arg(key);
     command
 }
 

@@ -1,21 +1,16 @@
-//! A Redis server for a test, and batches to commit.
+//! Redis servers for tests.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
 use crate::message::Publication;
-use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
-use crate::store::op::{
-    Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
-};
-use crate::store::{Batch, Page, RedisSettings, Store, StoreError};
-use crate::time::Millis;
+use crate::packet::QoS;
+use crate::store::op::{Lane, TermsRecord, Uid};
+use crate::store::{Page, RedisSettings, Store};
 
 /// A server of its own, in a directory of its own. It ends with the test.
 pub(super) struct RedisServer {
@@ -138,10 +133,6 @@ impl RedisServer {
         RedisSettings::new(self.url())
     }
 
-    pub(super) fn open(&self) -> super::RedisStore {
-        super::open(&self.settings()).expect("opens")
-    }
-
     /// Ends it as if the power failed, but for what the operating system has.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -252,156 +243,9 @@ impl Cluster {
     }
 }
 
-/// Stands between a store and a server, and may lose replies to transactions.
-pub(super) struct Proxy {
-    port: u16,
-    to_lose: Arc<AtomicUsize>,
-}
-
-impl Proxy {
-    pub(super) fn start(server: u16) -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let to_lose = Arc::new(AtomicUsize::new(0));
-        let own = Arc::clone(&to_lose);
-        // It ends with the tests: nothing connects to it any more.
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect(("127.0.0.1", server)).expect("the server is there");
-                pass_on(client, server, &own);
-            }
-        });
-        Proxy { port, to_lose }
-    }
-
-    pub(super) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Loses the replies to the next transactions, each with its connection.
-    pub(super) fn lose_replies(&self, count: usize) {
-        self.to_lose.store(count, Ordering::SeqCst);
-    }
-
-    pub(super) fn replies_to_lose(&self) -> usize {
-        self.to_lose.load(Ordering::SeqCst)
-    }
-}
-
-fn pass_on(client: TcpStream, server: TcpStream, to_lose: &Arc<AtomicUsize>) {
-    let has_transaction = Arc::new(AtomicBool::new(false));
-    let (mut from_client, mut to_server) = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
-    let seen = Arc::clone(&has_transaction);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 1024 * 1024];
-        while let Ok(length @ 1..) = from_client.read(&mut buffer) {
-            let is_end = buffer[..length].ends_with(b"EXEC\r\n");
-            seen.fetch_or(is_end, Ordering::SeqCst);
-            if to_server.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-        }
-        let _ = to_server.shutdown(Shutdown::Both);
-    });
-    let (mut from_server, mut to_client) = (server, client);
-    let to_lose = Arc::clone(to_lose);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 1024 * 1024];
-        while let Ok(length @ 1..) = from_server.read(&mut buffer) {
-            let is_lost = has_transaction.load(Ordering::SeqCst)
-                && to_lose
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1))
-                    .is_ok();
-            if is_lost || to_client.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-        }
-        let _ = to_client.shutdown(Shutdown::Both);
-        let _ = from_server.shutdown(Shutdown::Both);
-    });
-}
-
 pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.local_addr().expect("an address").port()
-}
-
-/// Writes a batch, and has it committed.
-#[derive(Default)]
-pub(super) struct Changes {
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Changes {
-    pub(super) fn op(mut self, op: &Op<'_>) -> Changes {
-        op.write(&mut self.bytes);
-        self
-    }
-
-    pub(super) fn session(self, uid: Uid, client_id: &str, away_since: Option<u64>) -> Changes {
-        self.op(&Op::Session(SessionRecord {
-            uid,
-            client_id,
-            expiry_interval: 60,
-            window: 20,
-            away_since: away_since.map(Millis::from_unix),
-            unsent: 0,
-        }))
-    }
-
-    pub(super) fn subscribe(self, uid: Uid, filter: &str, replays: bool) -> Changes {
-        self.op(&Op::Subscribe {
-            uid,
-            subscription: SubscriptionRecord {
-                filter,
-                options: SubscriptionOptions {
-                    qos: QoS::AtLeastOnce,
-                    no_local: false,
-                    retain_as_published: true,
-                    retain_handling: RetainHandling::SendIfNew,
-                },
-                identifier: 7,
-                replays,
-            },
-        })
-    }
-
-    pub(super) fn message(mut self, payload: &[u8], recipients: &[(Uid, u64)]) -> Changes {
-        let mut bytes = Vec::new();
-        for (uid, index) in recipients {
-            let terms = terms();
-            write_recipient(
-                &mut bytes,
-                &Recipient {
-                    uid: *uid,
-                    index: *index,
-                    terms,
-                },
-            );
-        }
-        write_message(
-            &mut self.bytes,
-            recipients.len() as u32,
-            &bytes,
-            &publication("a/b", payload),
-        );
-        self
-    }
-
-    pub(super) fn done(self, uid: Uid, index: u64) -> Changes {
-        self.op(&Op::Done {
-            uid,
-            lane: Lane::Live,
-            index,
-        })
-    }
-
-    pub(super) fn commit(&self, store: &dyn Store, number: u64) -> Result<(), StoreError> {
-        store.commit(&Batch {
-            number,
-            bytes: &self.bytes,
-        })
-    }
 }
 
 pub(super) fn terms<'a>() -> TermsRecord<'a> {
@@ -424,32 +268,6 @@ pub(super) fn publication<'a>(topic: &'a str, payload: &'a [u8]) -> Publication<
     }
 }
 
-/// All that a store has, in words.
-pub(super) fn dump(store: &dyn Store) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut uids = Vec::new();
-    let sessions = store.sessions(&mut |session| {
-        uids.push(session.uid);
-        lines.push(format!("{session:?}"));
-    });
-    sessions.expect("sessions");
-    for uid in uids {
-        for lane in [Lane::Live, Lane::Replayed] {
-            lines.extend(
-                queue(store, uid, lane)
-                    .into_iter()
-                    .map(|entry| format!("{uid} {lane:?} {entry}")),
-            );
-        }
-    }
-    let wills = store.wills(&mut |will| lines.push(format!("{will:?}")));
-    wills.expect("wills");
-    let retained = store.retained(&mut |message| lines.push(format!("{message:?}")));
-    retained.expect("retained messages");
-    lines.sort();
-    lines
-}
-
 /// Reads a queue in small pages.
 pub(super) fn queue(store: &dyn Store, uid: Uid, lane: Lane) -> Vec<String> {
     let mut entries = Vec::new();
@@ -466,13 +284,4 @@ pub(super) fn queue(store: &dyn Store, uid: Uid, lane: Lane) -> Vec<String> {
         from = last.index + 1;
         entries.extend(page.iter().map(|entry| format!("{entry:?}")));
     }
-}
-
-pub(super) fn indexes(store: &dyn Store, uid: Uid) -> Vec<u64> {
-    let most = Page {
-        messages: 1_000_000,
-        bytes: usize::MAX,
-    };
-    let page = store.queue(uid, Lane::Live, 0, most).expect("a queue");
-    page.iter().map(|entry| entry.index).collect()
 }

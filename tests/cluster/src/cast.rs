@@ -10,7 +10,7 @@ use crate::world::{LEASE, World};
 /// Messages go here; wills; retained messages; and QoS 1 for a client that has rivals.
 const TOPICS: [Topic; 2] = [1, 2];
 const WILL_TOPIC: Topic = 9;
-const RETAINED_TOPIC: Topic = 5;
+pub(crate) const RETAINED_TOPIC: Topic = 5;
 const CONTESTED_TOPIC: Topic = 3;
 /// Those of this group get each message of the first topic, and each will, once.
 const GROUP: u8 = 1;
@@ -73,7 +73,8 @@ pub(crate) fn cast(world: &Rc<World>, profile: &Profile) {
         Plan {
             publishes: messages(world, 3000, 12, &[TOPICS[0], RETAINED_TOPIC], &both),
             expiry: 0,
-            will: Some((WILL_TOPIC, 0)),
+            // As a client that says whether it is there.
+            will: Some(([WILL_TOPIC, RETAINED_TOPIC][world.random.index(2)], 0)),
             leaves: leaves / 2,
             ..quiet(5)
         },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use crate::cast::RETAINED_TOPIC;
 use crate::check::Event;
 use crate::ids::{Cid, Filter, Group, Index, Message, Pid, Qos, Time, Topic, Will};
 use crate::net::{Connect, Down, Socket, Up};
@@ -134,7 +135,7 @@ impl Client {
                 id: WILLS + socket.id as u32,
                 topic,
                 qos: Qos::Two,
-                retain: false,
+                retain: topic == RETAINED_TOPIC,
             },
             delay,
         });

@@ -29,6 +29,8 @@ guards! {
     AppendUid,
     /// A message with an identity is put into a queue once.
     MidKnown,
+    /// It is retained once, too.
+    RetainOnce,
     /// That is known for each queue, not for each home.
     MidPerQueue,
     /// That is known for each group, too, that has it in the same queue.
@@ -63,6 +65,8 @@ guards! {
     ClaimOnce,
     /// A client is served when the node has delivered what was in its inbox: the client's messages from elsewhere.
     InboxBeforeOpen,
+    /// So it is when the wills of its connections before have been published.
+    WillBeforeConnack,
     /// A client is released when all calls with its messages have been answered.
     ReleaseAfterWorks,
     /// So it is when the log has what it has unsubscribed.

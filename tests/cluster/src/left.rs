@@ -68,6 +68,7 @@ pub(crate) fn left(world: &World) -> Vec<String> {
                     rec.is_empty() && routes.is_empty(),
                     format!("recoverers {rec:?}, routes {routes:?}"),
                 );
+                note(home, global.once.is_empty(), format!("m2 {:?}", global.once));
             }
             State::Bucket(bucket) => {
                 let unknown: Vec<_> = bucket

@@ -257,6 +257,11 @@ impl World {
                 cid: open.cid,
                 token: open.token,
             }),
+            (Call::Retain(messages), Answer::Position { .. }) => {
+                for (message, _) in messages {
+                    self.note(Event::Retains { id: message.id });
+                }
+            }
             (Call::Beat { .. }, Answer::Beat { present: true, .. }) => self.note(Event::Beat { inc: envelope.inc }),
             (Call::Bye, Answer::Ok) => self.note(Event::NodeLeft { inc: envelope.inc }),
             (Call::Dead { inc, .. }, Answer::Ok) => self.note(Event::Dead { inc: *inc }),

@@ -16,6 +16,7 @@ fn scene_for(guard: Guard) -> Option<Scene> {
         Guard::LogBeforeRelease => Some(Scene::UnsubscribeTakeover),
         Guard::OwnMirror => Some(Scene::RetainSubscribe),
         Guard::SharedQos2HasMid => Some(Scene::LostAnswer),
+        Guard::RetainOnce => Some(Scene::RetainDead),
         Guard::HintUid => Some(Scene::HintAfterEnd),
         _ => None,
     }

@@ -21,8 +21,6 @@ pub enum Backend {
     Redis,
     /// Nodes of a cluster, each with its own way to a Redis.
     Cluster,
-    /// One broker that is no cluster, set up like a node of one.
-    Lone,
     /// Another broker, to see what the checker says of it.
     Mosquitto,
 }
@@ -43,19 +41,18 @@ pub struct Broker {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Backend {
-    pub const ALL: [(Backend, &'static str); 7] = [
+    pub const ALL: [(Backend, &'static str); 6] = [
         (Backend::Memory, "memory"),
         (Backend::DiskFsync, "disk-fsync"),
         (Backend::DiskOs, "disk-os"),
         (Backend::Redis, "redis"),
         (Backend::Cluster, "cluster"),
-        (Backend::Lone, "lone"),
         (Backend::Mosquitto, "mosquitto"),
     ];
 
     /// Whether rounds are those of `cluster/`.
     pub fn is_cluster(self) -> bool {
-        matches!(self, Backend::Cluster | Backend::Lone)
+        self == Backend::Cluster
     }
 
     pub fn name(self) -> &'static str {
@@ -163,13 +160,14 @@ impl Broker {
 
     /// The first line of its logs, of all its starts, that tells of a panic.
     pub fn panic(&self) -> Option<String> {
+        self.says("panicked at")
+    }
+
+    /// The first line of its logs, of all its starts, that has these words.
+    pub fn says(&self, words: &str) -> Option<String> {
         let logs = (1..=self.starts).map(|start| self.dir.join(format!("broker-{start}.log")));
         let mut texts = logs.filter_map(|path| std::fs::read_to_string(path).ok());
-        texts.find_map(|text| {
-            text.lines()
-                .find(|line| line.contains("panicked at"))
-                .map(str::to_owned)
-        })
+        texts.find_map(|text| text.lines().find(|line| line.contains(words)).map(str::to_owned))
     }
 
     /// Kills the server that it stores in.
@@ -213,7 +211,18 @@ impl Broker {
             (Backend::DiskOs, _) => command
                 .args(["--persistence", "disk", "--durability", "os", "--data-dir"])
                 .arg(data),
-            (_, Some(redis)) => command.args(["--persistence", "redis", "--redis"]).arg(redis.url()),
+            // The one that is started finds the one before dead.
+            (_, Some(redis)) => command
+                .args([
+                    "--persistence",
+                    "redis",
+                    "--cluster-lease",
+                    "0.5",
+                    "--will-grace",
+                    "1",
+                    "--redis",
+                ])
+                .arg(redis.url()),
             _ => &mut command,
         };
         Ok((command, None))

@@ -123,7 +123,7 @@ impl Fault {
                     Cut,
                 ]
             }
-            Backend::Redis | Backend::Cluster | Backend::Lone => {
+            Backend::Redis | Backend::Cluster => {
                 vec![
                     Kill,
                     Kill,

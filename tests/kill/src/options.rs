@@ -13,17 +13,17 @@ Usage: tests/kill/run --backend NAME [OPTION]...
 
 Kills the broker under load, lets the clients resume, and checks what they saw.
 
-  --backend NAME   memory, disk-fsync, disk-os, redis (a redis-server of its own), mosquitto, cluster, or lone: one
-                   broker with its store in Redis that is set up, and treated, like a node of a cluster
+  --backend NAME   memory, disk-fsync, disk-os, redis (a redis-server of its own), mosquitto, or cluster
   --rounds N       how many rounds; 8
   --seed N         the seed of the first round, the next one has the next; 1
   --faults A,B,…   instead of the usual ones of the backend: kill, kill-twice, kill-starting, stop-kill, stop, term,
-                   store-kill, both-kill, cut. With cluster and lone: kill, freeze, freeze-short, cut, cut-short, hold,
+                   store-kill, both-kill, cut. With cluster: kill, freeze, freeze-short, cut, cut-short, hold,
                    hold-short, mute, late, store-kill, term, roll, and several at once, as in kill+mute
   --nodes N        of a cluster; 3
   --lease S        of a cluster, in seconds; 1
   --haproxy        clients reach the cluster through HAProxy
   --race N         before the rounds, N times two clients with one identifier connect to the cluster at once
+  --crowd N        before the rounds, the node of N clients is killed, and the others must serve them all soon
   --log FILE       append a line for each round
   --keep DIR       rounds run below this directory, and those that fail stay there; tests/.cache/kill
   --keep-all       keep the rounds that are right, too
@@ -41,6 +41,8 @@ pub struct Options {
     pub setup: Setup,
     /// How often clients race for an identifier.
     pub races: u64,
+    /// How many clients lose their node at once.
+    pub crowd: usize,
     pub log: Option<PathBuf>,
     pub keep: PathBuf,
     pub keep_all: bool,
@@ -67,9 +69,9 @@ impl Options {
                 nodes: 3,
                 lease: Duration::from_secs(1),
                 haproxy: false,
-                lone: false,
             },
             races: 0,
+            crowd: 0,
             log: None,
             keep: "tests/.cache/kill".into(),
             keep_all: false,
@@ -92,6 +94,7 @@ impl Options {
                 "--lease" => options.setup.lease = seconds(value()?)?,
                 "--haproxy" => options.setup.haproxy = true,
                 "--race" => options.races = number(value()?)?,
+                "--crowd" => options.crowd = number(value()?)?,
                 "--log" => options.log = Some(value()?.into()),
                 "--keep" => options.keep = value()?.into(),
                 "--keep-all" => options.keep_all = true,
@@ -102,9 +105,6 @@ impl Options {
         }
         options.backend = backend.ok_or("--backend is missing; see --help")?;
         options.faults = Faults::of(options.backend, &faults)?;
-        if options.backend == Backend::Lone {
-            (options.setup.nodes, options.setup.lone) = (1, true);
-        }
         options.program = program(options.backend)?;
         Ok(Task::Run(options))
     }

@@ -29,6 +29,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
     if options.races > 0 && !cluster::race::run(options, options.races)? {
         failed += 1;
     }
+    if options.crowd > 0 && !cluster::crowd::run(options, options.crowd)? {
+        failed += 1;
+    }
     for seed in options.seed..options.seed + options.rounds {
         let is_right = one(options, seed)?;
         failed += u64::from(!is_right);

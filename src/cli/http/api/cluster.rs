@@ -11,7 +11,7 @@ use crate::{ClusterError, ClusterNode, ClusterState};
 pub(super) async fn show(shared: &Shared, query: Query) -> Result<Reply, Fault> {
     query.finish()?;
     let state = shared.broker.cluster().await;
-    let state = state.ok_or_else(|| Fault::not_found("this broker is no node of a cluster (--cluster)"))?;
+    let state = state.ok_or_else(|| Fault::not_found("this broker is no node of a cluster (--redis)"))?;
     Ok(json(&cluster(&state.map_err(|error| fault(&error))?)))
 }
 

@@ -1,5 +1,8 @@
 //! What nodes say of themselves, and the cluster as it is, for people.
 
+#[cfg(any(feature = "cli", test))]
+use std::time::Duration;
+
 use redis::Value;
 
 use crate::store::StoreError;
@@ -53,6 +56,15 @@ pub(super) fn overview(link: &mut Link, keys: &Keys) -> Result<Overview, StoreEr
     overview.nodes.sort_unstable();
     overview.recoverers.sort_unstable();
     Ok(overview)
+}
+
+/// The longest lease that a node says it has.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn longest_lease(link: &mut Link, keys: &Keys) -> Result<Option<Duration>, StoreError> {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(keys.of(Home::Global, "about"));
+    let abouts = pairs(link.ask(command)?, |about| Ok(About::read(&about).ok()))?;
+    Ok(abouts.into_iter().filter_map(|(_, about)| about.lease).max())
 }
 
 fn names<const N: usize>(keys: &Keys, names: [&str; N]) -> [String; N] {

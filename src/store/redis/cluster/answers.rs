@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use super::call::{Answer, Call, Expected, Outcome};
+use super::call::{Answer, Call, Expected, Outcome, Run};
 use super::plan::Plan;
+use super::runs;
 use crate::message::Message;
 use crate::store::cluster::{Follower, Mid, Rest};
 use crate::store::redis::entry::{read_live_terms, read_message};
 use crate::store::{StoredMessage, Uid};
+use crate::wire::Reader;
 
 /// Tells all that the calls have answered, in their order.
 pub(super) fn tell(plan: &Plan, follower: &dyn Follower) {
     let mut messages = Messages {
         plan,
         read: vec![None; plan.messages.len()],
+        published: vec![None; plan.published.len()],
     };
     let (mut jobs, mut rests) = (Vec::new(), Vec::new());
     for call in &plan.calls {
@@ -65,17 +68,36 @@ pub(super) fn not_retained(plan: &Plan) -> u64 {
 struct Messages<'a> {
     plan: &'a Plan,
     read: Vec<Option<Arc<Message>>>,
+    /// Those that are in runs.
+    published: Vec<Option<Arc<Message>>>,
 }
 
 impl Messages<'_> {
     /// As it goes to a session; `None` if it can't be read, which what was written a moment ago can.
     fn delivery(&mut self, call: &Call, message: usize, terms: usize) -> Option<StoredMessage> {
-        let terms = read_live_terms(call.arguments.get(terms)).ok()?;
+        let terms = read_live_terms(call.changes.get(terms)).ok()?;
         let read = &mut self.read[message];
         if read.is_none() {
             *read = read_message(&self.plan.messages[message]).ok().map(Arc::new);
         }
         Some(StoredMessage::new(Arc::clone(read.as_ref()?), &terms))
+    }
+
+    /// Those of a run, likewise.
+    fn deliveries<'m>(&'m mut self, call: &'m Call, run: Run) -> impl Iterator<Item = Option<StoredMessage>> + 'm {
+        let mut entries = Reader::new(&call.changes.get(run.argument)[1..]);
+        let published = &call.published[run.first..run.first + run.messages];
+        published.iter().map(move |number| {
+            let (terms, message) = runs::entry(&mut entries).ok()?;
+            let read = &mut self.published[*number];
+            if read.is_none() {
+                *read = read_message(message).ok().map(Arc::new);
+            }
+            Some(StoredMessage::new(
+                Arc::clone(read.as_ref()?),
+                &read_live_terms(terms).ok()?,
+            ))
+        })
     }
 }
 
@@ -87,8 +109,28 @@ fn told(call: &Call, expected: &Expected, answer: &Answer, follower: &dyn Follow
             },
             Answer::Place(place),
         ) => {
-            follower.arrived(uid, *place, messages.delivery(call, message, terms));
+            let delivery = messages.delivery(call, message, terms);
+            follower.arrived(uid, *place, &mut std::iter::once(delivery));
         }
+        (
+            Expected::Appended {
+                uid, message, terms, ..
+            },
+            Answer::Instead(place, count),
+        ) => {
+            (0..*count).for_each(|_| follower.full(uid));
+            if let Some(place) = place {
+                let delivery = messages.delivery(call, message, terms);
+                follower.arrived(uid, *place, &mut std::iter::once(delivery));
+            }
+        }
+        (Expected::Run(run), Answer::Place(first)) => {
+            let deliveries: Vec<_> = messages.deliveries(call, run).collect();
+            follower.arrived(run.uid, *first, &mut deliveries.into_iter());
+        }
+        (Expected::Run(run), Answer::Each(each)) => told_each(run.uid, each, follower, messages.deliveries(call, run)),
+        (Expected::Run(run), Answer::Gone) => follower.gone(run.uid),
+        (Expected::Run(run), Answer::Known) => follower.look_into(run.uid),
         (Expected::Appended { uid, .. }, Answer::Gone) => follower.gone(uid),
         // Else another member has it, perhaps.
         (Expected::Appended { uid, gift, .. }, Answer::Full)
@@ -103,10 +145,32 @@ fn told(call: &Call, expected: &Expected, answer: &Answer, follower: &dyn Follow
     }
 }
 
+/// Not all had room.
+fn told_each(
+    uid: Uid,
+    each: &[Answer],
+    follower: &dyn Follower,
+    deliveries: impl Iterator<Item = Option<StoredMessage>>,
+) {
+    for (answer, delivery) in each.iter().zip(deliveries) {
+        match answer {
+            Answer::Place(place) => follower.arrived(uid, *place, &mut std::iter::once(delivery)),
+            Answer::Full => follower.full(uid),
+            Answer::Instead(place, count) => {
+                (0..*count).for_each(|_| follower.full(uid));
+                if let Some(place) = place {
+                    follower.arrived(uid, *place, &mut std::iter::once(delivery));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 fn look(expected: &[Expected], follower: &dyn Follower) {
     let mut last: Option<Uid> = None;
     for expected in expected {
-        if let Expected::Appended { uid, .. } = *expected
+        if let Expected::Appended { uid, .. } | Expected::Run(Run { uid, .. }) = *expected
             && last.replace(uid) != Some(uid)
         {
             follower.look_into(uid);

@@ -26,7 +26,7 @@ pub(super) fn commands(call: &Call, keys: &Keys) -> Vec<Cmd> {
                 ..
             } => {
                 has_gifts = true;
-                let terms = read_live_terms(call.arguments.get(terms));
+                let terms = read_live_terms(call.changes.get(terms));
                 let share = terms.ok().and_then(|terms| terms.share).unwrap_or_default();
                 known.arg(mid.map(|mid| mid.to_string()).unwrap_or_default());
                 known.arg(uid).arg(share);
@@ -68,7 +68,7 @@ pub(super) fn outcome(call: &Call, replies: Vec<Value>) -> Result<Outcome, Store
                 0 => Answer::Gone,
                 _ => Answer::Known,
             },
-            Expected::Appended { gift: None, .. } => Answer::Known,
+            Expected::Appended { gift: None, .. } | Expected::Run(_) => Answer::Known,
             Expected::Left {
                 first,
                 most,
@@ -76,7 +76,7 @@ pub(super) fn outcome(call: &Call, replies: Vec<Value>) -> Result<Outcome, Store
                 ..
             } => Answer::Left(left(first, most, &mut replies)?),
             Expected::Left { .. } => Answer::Left(Left::default()),
-            Expected::Sent => Answer::Elsewhere,
+            Expected::Sent(_) => Answer::Elsewhere,
         })
     });
     answers.collect::<Result<_, _>>().map(Outcome::Answered)

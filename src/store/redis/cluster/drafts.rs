@@ -87,7 +87,7 @@ impl Drafts {
                 ref terms,
                 ref message,
             } => {
-                self.replayed = replayed_terms(None, message, before, terms);
+                self.replayed = replayed_terms(message, before, terms);
                 self.replay(keys, (uid, index), filter, message)
             }
             Op::Released {
@@ -95,7 +95,7 @@ impl Drafts {
                 lane: Lane::Live,
                 index,
             } => {
-                let terms = no_terms(Lane::Live, None);
+                let terms = no_terms(Lane::Live);
                 self.put(keys, (uid, Lane::Live, index), &terms, &[])
             }
             Op::Released {
@@ -228,7 +228,7 @@ impl Drafts {
         let body = message_bytes(message);
         let mut commands = Vec::new();
         for recipient in recipients.iter() {
-            let terms = live_terms(None, message, &recipient.terms);
+            let terms = live_terms(message, &recipient.terms);
             let goes_on = goes_on(&recipient.terms);
             if let Some(session) = self.sessions.get_mut(&recipient.uid) {
                 session.of_groups += u64::from(goes_on);

@@ -1,4 +1,4 @@
-//! Puts what has been exported into the store of a cluster that is to be.
+//! Puts what has been exported into a store that is to be.
 //!
 //! Places are given, as Packet Identifiers follow from them, and so the scripts are of no use. Nobody else is there meanwhile:
 //! until all is done the store has a schema that nobody knows. Then it is as if a node had died that had all clients which were connected: who
@@ -10,10 +10,10 @@ use super::drafts::{Drafts, command};
 use super::reader::Reader;
 use crate::message::Message;
 use crate::store::redis::check::check;
-use crate::store::redis::keys::{BUCKETS, Home, Keys};
+use crate::store::redis::keys::{BUCKETS, Home, Keys, SCHEMA};
 use crate::store::redis::link::Link;
-use crate::store::redis::open::{UNFINISHED, found_schema};
 use crate::store::redis::reply::number;
+use crate::store::redis::schema::{UNFINISHED, found_schema};
 use crate::store::{
     Batch, Lane, Page, RedisSettings, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid,
 };
@@ -53,14 +53,14 @@ struct State {
 
 impl Loader {
     fn open(settings: &RedisSettings) -> Result<Loader, StoreError> {
-        let keys = Keys::new(&settings.prefix)?.in_cluster();
+        let keys = Keys::new(&settings.prefix)?;
         let mut link = Link::connect(settings)?;
         check(&mut link, settings)?;
         let found = found_schema(&mut link, &keys)?;
-        let of_cluster = keys.schema().number().to_string();
-        if let Some(schema) = found.filter(|schema| *schema != of_cluster && schema != UNFINISHED) {
+        let of_ours = SCHEMA.to_string();
+        if let Some(schema) = found.filter(|schema| *schema != of_ours && schema != UNFINISHED) {
             return Err(StoreError::Refused(format!(
-                "what is under the prefix {} in Redis at {} has schema {schema}, and a cluster's has {of_cluster}: use another prefix",
+                "what is under the prefix {} in Redis at {} has schema {schema}, and this version knows {of_ours}: use another prefix",
                 keys.prefix(),
                 link.address()
             )));
@@ -137,7 +137,7 @@ impl State {
             commands.extend([node, hw]);
         }
         let mut meta = command("HSET", &global("meta"));
-        meta.arg("schema").arg(keys.schema().number());
+        meta.arg("schema").arg(SCHEMA);
         commands.push(meta);
         self.run(&commands)
     }

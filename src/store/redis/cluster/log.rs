@@ -180,7 +180,10 @@ fn lost(link: &Link) -> StoreError {
 }
 
 fn unknown(position: u64, error: &Malformed) -> StoreError {
-    StoreError::Damaged(format!("entry {position} of the log of the cluster: {}", error.0))
+    StoreError::Refused(format!(
+        "entry {position} of the log of the cluster, of another version perhaps: {}",
+        error.0
+    ))
 }
 
 #[cfg(test)]

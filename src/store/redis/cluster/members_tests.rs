@@ -4,7 +4,7 @@ use crate::store::redis::cluster::testing::{cut, log};
 use crate::store::redis::testing::{ALWAYS, RedisServer};
 
 fn membership(settings: &RedisSettings, most: Duration) -> Membership {
-    let keys = Keys::new("mqtt").expect("a prefix").in_cluster();
+    let keys = Keys::new("mqtt").expect("a prefix");
     Membership::new(settings, &keys, 5, most)
 }
 

@@ -1,7 +1,6 @@
-//! A store in Redis that the brokers of a cluster share.
+//! How the brokers of a cluster, or one of them alone, write, and what they tell each other.
 //!
-//! What is kept is divided into the same homes as that of one broker; the keys that are new, and what differs, are in
-//! `tests/cluster/PROTOCOL.md`. A batch is [planned](plan) into [calls](call) of two scripts, one for buckets and one for the
+//! The protocol is in `tests/cluster/PROTOCOL.md`. A batch is [planned](plan) into [calls](call) of two scripts, one for buckets and one for the
 //! global home (`scripts/cluster/`), which the [`Writer`] makes. It is kept when all have been answered, the log has been applied as
 //! far as it was then, and the batch's messages have gone to what others [have added](rematch) meanwhile.
 
@@ -9,6 +8,7 @@ mod about;
 mod answers;
 mod asking;
 mod call;
+mod calls;
 #[cfg(any(feature = "cli", test))]
 mod clients;
 #[cfg(any(feature = "cli", test))]
@@ -36,6 +36,7 @@ mod read;
 mod reader;
 mod recent;
 mod rematch;
+mod runs;
 mod scripts;
 mod shared;
 mod stream;
@@ -51,7 +52,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -67,6 +68,8 @@ use super::keys::{Home, Keys};
 use super::link::Link;
 use super::read as read_any;
 use super::readers::Readers;
+#[cfg(any(feature = "cli", test))]
+use super::schema::{expect_there, is_there};
 use crate::message::Message;
 use crate::store::cluster::{Follower, Incarnation, Limits, bucket_of_uid};
 use crate::store::{
@@ -78,21 +81,30 @@ use crate::time::Millis;
 ///
 /// # Errors
 /// See [`ClusterStore::open`].
-pub(crate) fn open(settings: &RedisSettings, limits: Limits, lease: Duration) -> Result<ClusterStore, StoreError> {
-    ClusterStore::open(settings, limits, lease)
+pub(crate) fn open(settings: &RedisSettings, limits: Limits) -> Result<ClusterStore, StoreError> {
+    ClusterStore::open(settings, limits, settings.lease)
 }
 
-/// Opens the store with this prefix, of which is known that it is a cluster's, to look into it.
+/// Opens the store with this prefix to look into it: nodes that have it go on, and nothing can be committed.
 ///
 /// # Errors
-/// If Redis can't be reached.
+/// If Redis can't be reached, nothing is there, or what is there is of another schema.
 #[cfg(any(feature = "cli", test))]
-pub(super) fn open_to_read(
-    settings: &RedisSettings,
-    keys: Keys,
-    link: &mut Link,
-) -> Result<impl Store + use<>, StoreError> {
-    reader::Reader::open(settings, keys, link)
+pub(crate) fn open_to_read(settings: &RedisSettings) -> Result<Arc<dyn Store>, StoreError> {
+    let keys = Keys::new(&settings.prefix)?;
+    let mut link = Link::connect(settings)?;
+    expect_there(&mut link, &keys)?;
+    Ok(Arc::new(reader::Reader::open(settings, keys, &mut link)?))
+}
+
+/// Whether there is a store with this prefix.
+///
+/// # Errors
+/// If Redis can't be reached, or what is there is of another schema.
+#[cfg(any(feature = "cli", test))]
+pub(crate) fn store_is_there(settings: &RedisSettings) -> Result<bool, StoreError> {
+    let keys = Keys::new(&settings.prefix)?;
+    is_there(&mut Link::connect(settings)?, &keys)
 }
 
 /// Fills the store of a cluster that is to be: what `fill` has come to.
@@ -106,6 +118,9 @@ pub(crate) fn load<T>(
 ) -> Result<T, String> {
     loader::load(settings, fill)
 }
+
+/// Bytes of a batch that show that there is much to do.
+const BUSY: usize = 4096;
 
 /// See the module.
 pub(crate) struct ClusterStore {
@@ -157,6 +172,23 @@ impl Store for ClusterStore {
             answers::tell(&plan, &*follower);
         }
         Ok(())
+    }
+
+    fn pass(&self, batch: u64) -> Result<bool, StoreError> {
+        self.life.check()?;
+        let passed = self.writer.lock().pass(batch, &self.recent);
+        if let Err(error @ StoreError::Refused(_)) = &passed {
+            self.life.end(error.clone());
+        }
+        passed
+    }
+
+    /// Who waited has been told, and if there is much to do has more for the next batch in a moment, which costs the same with
+    /// more in it.
+    fn follow(&self, batch: &Batch<'_>) {
+        if batch.bytes.len() > BUSY {
+            std::thread::yield_now();
+        }
     }
 
     fn last_batch(&self) -> Result<u64, StoreError> {

@@ -7,19 +7,20 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use super::ClusterStore;
+use super::about::announce;
 use super::following::Following;
 use super::life::Life;
 use super::plan::Context;
 use super::recent::Recent;
 use super::scripts::{ClusterScripts, ENTER, JOIN};
 use super::writer::Writer;
-use crate::store::cluster::{Entry, INCARNATIONS, Incarnation, Limits};
+use crate::store::cluster::{About, Entry, INCARNATIONS, Incarnation, Limits};
 use crate::store::redis::check::check;
-use crate::store::redis::keys::{BUCKETS, Home, Keys};
+use crate::store::redis::keys::{BUCKETS, Home, Keys, SCHEMA};
 use crate::store::redis::link::Link;
-use crate::store::redis::open::other_schema;
 use crate::store::redis::readers::Readers;
 use crate::store::redis::reply::{bytes, list, number, text};
+use crate::store::redis::schema::other_schema;
 use crate::store::redis::script::eval;
 use crate::store::{RedisSettings, StoreError};
 use crate::time::Millis;
@@ -35,6 +36,8 @@ struct Joined {
 
 /// Longer messages are read by the owner of their session.
 const LONGEST_TOLD: u64 = 8 * 1024;
+/// Longer ones would take a script more time to join than Redis takes for another event.
+const LONGEST_JOINED: u64 = 512;
 
 impl ClusterStore {
     /// Joins the cluster with this prefix, as a node that was never there before. It is dead once it has been silent for the
@@ -43,13 +46,14 @@ impl ClusterStore {
     /// # Errors
     /// If Redis can't be reached or must not be used as it is, or if what is there is not of a cluster.
     pub(crate) fn open(settings: &RedisSettings, limits: Limits, lease: Duration) -> Result<ClusterStore, StoreError> {
-        let keys = Keys::new(&settings.prefix)?.in_cluster();
+        let keys = Keys::new(&settings.prefix)?;
         let mut link = Link::connect(settings)?;
         check(&mut link, settings)?;
         let scripts = ClusterScripts::load(&mut link)?;
         let joined = join(&mut link, &keys)?;
         let now = (joined.now, Instant::now());
         enter(&mut link, &keys, joined.incarnation)?;
+        introduce(&mut link, &keys, joined.incarnation, (&settings.node_name, lease))?;
         tracing::info!(
             "Redis at {}, prefix {}: node {} of the cluster",
             link.address(),
@@ -62,6 +66,11 @@ impl ClusterStore {
             limits,
             // What is told at once is told before it is as durable as it must be.
             longest_told: if is_waited_for { 0 } else { LONGEST_TOLD },
+            longest_joined: if link.is_cluster() {
+                u64::from(u32::MAX)
+            } else {
+                LONGEST_JOINED
+            },
         };
         let writer = Writer::new(settings, &keys, &scripts, context, link);
         let recent = Arc::new(Recent::new(joined.position));
@@ -89,11 +98,7 @@ fn join(link: &mut Link, keys: &Keys) -> Result<Joined, StoreError> {
     Entry::Join(0).write(&mut entry);
     entry.truncate(entry.len() - size_of::<Incarnation>());
     let mut command = eval(JOIN, &[&keys.of(Home::Global, "meta")]);
-    command
-        .arg(keys.schema().number())
-        .arg(BUCKETS)
-        .arg(INCARNATIONS)
-        .arg(entry);
+    command.arg(SCHEMA).arg(BUCKETS).arg(INCARNATIONS).arg(entry);
     let mut reply = list(link.ask(command)?)?.into_iter();
     let mut next = || reply.next().unwrap_or(Value::Nil);
     match number(next())? {
@@ -115,7 +120,23 @@ fn refused(link: &Link, keys: &Keys, found: &str, buckets: &str) -> StoreError {
             INCARNATIONS - 1
         ));
     }
-    other_schema(link, keys, (found, buckets), keys.schema())
+    other_schema(link, keys, found, buckets)
+}
+
+/// Tells what `broker store` has to know, which may come before the node has read what there is.
+fn introduce(
+    link: &mut Link,
+    keys: &Keys,
+    incarnation: Incarnation,
+    (name, lease): (&str, Duration),
+) -> Result<(), StoreError> {
+    let about = About {
+        name: name.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        lease: Some(lease),
+        ..About::default()
+    };
+    announce(link, keys, incarnation, &about).map(drop)
 }
 
 fn enter(link: &mut Link, keys: &Keys, incarnation: Incarnation) -> Result<(), StoreError> {

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use crate::store::cluster::{ClusterOp, Mid, Once};
+use crate::store::redis::keys::Home;
 
 /// What goes with the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    /// Jobs that have been done, with the buckets that know their messages.
-    jobs: Vec<(Once, BTreeSet<u8>)>,
-    /// Messages that buckets may forget.
-    known: Vec<(u8, Mid)>,
+    /// Jobs that have been done, with the homes that know their messages.
+    jobs: Vec<(Once, BTreeSet<Home>)>,
+    /// Messages that homes may forget.
+    known: Vec<(Home, Mid)>,
 }
 
 impl Owed {
@@ -20,13 +21,13 @@ impl Owed {
     }
 
     pub(super) fn ops(&self) -> impl Iterator<Item = ClusterOp<'static>> {
-        let finish = |(once, _): &(Once, BTreeSet<u8>)| ClusterOp::Finish {
+        let finish = |(once, _): &(Once, BTreeSet<Home>)| ClusterOp::Finish {
             bucket: once.bucket,
             mid: once.mid,
         };
-        let forget = |(bucket, mid): &(u8, Mid)| ClusterOp::Forget {
-            bucket: *bucket,
-            mid: *mid,
+        let forget = |(home, mid): &(Home, Mid)| match *home {
+            Home::Bucket(bucket) => ClusterOp::Forget { bucket, mid: *mid },
+            Home::Global => ClusterOp::ForgetRetained { mid: *mid },
         };
         self.jobs.iter().map(finish).chain(self.known.iter().map(forget))
     }
@@ -34,13 +35,13 @@ impl Owed {
     /// A batch has been kept, with all that was owed; in it, these jobs have had effect, and these messages that are none.
     pub(super) fn paid<'a>(
         &mut self,
-        onces: &[(Once, BTreeSet<u8>)],
-        identities: impl IntoIterator<Item = &'a (Mid, BTreeSet<u8>)>,
+        onces: &[(Once, BTreeSet<Home>)],
+        identities: impl IntoIterator<Item = &'a (Mid, BTreeSet<Home>)>,
     ) {
         self.known.clear();
-        let finished = self.jobs.drain(..).map(|(once, buckets)| (once.mid, buckets));
-        for (mid, buckets) in finished.chain(identities.into_iter().cloned()) {
-            self.known.extend(buckets.into_iter().map(|bucket| (bucket, mid)));
+        let finished = self.jobs.drain(..).map(|(once, homes)| (once.mid, homes));
+        for (mid, homes) in finished.chain(identities.into_iter().cloned()) {
+            self.known.extend(homes.into_iter().map(|home| (home, mid)));
         }
         self.jobs.extend_from_slice(onces);
     }
@@ -58,12 +59,14 @@ mod tests {
         };
         let once = Once { mid, of: 1, bucket: 3 };
         let mut owed = Owed::default();
-        owed.paid(&[(once, BTreeSet::from([4, 5]))], []);
+        let homes = [Home::Bucket(4), Home::Bucket(5), Home::Global];
+        owed.paid(&[(once, BTreeSet::from(homes))], []);
         assert_eq!(owed.ops().collect::<Vec<_>>(), [ClusterOp::Finish { bucket: 3, mid }]);
         owed.paid(&[], []);
         let forget = |bucket| ClusterOp::Forget { bucket, mid };
-        assert_eq!(owed.ops().collect::<Vec<_>>(), [forget(4), forget(5)]);
-        owed.paid(&[], &[(mid, BTreeSet::from([6]))]);
+        let retained = ClusterOp::ForgetRetained { mid };
+        assert_eq!(owed.ops().collect::<Vec<_>>(), [forget(4), forget(5), retained]);
+        owed.paid(&[], &[(mid, BTreeSet::from([Home::Bucket(6)]))]);
         assert_eq!(owed.ops().collect::<Vec<_>>(), [forget(6)]);
         owed.paid(&[], []);
         assert!(owed.is_empty());

@@ -14,6 +14,7 @@ use super::rematch::{Additions, Extra};
 use crate::store::cluster::{
     ClusterOp, Follower, Incarnation, Limits, Mid, Once, bucket_of_inbox, bucket_of_uid, node_of_inbox,
 };
+use crate::store::redis::keys::Home;
 use crate::store::{Batch, Op, StoreError, Uid};
 
 /// What does not change while the store is open.
@@ -23,6 +24,9 @@ pub(super) struct Context {
     pub(super) limits: Limits,
     /// Bytes of the longest message that is told to the owner of its session; 0 if no message may leave a node by that way.
     pub(super) longest_told: u64,
+    /// Bytes of the longest that are told together with where they are. What is longer is told behind that, which one server keeps in order,
+    /// and several do not.
+    pub(super) longest_joined: u64,
 }
 
 /// What a batch comes to, as far as that is known.
@@ -36,10 +40,10 @@ pub(super) struct Plan {
     pub(super) messages: Vec<Vec<u8>>,
     /// Where in `messages` those are that have been published.
     pub(super) published: Vec<Option<usize>>,
-    /// Messages that have had effect once, with the buckets that have noted that.
-    pub(super) onces: Vec<(Once, BTreeSet<u8>)>,
+    /// Messages that have had effect once, with the homes that have noted that.
+    pub(super) onces: Vec<(Once, BTreeSet<Home>)>,
     /// The same of those that are no jobs: only groups must not get them twice.
-    pub(super) identities: BTreeMap<usize, (Mid, BTreeSet<u8>)>,
+    pub(super) identities: BTreeMap<usize, (Mid, BTreeSet<Home>)>,
     /// Who has got messages because of what was added while they were under way, in the order in which that was found.
     pub(super) extras: Vec<(usize, Extra)>,
     pub(super) gifts: Gifts,
@@ -70,8 +74,29 @@ impl Plan {
         calls_made: &[u64],
         owed: &Owed,
     ) -> Result<Plan, StoreError> {
-        let mut plan = Plan {
-            batch: batch.number,
+        let mut plan = Plan::empty(batch.number, context);
+        let mut planner = Planner::new(&mut plan);
+        for op in owed.ops() {
+            planner.cluster(op, additions);
+        }
+        for op in batch.ops() {
+            planner.add(op?, additions)?;
+        }
+        planner.finish(calls_made);
+        Ok(plan)
+    }
+
+    /// Of a batch that comes to no calls: nothing but that the log has been applied.
+    pub(super) fn to_pass(batch: u64, context: Context) -> Plan {
+        Plan {
+            needs_position: true,
+            ..Plan::empty(batch, context)
+        }
+    }
+
+    fn empty(batch: u64, context: Context) -> Plan {
+        Plan {
+            batch,
             context,
             calls: Vec::new(),
             messages: Vec::new(),
@@ -85,16 +110,7 @@ impl Plan {
             needs_position: false,
             log_tells: false,
             is_complete: false,
-        };
-        let mut planner = Planner::new(&mut plan);
-        for op in owed.ops() {
-            planner.cluster(op, additions);
         }
-        for op in batch.ops() {
-            planner.add(op?, additions)?;
-        }
-        planner.finish(calls_made);
-        Ok(plan)
     }
 
     /// All calls have been answered. The messages of the batch are put where they must go because of that, and, once, because of
@@ -177,16 +193,16 @@ impl Plan {
             Some((mid, _)) => *mid,
             None => self.new_mid(),
         };
-        let (_, buckets) = self.identities.entry(number).or_insert((mid, BTreeSet::new()));
-        buckets.insert(bucket);
+        let (_, homes) = self.identities.entry(number).or_insert((mid, BTreeSet::new()));
+        homes.insert(Home::Bucket(bucket));
         mid
     }
 
     /// A message that must have effect once is put into this queue, or this inbox.
     pub(super) fn note_once(&mut self, once: Once, uid: Uid) {
         let bucket = node_of_inbox(uid).map_or_else(|| bucket_of_uid(uid), bucket_of_inbox);
-        if let Some((_, buckets)) = self.onces.iter_mut().find(|(other, _)| *other == once) {
-            buckets.insert(bucket);
+        if let Some((_, homes)) = self.onces.iter_mut().find(|(other, _)| *other == once) {
+            homes.insert(Home::Bucket(bucket));
         }
     }
 

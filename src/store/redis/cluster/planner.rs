@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::call::{Change, Expected, GroupOf, HomeCalls, Touched};
+use super::call::Expected;
+use super::calls::{Change, GroupOf, HomeCalls, Touched};
 use super::plan::Plan;
+use super::publishing::Encoded;
 use super::rematch::Additions;
 use crate::message::Publication;
 use crate::store::cluster::{
@@ -22,7 +24,8 @@ pub(super) struct Planner<'p> {
     pub(super) plan: &'p mut Plan,
     /// What must be done before the rest.
     firsts: BTreeMap<Home, HomeCalls>,
-    homes: BTreeMap<Home, HomeCalls>,
+    pub(super) homes: BTreeMap<Home, HomeCalls>,
+    pub(super) encoded: Encoded,
 }
 
 /// Whether a change needs no memory, or only to free more.
@@ -35,6 +38,7 @@ impl<'p> Planner<'p> {
             plan,
             firsts: BTreeMap::new(),
             homes: BTreeMap::new(),
+            encoded: Encoded::default(),
         }
     }
 
@@ -57,20 +61,20 @@ impl<'p> Planner<'p> {
             } => {
                 let number = self.keep_message(message);
                 self.of_session(uid, TAKES, "p", |change| {
-                    let change = change.number(index).text(replayed_terms(None, message, before, terms));
+                    let change = change.number(index).text(replayed_terms(message, before, terms));
                     change.message(number).text(filter).text(cursor_bytes(message.topic))
                 });
             }
             Op::ReplayEnd { uid, filter } => self.of_session(uid, FREES, "x", |change| change.text(filter)),
             Op::Released { uid, lane, index } => self.of_session(uid, FREES, "r", |change| {
-                change.text(lane_name(lane)).number(index).text(no_terms(lane, None))
+                change.text(lane_name(lane)).number(index).text(no_terms(lane))
             }),
             Op::Done { uid, lane, index } => self.done(uid, lane, index),
             Op::ReceivedEnd { uid, packet_id } => {
                 self.of_session(uid, FREES, "o", |change| change.number(u64::from(packet_id)));
             }
-            Op::Retain { message } => self.log(&Entry::Retain { message }),
-            Op::RetainClear { topic } => self.log(&Entry::RetainClear { topic }),
+            Op::Retain { message } => self.log(&Entry::Retain { message }, None),
+            Op::RetainClear { topic } => self.log(&Entry::RetainClear { topic }, None),
             Op::Message { .. } | Op::Floor { .. } | Op::Received { .. } | Op::Will { .. } | Op::WillEnd { .. } => {
                 return Err(StoreError::Refused(format!(
                     "there is no change of this kind in a cluster: {op:?}"
@@ -88,7 +92,8 @@ impl<'p> Planner<'p> {
                 recipients,
             } => self.publish(message, &publishing, &recipients, additions),
             ClusterOp::Claim { client_id, token } => self.claim(client_id, token),
-            ClusterOp::Open(open) => self.open(&open),
+            ClusterOp::Open(open) => self.open(b"open", &open),
+            ClusterOp::OpenEarly(open) => self.open(b"open-early", &open),
             ClusterOp::Release {
                 client_id,
                 token,
@@ -123,7 +128,11 @@ impl<'p> Planner<'p> {
             ClusterOp::Destroy { node } => self.of_bucket(bucket_of_inbox(node), "destroy", &node.to_string()),
             ClusterOp::Free { node, client_id, mid } => self.free(node, client_id, mid),
             ClusterOp::Sweep { bucket, first, most } => self.sweep(bucket, first, most),
-            ClusterOp::Log(entry) => self.log(&entry),
+            ClusterOp::Log(entry) => self.log(&entry, None),
+            ClusterOp::RetainOnce { mid, of, entry } => self.log(&entry, Some((mid, of))),
+            ClusterOp::ForgetRetained { mid } => {
+                self.log_call(FREES, "forget").text(mid.to_string());
+            }
             ClusterOp::Dead { node, counter } => self.dead(node, counter),
             ClusterOp::TakeOver { node } => self.global("take-over", node),
             ClusterOp::Recovered { node } => self.global("recovered", node),
@@ -147,12 +156,13 @@ impl<'p> Planner<'p> {
 
     fn done(&mut self, uid: Uid, lane: Lane, index: u64) {
         let touched = (Touched::Session(uid), FREES);
-        let part = self
-            .bucket(bucket_of_uid(uid))
-            .part(touched, GroupOf::Done(uid, lane as u8), |change| {
-                change.text("d").number(uid).text(lane_name(lane))
-            });
-        part.number(index);
+        let (home, of) = (self.bucket(bucket_of_uid(uid)), GroupOf::Done(uid, lane as u8));
+        home.place(
+            touched,
+            of,
+            |change| change.text("d").number(uid).text(lane_name(lane)),
+            index,
+        );
     }
 
     fn session_end(&mut self, uid: Uid) {
@@ -173,14 +183,14 @@ impl<'p> Planner<'p> {
         change.text(client_id).text(token.to_string());
     }
 
-    fn open(&mut self, open: &Open<'_>) {
+    fn open(&mut self, name: &[u8], open: &Open<'_>) {
         let fields = [u64::from(open.expiry_interval), 0, 0, 0];
         let (client_sum, sum) = record_sums(open.client_id.as_bytes(), fields);
         let will = open.will.map_or_else(Vec::new, |will| {
             will_bytes(will.delay_interval, will.expires_in, &will.message, will.client)
         });
         let home = self.bucket(bucket_of_client(open.client_id));
-        let change = home.change(Touched::Client(open.client_id), TAKES, b"open");
+        let change = home.change(Touched::Client(open.client_id), TAKES, name);
         let change = change.text(open.client_id).text(open.token.to_string());
         let change = change.number(u64::from(open.clean)).number(open.uid).text(will);
         let change = change
@@ -238,7 +248,8 @@ impl<'p> Planner<'p> {
         });
     }
 
-    fn log(&mut self, entry: &Entry<'_>) {
+    /// A retained message of a job has its identity, and whose job it is.
+    fn log(&mut self, entry: &Entry<'_>, once: Option<(Mid, Incarnation)>) {
         self.plan.needs_position = true;
         self.plan.log_tells |= matches!(
             entry,
@@ -247,9 +258,9 @@ impl<'p> Planner<'p> {
         let mut bytes = Vec::new();
         entry.write(&mut bytes);
         match *entry {
-            Entry::Retain { ref message } => self.retain(message, &bytes),
+            Entry::Retain { ref message } => self.retain(message, &bytes, once),
             Entry::RetainClear { topic } => {
-                let change = self.log_call(FREES, "clear").text(topic);
+                let change = self.of_topic(FREES, ("clear", "clear-once"), once).text(topic);
                 change.text(bytes);
             }
             Entry::Route { node, filter, kind } => {
@@ -267,13 +278,28 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn retain(&mut self, message: &Publication<'_>, entry: &[u8]) {
+    fn retain(&mut self, message: &Publication<'_>, entry: &[u8], once: Option<(Mid, Incarnation)>) {
         let number = self.keep_message(message);
         let most = self.plan.context.limits.retained_messages;
         // The script puts the rest of the entry behind it, which is the message without its checksum.
         let head = &entry[..entry.len() + CHECKSUM - self.plan.messages[number].len()];
-        let change = self.log_call(TAKES, "retain").text(message.topic);
+        let change = self
+            .of_topic(TAKES, ("retain", "retain-once"), once)
+            .text(message.topic);
         change.message(number).text(head).number(most);
+    }
+
+    fn of_topic(
+        &mut self,
+        frees: bool,
+        (name, once_name): (&str, &str),
+        once: Option<(Mid, Incarnation)>,
+    ) -> Change<'_> {
+        match once {
+            None => self.log_call(frees, name),
+            // It is noted that it was.
+            Some((mid, of)) => self.log_call(TAKES, once_name).text(mid.to_string()).number(of),
+        }
     }
 
     fn expire(&mut self, topic: &str, at: Millis) {
@@ -326,7 +352,9 @@ impl<'p> Planner<'p> {
     }
 
     pub(super) fn finish(self, calls_made: &[u64]) {
-        let Planner { plan, firsts, homes } = self;
+        let Planner {
+            plan, firsts, homes, ..
+        } = self;
         let mut begun: BTreeMap<Home, u64> = BTreeMap::new();
         for (home, calls) in firsts {
             for mut call in calls.finish(home, calls_made[home.index()], &plan.messages) {

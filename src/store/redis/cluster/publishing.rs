@@ -2,19 +2,42 @@
 
 use std::collections::BTreeSet;
 
-use super::call::{Expected, GroupOf, Touched};
-use super::plan::{Context, Plan};
+use super::call::Expected;
+use super::calls::{GroupOf, Touched};
+use super::plan::Plan;
 use super::planner::{Planner, TAKES};
 use super::rematch::Additions;
+use super::runs;
 use crate::message::Publication;
 use crate::packet::QoS;
 use crate::store::cluster::{
     Follower, Incarnation, Member, Mid, Once, Publishing, bucket_of_inbox, bucket_of_uid, node_of_inbox,
 };
 use crate::store::op::{Recipient, Recipients, put_publication};
-use crate::store::redis::entry::live_terms;
+use crate::store::redis::entry::{live_terms, put_live_terms, put_message};
+use crate::store::redis::keys::Home;
 use crate::store::{TermsRecord, Uid};
 use crate::wire::put_binary;
+
+/// The message that is being put into queues, as it is kept there.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    number: Option<usize>,
+    terms: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl Encoded {
+    fn of(&mut self, number: usize, message: &Publication<'_>, terms: &TermsRecord<'_>) -> (&[u8], &[u8]) {
+        self.terms.clear();
+        put_live_terms(&mut self.terms, message, terms);
+        if self.number.replace(number) != Some(number) {
+            self.message.clear();
+            put_message(&mut self.message, message);
+        }
+        (&self.terms, &self.message)
+    }
+}
 
 /// A message, and which of those that the batch publishes it is.
 struct Published<'a> {
@@ -35,7 +58,9 @@ impl Planner<'_> {
         let number = self.plan.published.len();
         self.plan.published.push(None);
         let once = publishing.once.into_iter();
-        self.plan.onces.extend(once.map(|once| (once, BTreeSet::new())));
+        let log = message.retain.then_some(Home::Global);
+        let homes = BTreeSet::from_iter(log);
+        self.plan.onces.extend(once.map(|once| (once, homes.clone())));
         let to = Published {
             number,
             message,
@@ -103,6 +128,9 @@ impl Planner<'_> {
         if let (Some(node), None) = (node, to.publishing.once) {
             return self.post(&to.message, node, share);
         }
+        if to.publishing.once.is_none() && share.is_none() && self.append_to_run(to, recipient) {
+            return;
+        }
         let message = match self.plan.published[to.number] {
             Some(message) => message,
             None => self.keep_message(&to.message),
@@ -126,6 +154,25 @@ impl Planner<'_> {
         change.text(once.mid.to_string()).text(share).number(uid);
     }
 
+    /// Puts a message into a queue together with others, unless it is long.
+    fn append_to_run(&mut self, to: &Published<'_>, recipient: &Recipient<'_>) -> bool {
+        let context = self.plan.context;
+        let longest = match context.longest_told {
+            0 => runs::LONGEST,
+            told => runs::LONGEST.min(told as usize),
+        };
+        let (terms, message) = self.encoded.of(to.number, &to.message, &recipient.terms);
+        let is_short = terms.len() + message.len() <= longest;
+        if is_short {
+            let home = self
+                .homes
+                .entry(Home::Bucket(bucket_of_uid(recipient.uid)))
+                .or_default();
+            home.append(recipient.uid, to.number, &context, (terms, message));
+        }
+        is_short
+    }
+
     fn append(
         &mut self,
         to: &Published<'_>,
@@ -133,17 +180,14 @@ impl Planner<'_> {
         (uid, gift): (Uid, Option<usize>),
         terms: &TermsRecord<'_>,
     ) {
-        let Context {
-            limits,
-            longest_told,
-            incarnation,
-        } = self.plan.context;
-        let terms = live_terms(None, &to.message, terms);
+        let context = self.plan.context;
+        let terms = live_terms(&to.message, terms);
         let identity = match (to.publishing.once, gift) {
             (Some(once), _) => Some((once.mid, once.of)),
-            (None, Some(_)) if to.message.qos == QoS::ExactlyOnce => {
-                Some((self.plan.note_identity(to.number, bucket_of_uid(uid)), incarnation))
-            }
+            (None, Some(_)) if to.message.qos == QoS::ExactlyOnce => Some((
+                self.plan.note_identity(to.number, bucket_of_uid(uid)),
+                context.incarnation,
+            )),
             (None, _) => None,
         };
         let group = match identity.is_some() && to.publishing.once.is_none() {
@@ -153,7 +197,7 @@ impl Planner<'_> {
         let (mid, of) = names(identity);
         let touched = (Touched::Session(uid), TAKES);
         let part = self.bucket(bucket_of_uid(uid)).part(touched, group, |change| {
-            let change = change.limits(&limits, longest_told).text("a");
+            let change = change.limits(&context).text("a");
             change.message(message).text(mid).text(of)
         });
         let gift = gift.map(|gift| (gift, identity.map(|(mid, _)| mid)));
@@ -164,7 +208,7 @@ impl Planner<'_> {
     fn post(&mut self, message: &Publication<'_>, node: Incarnation, share: Option<&str>) {
         let touched = (Touched::Inbox(node), TAKES);
         let of = GroupOf::Inbox(node, message.qos == QoS::AtMostOnce);
-        let part = self.bucket(bucket_of_inbox(node)).more(
+        self.bucket(bucket_of_inbox(node)).more(
             touched,
             of,
             |change| change.text("post").number(node).text(inbox_of_qos(message.qos)),
@@ -173,7 +217,6 @@ impl Planner<'_> {
                 put_publication(text, message);
             },
         );
-        part.expect(Expected::Sent);
     }
 
     /// Puts a message that must have effect once into an inbox.
@@ -189,7 +232,7 @@ impl Planner<'_> {
             .number(node)
             .text(inbox_of_qos(to.message.qos))
             .text(head);
-        change.expect(Expected::Sent);
+        change.expect(Expected::Sent(1));
     }
 }
 

@@ -1,8 +1,13 @@
 //! Reading what a cluster keeps: in pipelines of bounded size, and never by a scan of all keys.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use redis::{Cmd, Value};
 
-use crate::store::cluster::{ClientRecord, Incarnation, Job, Mid, Rest, RouteKind, Snapshot, Token, bucket_of_client};
+use crate::store::cluster::{
+    ClientRecord, Incarnation, Job, Mid, Rest, RouteKind, Snapshot, Token, bucket_of_client, bucket_of_uid,
+};
 use crate::store::redis::entry::read_job;
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
@@ -11,31 +16,62 @@ use crate::store::redis::{read, script};
 use crate::store::{StoreError, StoredSession, Uid};
 use crate::wire::Malformed;
 
-const WANTED: &str = concat!("#!lua flags=no-writes\n", include_str!("../scripts/cluster/wanted.lua"));
 const DUE: &str = concat!("#!lua flags=no-writes\n", include_str!("../scripts/cluster/due.lua"));
 
 /// Fields of a hash that are read at a time.
 const AT_A_TIME: usize = 500;
 
-pub(super) fn session(link: &mut Link, keys: &Keys, place: (Uid, Home)) -> Result<Option<StoredSession>, StoreError> {
-    let mut found = None;
-    read::sessions(link, keys, &[place], &mut |session| {
-        found = Some(session);
+pub(super) fn sessions(link: &mut Link, keys: &Keys, uids: &[Uid]) -> Result<Vec<Option<StoredSession>>, StoreError> {
+    let places: Vec<_> = uids
+        .iter()
+        .map(|uid| (*uid, Home::Bucket(bucket_of_uid(*uid))))
+        .collect();
+    let mut found: HashMap<Uid, StoredSession> = HashMap::with_capacity(uids.len());
+    read::sessions(link, keys, &places, &mut |session| {
+        found.insert(session.uid, session);
     })?;
-    Ok(found)
+    Ok(uids.iter().map(|uid| found.get(uid).cloned()).collect())
 }
 
-pub(super) fn client(link: &mut Link, keys: &Keys, client_id: &str) -> Result<ClientRecord, StoreError> {
-    let home = Home::Bucket(bucket_of_client(client_id));
-    let mut command = one("HMGET", keys.of(home, &format!("c:{client_id}")));
-    command.arg(&["owner", "next", "opened", "uid"]);
-    let mut fields = list(link.ask(command)?)?.into_iter().map(bytes_or_none);
+pub(super) fn next_places(link: &mut Link, keys: &Keys, uids: &[Uid]) -> Result<Vec<u64>, StoreError> {
+    let commands = uids.iter().map(|uid| {
+        let mut command = one("HGET", keys.session(Home::Bucket(bucket_of_uid(*uid)), *uid));
+        command.arg("last");
+        command
+    });
+    let replies = link.run(&commands.collect::<Vec<_>>())?;
+    let places = replies.into_iter().map(|reply| {
+        let last = bytes_or_none(link.checked(reply)?)?;
+        last.map_or(Ok(0), |last| parse::<u64>(&last).map(|last| last.saturating_add(1)))
+    });
+    places.collect()
+}
+
+pub(super) fn clients(link: &mut Link, keys: &Keys, client_ids: &[Arc<str>]) -> Result<Vec<ClientRecord>, StoreError> {
+    let mut records = Vec::with_capacity(client_ids.len());
+    for part in client_ids.chunks(AT_A_TIME) {
+        let commands = part.iter().map(|client_id| {
+            let home = Home::Bucket(bucket_of_client(client_id));
+            let mut command = one("HMGET", keys.of(home, &format!("c:{client_id}")));
+            command.arg(&["owner", "next", "opened", "uid", "wills"]);
+            command
+        });
+        for reply in link.run(&commands.collect::<Vec<_>>())? {
+            records.push(client(link.checked(reply)?)?);
+        }
+    }
+    Ok(records)
+}
+
+fn client(fields: Value) -> Result<ClientRecord, StoreError> {
+    let mut fields = list(fields)?.into_iter().map(bytes_or_none);
     let mut next = || fields.next().unwrap_or(Ok(None));
     Ok(ClientRecord {
         owner: next()?.map(token).transpose()?,
         next: next()?.map(token).transpose()?,
         opened: next()?.map(token).transpose()?,
         uid: next()?.map(|uid| parse(&uid)).transpose()?,
+        has_wills: next()?.is_some(),
     })
 }
 
@@ -160,13 +196,6 @@ pub(super) fn rest(mid: Mid, value: &[u8]) -> Result<(Uid, Incarnation), StoreEr
 
 pub(super) fn owned_by(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
     let replies = each_bucket(link, |home| one("SMEMBERS", keys.of(home, &format!("own:{of}"))))?;
-    texts(replies)
-}
-
-pub(super) fn wanted_from(link: &mut Link, keys: &Keys, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
-    let replies = each_bucket(link, |home| {
-        script::eval(WANTED, &[&keys.of(home, &format!("own:{of}"))])
-    })?;
     texts(replies)
 }
 

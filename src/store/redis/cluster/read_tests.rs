@@ -5,7 +5,7 @@ use crate::store::redis::testing::{Cluster, RedisServer, publication, terms};
 use crate::store::{Lane, Page};
 
 fn keys() -> Keys {
-    Keys::new("mqtt").expect("a prefix").in_cluster()
+    Keys::new("mqtt").expect("a prefix")
 }
 
 fn link(server: &RedisServer) -> Link {
@@ -31,7 +31,11 @@ fn set(server: &RedisServer, words: &[&str], value: &[u8]) {
 fn who_owns_a_client_is_read() {
     let server = RedisServer::start(&[]);
     let mut link = link(&server);
-    let client = |link: &mut Link, id| client(link, &keys(), id).expect("is read");
+    let all = |link: &mut Link, ids: &[&str]| {
+        let ids: Vec<_> = ids.iter().map(|id| Arc::from(*id)).collect();
+        clients(link, &keys(), &ids)
+    };
+    let client = |link: &mut Link, id| all(link, &[id]).expect("is read").remove(0);
     assert_eq!(client(&mut link, ""), ClientRecord::default());
     let key = format!("mqtt:{{{}}}:c:x y", bucket_of_client("x y"));
     server.command::<()>(&[
@@ -49,12 +53,16 @@ fn who_owns_a_client_is_read() {
         next: None,
         opened: Some(token_of(3, 9)),
         uid: Some(u64::MAX),
+        has_wills: false,
     };
     assert_eq!(client(&mut link, "x y"), found);
-    server.command::<()>(&["HSET", &key, "next", "4.1"]);
+    let three = all(&mut link, &["other", "x y", ""]).expect("are read");
+    assert_eq!(three, [ClientRecord::default(), found, ClientRecord::default()]);
+    server.command::<()>(&["HSET", &key, "next", "4.1", "wills", "3.1 4.1"]);
+    assert!(client(&mut link, "x y").has_wills);
     assert_eq!(client(&mut link, "x y").next, Some(token_of(4, 1)));
     server.command::<()>(&["HSET", &key, "next", "4"]);
-    let error = super::client(&mut link, &keys(), "x y");
+    let error = all(&mut link, &["x y"]);
     assert!(matches!(error, Err(StoreError::Damaged(_))), "{error:?}");
 }
 
@@ -63,7 +71,14 @@ fn sessions_and_their_queues_are_read() {
     let server = RedisServer::start(&[]);
     let mut link = link(&server);
     let uid = 0x1_0005;
-    let read_one = |link: &mut Link| session(link, &keys(), (uid, Home::Bucket(5))).expect("is read");
+    let read_one = |link: &mut Link| {
+        let mut read = sessions(link, &keys(), &[uid, 5, uid]).expect("are read");
+        assert_eq!((read.len(), &read[1]), (3, &None));
+        assert_eq!(read[0], read[2]);
+        let next = read[0].as_ref().map_or(0, |session| session.live.next);
+        assert_eq!(next_places(link, &keys(), &[5, uid]), Ok(vec![0, next]));
+        read.remove(0)
+    };
     assert_eq!(read_one(&mut link), None);
     let record = format!("mqtt:{{5}}:s:{uid}");
     let (client_sum, sum) = record_sums(b"c", [60, 0, 0, 0]);
@@ -82,7 +97,7 @@ fn sessions_and_their_queues_are_read() {
     let message = publication("t", b"m");
     let queue = format!("mqtt:{{5}}:q:{uid}");
     set(&server, &["RPUSH", &queue], b"4");
-    set(&server, &["RPUSH", &queue], &live_terms(None, &message, &terms()));
+    set(&server, &["RPUSH", &queue], &live_terms(&message, &terms()));
     set(&server, &["RPUSH", &queue], &message_bytes(&message));
 
     let session = read_one(&mut link).expect("is there");
@@ -203,19 +218,9 @@ fn clients_of_a_node_and_what_is_due_are_found_in_all_buckets() {
         link.ask(command).expect("is done");
     };
     let names: Vec<_> = (0..300).map(|n| format!("client {n}")).collect();
-    for (n, name) in names.iter().enumerate() {
+    for name in &names {
         let bucket = bucket_of_client(name);
         do_this(&mut link, &["SADD", &format!("mqtt:{{{bucket}}}:own:5"), name]);
-        do_this(
-            &mut link,
-            &["HSET", &format!("mqtt:{{{bucket}}}:c:{name}"), "owner", "5.1"],
-        );
-        if n % 100 == 7 {
-            do_this(
-                &mut link,
-                &["HSET", &format!("mqtt:{{{bucket}}}:c:{name}"), "next", "6.1"],
-            );
-        }
     }
     let sorted = |names: Vec<Box<str>>| {
         names
@@ -226,9 +231,6 @@ fn clients_of_a_node_and_what_is_due_are_found_in_all_buckets() {
     let owned = owned_by(&mut link, &keys(), 5).expect("are read");
     assert_eq!(sorted(owned), names.iter().cloned().collect());
     assert_eq!(owned_by(&mut link, &keys(), 6), Ok(Vec::new()));
-    let wanted = wanted_from(&mut link, &keys(), 5).expect("are read");
-    let expected = ["client 7", "client 107", "client 207"];
-    assert_eq!(sorted(wanted), expected.into_iter().map(str::to_owned).collect());
 
     do_this(
         &mut link,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::about::longest_lease;
 use super::clients::{Kept, Owned, clients};
 use super::members::nodes;
 use crate::identity::{ClientInfo, Peer, Proof, Rights};
@@ -37,7 +38,7 @@ pub(super) struct Reader {
     now: Millis,
 }
 
-/// A node that lives says so in this time, unless its lease is much longer than it is by itself.
+/// A node that lives says so in its lease, and in this time if that is not known.
 const BEATS: Duration = Duration::from_secs(3);
 
 /// Wills that are of no session have names from here on.
@@ -144,10 +145,10 @@ impl Store for Reader {
     fn look_whether_it_rests(&self) -> Result<(), StoreError> {
         self.look_whether_nodes_live()?;
         match self.readers.read(|link| begun(link, &self.keys))? {
-            0 => Ok(()),
-            begun => Err(StoreError::Refused(format!(
-                "{begun} messages have begun to be published by nodes that were killed: start a node, which finishes that, \
-                 and stop it when it has"
+            (0, 0) => Ok(()),
+            (jobs, rests) => Err(StoreError::Refused(format!(
+                "{jobs} messages have begun to be published by nodes that were killed, and {rests} sessions that have ended have left \
+                 messages to others: start a node, which finishes that, and stop it when it has"
             ))),
         }
     }
@@ -167,7 +168,8 @@ impl Reader {
         if before.is_empty() {
             return Ok(());
         }
-        std::thread::sleep(BEATS);
+        let lease = self.readers.read(|link| longest_lease(link, &self.keys))?;
+        std::thread::sleep(lease.map_or(BEATS, |lease| lease.max(BEATS)));
         let beats = |(node, beats): (Incarnation, u64)| (before.get(&node) != Some(&beats)).then_some(node);
         let living: Vec<_> = look()?.into_iter().filter_map(beats).collect();
         match living.is_empty() {
@@ -221,19 +223,19 @@ fn time(link: &mut Link) -> Result<Millis, StoreError> {
     Ok(Millis::from_unix(next()? * 1000 + next()? / 1000))
 }
 
-/// How many messages have begun that must have effect once, and sessions that have left messages to others.
-fn begun(link: &mut Link, keys: &Keys) -> Result<u64, StoreError> {
-    let both = Home::buckets().flat_map(|home| ["jobs", "rest"].map(|name| keys.of(home, name)));
-    let commands: Vec<_> = both
-        .map(|key| {
-            let mut command = redis::cmd("HLEN");
-            command.arg(key);
-            command
-        })
-        .collect();
-    let mut begun = 0;
-    for reply in link.run(&commands)? {
-        begun += number(link.checked(reply)?)?;
-    }
-    Ok(begun)
+/// How many messages have begun that must have effect once, and how many sessions that have ended have left messages to others.
+fn begun(link: &mut Link, keys: &Keys) -> Result<(u64, u64), StoreError> {
+    let mut count = |name: &str| {
+        let commands: Vec<_> = Home::buckets()
+            .map(|home| {
+                let mut command = redis::cmd("HLEN");
+                command.arg(keys.of(home, name));
+                command
+            })
+            .collect();
+        let replies = link.run(&commands)?.into_iter();
+        let counts = replies.map(|reply| link.checked(reply).and_then(number));
+        counts.sum::<Result<u64, _>>()
+    };
+    Ok((count("jobs")?, count("rest")?))
 }

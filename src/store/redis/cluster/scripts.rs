@@ -10,6 +10,8 @@ use crate::store::redis::script::{self, COMMON, QUEUE, Scripts};
 const CALL: &str = include_str!("../scripts/cluster/call.lua");
 const SESSIONS: &str = include_str!("../scripts/cluster/sessions.lua");
 const APPEND: &str = include_str!("../scripts/cluster/append.lua");
+const ONCE: &str = include_str!("../scripts/cluster/once.lua");
+const CHANGES: &str = include_str!("../scripts/cluster/changes.lua");
 const CLIENTS: &str = include_str!("../scripts/cluster/clients.lua");
 const BUCKET_END: &str = include_str!("../scripts/cluster/bucket_end.lua");
 const GLOBAL: &str = include_str!("../scripts/cluster/global.lua");
@@ -72,7 +74,9 @@ struct Pair {
 
 impl ClusterScripts {
     pub(super) fn load(link: &mut Link) -> Result<ClusterScripts, StoreError> {
-        let bucket = [COMMON, QUEUE, CALL, SESSIONS, APPEND, CLIENTS, BUCKET_END].concat();
+        // A script makes all its functions anew in each call, which takes longer than most of them do.
+        let rest = ["add_rest = function()\n", ONCE, CHANGES, CLIENTS, "end\n"].concat();
+        let bucket = [COMMON, QUEUE, CALL, SESSIONS, APPEND, &rest, BUCKET_END].concat();
         Ok(ClusterScripts {
             basic: Scripts::load(link)?,
             bucket: Pair::load(link, &bucket)?,

@@ -7,10 +7,9 @@ use std::time::Instant;
 use super::life::left;
 use super::{ClusterStore, about, glance, inbox, read, wake};
 use crate::store::cluster::{
-    About, AwaySession, ClientRecord, Follower, Incarnation, Job, Members, Mid, Overview, Rest, Shared, Snapshot,
-    bucket_of_uid,
+    About, AwaySession, ClientRecord, Follower, Incarnation, Job, Members, Mid, Overview, Rest, Shared, Snapshot, Token,
 };
-use crate::store::redis::keys::{Home, Keys};
+use crate::store::redis::keys::Keys;
 use crate::store::redis::link::Link;
 use crate::store::{StoreError, StoredSession, Uid};
 use crate::time::Millis;
@@ -34,13 +33,16 @@ impl Shared for ClusterStore {
         self.ask(read::snapshot)
     }
 
-    fn client(&self, client_id: &str) -> Result<ClientRecord, StoreError> {
-        self.ask(|link, keys| read::client(link, keys, client_id))
+    fn clients(&self, client_ids: &[Arc<str>]) -> Result<Vec<ClientRecord>, StoreError> {
+        self.ask(|link, keys| read::clients(link, keys, client_ids))
     }
 
-    fn session(&self, uid: Uid) -> Result<Option<StoredSession>, StoreError> {
-        let place = (uid, Home::Bucket(bucket_of_uid(uid)));
-        self.ask(|link, keys| read::session(link, keys, place))
+    fn next_places(&self, uids: &[Uid]) -> Result<Vec<u64>, StoreError> {
+        self.ask(|link, keys| read::next_places(link, keys, uids))
+    }
+
+    fn these(&self, uids: &[Uid]) -> Result<Vec<Option<StoredSession>>, StoreError> {
+        self.ask(|link, keys| read::sessions(link, keys, uids))
     }
 
     fn jobs(&self, mids: &[(u8, Mid)]) -> Result<Vec<Job>, StoreError> {
@@ -57,10 +59,6 @@ impl Shared for ClusterStore {
 
     fn owned_by(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
         self.ask(|link, keys| read::owned_by(link, keys, of))
-    }
-
-    fn wanted_from(&self, of: Incarnation) -> Result<Vec<Box<str>>, StoreError> {
-        self.ask(|link, keys| read::wanted_from(link, keys, of))
     }
 
     fn due(&self, buckets: &[u8], most: usize) -> Result<Vec<(u8, usize)>, StoreError> {
@@ -113,8 +111,8 @@ impl Shared for ClusterStore {
         self.ask(|link, keys| glance::each(link, keys, &[uid]).map(|mut sessions| sessions.pop()))
     }
 
-    fn want(&self, from: Incarnation, client_id: &str) -> Result<(), StoreError> {
-        self.ask(|link, keys| link.ask(wake::want(keys, from, client_id)).map(drop))
+    fn want(&self, wanted: &[(Token, Arc<str>)]) -> Result<(), StoreError> {
+        self.ask(|link, keys| wake::want(link, keys, wanted))
     }
 
     fn say(&self, to: Incarnation, words: &[u8]) -> Result<(), StoreError> {
@@ -126,6 +124,10 @@ impl Shared for ClusterStore {
             Some(newest) => self.following.wait_for_inbox(newest),
             None => Ok(()),
         }
+    }
+
+    fn end(&self, why: &str) {
+        self.life.end(StoreError::Refused(format!("this node ends: {why}")));
     }
 
     fn owes(&self) -> bool {

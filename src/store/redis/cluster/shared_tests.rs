@@ -16,6 +16,7 @@ use crate::wire::Reader;
 const LIMITS: Limits = Limits {
     queue_messages: 1000,
     queue_bytes: 1_000_000,
+    drops_oldest: false,
     retained_messages: 1000,
 };
 const LEASE: Duration = Duration::from_secs(30);
@@ -212,14 +213,16 @@ fn a_client_goes_from_one_node_to_the_other() {
 
     let (client_id, token) = ("c", two.token(5));
     two.keep(&[ClusterOp::Claim { client_id, token }]);
-    one.told.until("c is wanted");
-    assert_eq!(one.store.wanted_from(one.id()), Ok(vec!["c".into()]));
-    assert_eq!(two.store.wanted_from(two.id()), Ok(vec![]));
+    one.told.until(&format!("c is wanted from {}", one.token(1)));
+    // Whoever waits says it again.
+    two.store.want(&[(one.token(1), "c".into())]).expect("is said");
+    one.told.until(&format!("c is wanted from {}", one.token(1)));
     let waiting = ClientRecord {
         owner: Some(one.token(1)),
         next: Some(token),
         opened: Some(one.token(1)),
         uid: Some(uid),
+        has_wills: false,
     };
     assert_eq!(two.store.client("c"), Ok(waiting));
     one.keep(&[ClusterOp::Release {
@@ -387,7 +390,7 @@ fn the_rule_of_the_documents_allows_what_a_node_does() {
     assert_eq!(one.store.depart(), Ok(vec![bucket]));
     one.store.snapshot().expect("is read");
     one.store.due(&[bucket], 1).expect("are counted");
-    one.store.wanted_from(one.id()).expect("are read");
+    two.store.want(&[(one.token(1), "c".into())]).expect("is said");
     one.store.client("c").expect("is read");
     one.store.session(uid).expect("is read");
     one.store.sessions(&mut |_| {}).expect("are read");

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::life::Life;
 use super::recent::Recent;
 use crate::message::Publication;
-use crate::store::cluster::{Entry, Follower, InboxMessage, Member, Mid, Rest};
+use crate::store::cluster::{Entry, Follower, InboxMessage, Member, Mid, Rest, Token};
 use crate::store::op::put_publication;
 use crate::store::redis::testing::{RedisServer, publication};
 use crate::store::{StoredMessage, Uid};
@@ -78,9 +78,11 @@ impl Follower for Recorder {
         }
     }
 
-    fn arrived(&self, uid: Uid, place: u64, message: Option<StoredMessage>) {
-        let payload = message.map(|stored| String::from_utf8_lossy(stored.message.payload()).into_owned());
-        self.note(format!("{uid} has {payload:?} at {place}"));
+    fn arrived(&self, uid: Uid, place: u64, messages: &mut dyn Iterator<Item = Option<StoredMessage>>) {
+        for (place, message) in (place..).zip(messages) {
+            let payload = message.map(|stored| String::from_utf8_lossy(stored.message.payload()).into_owned());
+            self.note(format!("{uid} has {payload:?} at {place}"));
+        }
     }
 
     fn look(&self) {
@@ -91,8 +93,8 @@ impl Follower for Recorder {
         self.note(format!("look into {uid}"));
     }
 
-    fn wanted(&self, client_id: &str) {
-        self.note(format!("{client_id} is wanted"));
+    fn wanted(&self, client_id: &str, from: Token) {
+        self.note(format!("{client_id} is wanted from {from}"));
     }
 
     fn granted(&self, client_id: &str) {

@@ -11,4 +11,6 @@ mod operation;
 mod proxy;
 mod real;
 mod rematch;
+mod servers;
 mod testing;
+mod wills;

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, PubSub, RedisError, Value};
 
+use super::calls::MOST_CHANGES;
 use super::follow::Source;
 use super::life::Life;
-use crate::store::cluster::{Follower, Incarnation};
+use super::runs;
+use crate::store::cluster::{Follower, Incarnation, Token};
 use crate::store::redis::connect::told;
 use crate::store::redis::entry::{read_live_terms, read_message};
 use crate::store::redis::keys::Keys;
@@ -26,23 +28,32 @@ pub(super) struct Wake {
     life: Arc<Life>,
     follower: Arc<dyn Follower>,
     has_complained: bool,
+    /// What the next entries are of.
+    put: Option<Put>,
 }
 
 /// What is said.
 #[derive(Debug)]
 enum Event<'a> {
-    /// A message was put into the queue of a session, perhaps with the message.
-    Arrived {
-        uid: Uid,
-        place: u64,
-        message: Option<StoredMessage>,
-    },
+    /// Messages were put into queues of sessions: [`Put`]s, each with its entries.
+    Arrived(&'a [u8]),
+    /// The same for one session, of which the entries are the next event.
+    Put(Put),
+    Entries(&'a [u8]),
     /// Another node wants this client.
-    Wanted(&'a str),
+    Wanted(&'a str, Token),
     /// This node has this client now.
     Granted(&'a str),
     /// Another node has a question, or the answer to one.
     Said(&'a [u8]),
+}
+
+/// Where messages were put into the queue of one session: at consecutive places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Put {
+    uid: Uid,
+    place: u64,
+    count: usize,
 }
 
 /// How long nothing need be said before the connection is tried.
@@ -56,12 +67,18 @@ pub(super) fn channel(keys: &Keys, node: Incarnation) -> String {
 }
 
 /// Says what the script says that makes somebody wait.
-pub(super) fn want(keys: &Keys, from: Incarnation, client_id: &str) -> Cmd {
-    let mut command = redis::cmd("PUBLISH");
-    command
-        .arg(channel(keys, from))
-        .arg([b"n", client_id.as_bytes()].concat());
-    command
+pub(super) fn want(link: &mut Link, keys: &Keys, wanted: &[(Token, Arc<str>)]) -> Result<(), StoreError> {
+    let commands = wanted.iter().map(|(from, client_id)| {
+        let mut command = redis::cmd("PUBLISH");
+        command
+            .arg(channel(keys, from.incarnation))
+            .arg(format!("n{from} {client_id}"));
+        command
+    });
+    for reply in link.run(&commands.collect::<Vec<_>>())? {
+        link.checked(reply)?;
+    }
+    Ok(())
 }
 
 /// Says something to a node.
@@ -86,6 +103,7 @@ impl Wake {
             life: Arc::clone(life),
             follower: Arc::clone(follower),
             has_complained: false,
+            put: None,
         }
     }
 
@@ -126,11 +144,7 @@ impl Wake {
     }
 
     fn tell(&mut self, event: &[u8]) {
-        match read(event) {
-            Ok(Event::Arrived { uid, place, message }) => self.follower.arrived(uid, place, message),
-            Ok(Event::Wanted(client_id)) => self.follower.wanted(client_id),
-            Ok(Event::Granted(client_id)) => self.follower.granted(client_id),
-            Ok(Event::Said(words)) => self.follower.said(words),
+        match read(event).and_then(|event| self.heard(event)) {
             Err(error) if !self.has_complained => {
                 self.has_complained = true;
                 tracing::warn!(
@@ -139,8 +153,44 @@ impl Wake {
                     error.0
                 );
             }
-            Err(_) => {}
+            Ok(()) | Err(_) => {}
         }
+    }
+
+    fn heard(&mut self, event: Event<'_>) -> Result<(), Malformed> {
+        match event {
+            Event::Arrived(news) => self.arrived(news)?,
+            Event::Put(put) => self.put = Some(put),
+            Event::Entries(entries) => self.entries(entries)?,
+            Event::Wanted(client_id, from) => self.follower.wanted(client_id, from),
+            Event::Granted(client_id) => self.follower.granted(client_id),
+            Event::Said(words) => self.follower.said(words),
+        }
+        Ok(())
+    }
+
+    fn arrived(&self, news: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(news);
+        while !reader.is_empty() {
+            let put = put(&mut reader)?;
+            let length = reader.u32()? as usize;
+            self.tell_of(put, reader.bytes(length)?)?;
+        }
+        Ok(())
+    }
+
+    /// Without what comes before them, which may have been lost, they say nothing.
+    fn entries(&mut self, entries: &[u8]) -> Result<(), Malformed> {
+        match self.put.take() {
+            Some(put) => self.tell_of(put, entries),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_of(&self, put: Put, entries: &[u8]) -> Result<(), Malformed> {
+        let messages = messages(put.count, entries)?;
+        self.follower.arrived(put.uid, put.place, &mut messages.into_iter());
+        Ok(())
     }
 }
 
@@ -154,6 +204,7 @@ impl Source for Wake {
         let mut connection = link.servers.swap_remove(0);
         let reply = self.subscribe(&mut connection).map_err(failed)?;
         link.checked(reply)?;
+        self.put = None;
         self.follower.look();
         self.listen(&mut connection.as_pubsub()).map_err(failed)
     }
@@ -162,27 +213,52 @@ impl Source for Wake {
 fn read(event: &[u8]) -> Result<Event<'_>, Malformed> {
     let mut reader = Reader::new(event);
     match reader.u8()? {
-        b'm' => Ok(Event::Arrived {
-            uid: reader.u64()?,
-            place: reader.u64()?,
-            message: message(&mut reader)?,
-        }),
-        b'n' => text(reader.rest()).map(Event::Wanted),
+        b'm' => Ok(Event::Arrived(reader.rest())),
+        b'M' => put(&mut reader).map(Event::Put),
+        runs::ENTRIES => Ok(Event::Entries(event)),
+        b'n' => wanted(text(reader.rest())?),
         b'g' => text(reader.rest()).map(Event::Granted),
         SAID => Ok(Event::Said(reader.rest())),
         _ => Err(Malformed("an event of an unknown kind")),
     }
 }
 
-/// As it is in the queue: the length of its terms, these, and the message. One that is long is not there.
-fn message(reader: &mut Reader<'_>) -> Result<Option<StoredMessage>, Malformed> {
-    let length = reader.u32()? as usize;
-    let (terms, message) = (reader.bytes(length)?, reader.rest());
-    if terms.is_empty() && message.is_empty() {
-        return Ok(None);
+/// The token of the owner, and the client.
+fn wanted(words: &str) -> Result<Event<'_>, Malformed> {
+    let words = words.split_once(' ');
+    let read = words.and_then(|(from, client_id)| Some(Event::Wanted(client_id, Token::parse(from)?)));
+    read.ok_or(Malformed("a client is wanted from nobody"))
+}
+
+fn put(reader: &mut Reader<'_>) -> Result<Put, Malformed> {
+    Ok(Put {
+        uid: reader.u64()?,
+        place: reader.u64()?,
+        count: (reader.u32()? as usize).min(MOST_CHANGES),
+    })
+}
+
+/// Those that are long, or that must not be told, have no entries.
+fn messages(count: usize, entries: &[u8]) -> Result<Vec<Option<StoredMessage>>, Malformed> {
+    if entries.is_empty() {
+        return Ok(vec![None; count]);
     }
-    let message = Arc::new(read_message(message)?);
-    Ok(Some(StoredMessage::new(message, &read_live_terms(terms)?)))
+    let mut entries = Reader::new(entries);
+    entries.u8()?;
+    let messages = (0..count).map(|_| message(&mut entries).map(Some));
+    let messages = messages.collect::<Result<_, _>>()?;
+    match entries.is_empty() {
+        true => Ok(messages),
+        false => Err(Malformed("bytes behind the messages of a queue")),
+    }
+}
+
+fn message(entries: &mut Reader<'_>) -> Result<StoredMessage, Malformed> {
+    let (terms, message) = runs::entry(entries)?;
+    Ok(StoredMessage::new(
+        Arc::new(read_message(message)?),
+        &read_live_terms(terms)?,
+    ))
 }
 
 #[cfg(test)]

@@ -41,31 +41,54 @@ fn say(server: &RedisServer, event: &[u8]) -> u64 {
     command.query(&mut server.connection()).expect("is said")
 }
 
-fn arrived(uid: u64, place: u64, (terms, message): (&[u8], &[u8])) -> Vec<u8> {
-    let length = u32::try_from(terms.len()).expect("is short");
-    let (uid, place, length) = (uid.to_be_bytes(), place.to_be_bytes(), length.to_be_bytes());
-    [b"m", &uid[..], &place, &length, terms, message].concat()
+/// Terms and a message.
+type Parts<'a> = (&'a [u8], &'a [u8]);
+
+/// What was put into one queue: the terms and the message of each, or how many.
+fn news(uid: u64, place: u64, messages: Result<&[Parts<'_>], u32>) -> Vec<u8> {
+    let (count, entries) = match messages {
+        Ok(messages) => {
+            let parts = messages.iter().flat_map(|(terms, message)| [*terms, message]);
+            let sized = parts.flat_map(|part| [&length(part)[..], part].concat());
+            let entries = std::iter::once(b'E').chain(sized);
+            (u32::try_from(messages.len()).expect("few"), entries.collect())
+        }
+        Err(count) => (count, Vec::new()),
+    };
+    let (uid, place) = (uid.to_be_bytes(), place.to_be_bytes());
+    [&uid[..], &place, &count.to_be_bytes(), &length(&entries), &entries].concat()
+}
+
+fn length(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).expect("is short").to_be_bytes()
+}
+
+fn event(news: &[Vec<u8>]) -> Vec<u8> {
+    [b"m", &news.concat()[..]].concat()
 }
 
 #[test]
 fn events_are_told() {
     let server = RedisServer::start(&[]);
     let node = Node::listen(&server.settings());
-    say(&server, b"nclient");
+    say(&server, b"n5.12 a client");
     say(&server, b"g\xC3\xA4");
-    say(&server, &arrived(u64::MAX, 9, (b"", b"")));
+    say(&server, &event(&[news(3, 7, Err(2)), news(u64::MAX, 9, Err(1))]));
+    let last = format!("{} has None at 9", u64::MAX);
     assert_eq!(
-        node.recorder.until(&format!("{} has None at 9", u64::MAX)),
+        node.recorder.until(&last),
         [
-            "client is wanted",
+            "a client is wanted from 5.12",
             "ä is granted",
-            &format!("{} has None at 9", u64::MAX)
+            "3 has None at 7",
+            "3 has None at 8",
+            &last
         ]
     );
 }
 
 #[test]
-fn a_message_comes_with_its_terms() {
+fn messages_come_with_their_terms() {
     let terms = TermsRecord {
         qos: QoS::ExactlyOnce,
         retain: true,
@@ -73,21 +96,52 @@ fn a_message_comes_with_its_terms() {
         share: Some("g"),
     };
     let message = publication("t", b"hello");
-    let (terms, message) = (live_terms(None, &message, &terms), message_bytes(&message));
-    let event = arrived(3, 4, (&terms, &message));
-    let Ok(Event::Arrived { uid, place, message }) = read(&event) else {
-        panic!("is not read");
-    };
-    let message = message.expect("is there");
-    assert_eq!((uid, place, message.message.payload()), (3, 4, &b"hello"[..]));
-    assert_eq!((message.qos, message.retain), (QoS::ExactlyOnce, true));
-    assert_eq!(
-        (&*message.subscription_ids, message.share.as_deref()),
-        (&[9][..], Some("g"))
-    );
-    for end in 0..event.len() {
-        assert!(read(&event[..end]).is_err(), "{end}");
+    let (terms, bytes) = (live_terms(&message, &terms), message_bytes(&message));
+    let event = news(3, 4, Ok(&[(&terms, &bytes), (&terms, &bytes)]));
+    let (head, entries) = event.split_at(24);
+    let (uid, place, count) = (3, 4, 2);
+    assert_eq!(put(&mut Reader::new(head)), Ok(Put { uid, place, count }));
+    for message in messages(2, entries).expect("are read") {
+        let message = message.expect("is there");
+        assert_eq!(message.message.payload(), b"hello");
+        assert_eq!((message.qos, message.retain), (QoS::ExactlyOnce, true));
+        assert_eq!(
+            (&*message.subscription_ids, message.share.as_deref()),
+            (&[9][..], Some("g"))
+        );
     }
+    for end in 1..entries.len() {
+        assert!(messages(2, &entries[..end]).is_err(), "{end}");
+    }
+    assert!(messages(1, entries).is_err() && messages(3, entries).is_err());
+}
+
+/// Long entries are an event of their own.
+#[test]
+fn entries_may_come_behind() {
+    let server = RedisServer::start(&[]);
+    let node = Node::listen(&server.settings());
+    let terms = TermsRecord {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: &[],
+        share: None,
+    };
+    let message = publication("t", b"hello");
+    let (terms, message) = (live_terms(&message, &terms), message_bytes(&message));
+    let told = news(3, 4, Ok(&[(&terms, &message), (&terms, &message)]));
+    let head = [b"M", &told[..20]].concat();
+    say(&server, &told[24..]);
+    say(&server, &head);
+    say(&server, &told[24..]);
+    say(&server, &told[24..]);
+    say(&server, b"n5.1 c");
+    let told = [
+        "3 has Some(\"hello\") at 4",
+        "3 has Some(\"hello\") at 5",
+        "c is wanted from 5.1",
+    ];
+    assert_eq!(node.recorder.until("c is wanted from 5.1"), told);
 }
 
 #[test]
@@ -97,8 +151,8 @@ fn what_may_have_been_missed_is_looked_for() {
     for round in 0..3 {
         cut(&server);
         assert_eq!(node.recorder.until("look"), ["look"]);
-        say(&server, format!("n{round}").as_bytes());
-        assert_eq!(node.recorder.until(&format!("{round} is wanted")).len(), 1);
+        say(&server, format!("n5.1 {round}").as_bytes());
+        assert_eq!(node.recorder.until(&format!("{round} is wanted from 5.1")).len(), 1);
     }
 }
 
@@ -106,11 +160,19 @@ fn what_may_have_been_missed_is_looked_for() {
 fn what_is_not_understood_is_left_out() {
     let server = RedisServer::start(&[]);
     let node = Node::listen(&server.settings());
-    for event in [&b""[..], b"x", b"n\xFF", b"m123", &arrived(1, 2, (b"123456", b"x"))] {
+    for event in [
+        &b""[..],
+        b"x",
+        b"n\xFF",
+        b"nc",
+        b"n5 c",
+        b"m123",
+        &event(&[news(1, 2, Ok(&[(b"123456", b"x")]))]),
+    ] {
         assert_eq!(say(&server, event), 1);
     }
-    say(&server, b"nc");
-    assert_eq!(node.recorder.until("c is wanted"), ["c is wanted"]);
+    say(&server, b"n5.1 c");
+    assert_eq!(node.recorder.until("c is wanted from 5.1"), ["c is wanted from 5.1"]);
 }
 
 /// It hears them though nothing is said for longer than it waits for that, and while its connection is tried.
@@ -125,8 +187,8 @@ fn silence_does_no_harm() {
     while !pings() {
         std::thread::yield_now();
     }
-    say(&server, b"nc");
-    assert_eq!(node.recorder.until("c is wanted"), ["c is wanted"]);
+    say(&server, b"n5.1 c");
+    assert_eq!(node.recorder.until("c is wanted from 5.1"), ["c is wanted from 5.1"]);
 }
 
 /// What comes in parts, with so long a pause between them that it looks up meanwhile, is whole.
@@ -136,11 +198,11 @@ fn an_event_may_come_in_parts() {
     let mut settings = server.settings();
     settings.url = format!("redis://127.0.0.1:{}", slow_relay(server.port.expect("has one")));
     let node = Node::listen(&settings);
-    say(&server, b"nslow");
-    say(&server, b"nnext");
+    say(&server, b"n5.1 slow");
+    say(&server, b"n5.1 next");
     assert_eq!(
-        node.recorder.until("next is wanted"),
-        ["slow is wanted", "next is wanted"]
+        node.recorder.until("next is wanted from 5.1"),
+        ["slow is wanted from 5.1", "next is wanted from 5.1"]
     );
 }
 
@@ -189,8 +251,8 @@ fn all_servers_of_a_redis_cluster_are_heard() {
     let cluster = Cluster::start(3);
     let node = Node::listen(&cluster.settings());
     for (place, server) in cluster.servers.iter().enumerate() {
-        say(server, format!("n{place}").as_bytes());
-        node.recorder.until(&format!("{place} is wanted"));
+        say(server, format!("n5.1 {place}").as_bytes());
+        node.recorder.until(&format!("{place} is wanted from 5.1"));
     }
     assert_eq!(node.life.0.check(), Ok(()));
 }

@@ -102,6 +102,25 @@ impl Writer {
         }
     }
 
+    /// Keeps a batch that has nothing but messages which nobody is known to want, unless it must be read.
+    pub(super) fn pass(&mut self, batch: u64, recent: &Recent) -> Result<bool, StoreError> {
+        if let Some(why) = &self.stopped {
+            return Err(why.clone());
+        }
+        let must_be_read = |recent: &Recent| !recent.of_batch(batch).is_empty();
+        if self.plan.is_some() || !self.owed.is_empty() || must_be_read(recent) {
+            return Ok(false);
+        }
+        let mut plan = Plan::to_pass(batch, self.context);
+        self.send(&mut plan)?;
+        self.catch_up(&plan, recent)?;
+        if must_be_read(recent) {
+            return Ok(false);
+        }
+        self.last = self.last.max(batch);
+        Ok(true)
+    }
+
     /// Whether something is to be done with the next batch, whatever that is.
     pub(super) fn owes(&self) -> bool {
         !self.owed.is_empty()

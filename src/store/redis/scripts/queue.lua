@@ -74,42 +74,59 @@ local function put(lane, place, terms, body)
   count(lane, terms, 1)
 end
 
-local function drop_first(lane, entries)
-  if entries > 0 then
-    redis.call('LTRIM', lane.key, entries * 3, -1)
+-- Removes one of the entries, of which all are in the list.
+local function remove_at(lane, where, entries)
+  local key = lane.key
+  count(lane, redis.call('LINDEX', key, where * 3 + 1), -1)
+  -- No element is '-'.
+  for part = 0, 2 do
+    redis.call('LSET', key, where * 3 + part, '-')
   end
+  redis.call('LREM', key, where * 2 < entries and 3 or -3, '-')
 end
 
 local function remove(lane, place)
-  local key = lane.key
-  local where, is_found, entries = find(key, place)
+  local where, is_found, entries = find(lane.key, place)
   if is_found then
-    count(lane, redis.call('LINDEX', key, where * 3 + 1), -1)
-    -- No element is '-'.
-    for part = 0, 2 do
-      redis.call('LSET', key, where * 3 + part, '-')
-    end
-    redis.call('LREM', key, where * 2 < entries and 3 or -3, '-')
+    remove_at(lane, where, entries)
   end
 end
 
--- Finishes so many places, which `take` yields.
-local function done(lane, places, take)
-  write_tail(lane)
-  local finished = 0
-  for _ = 1, places do
-    local place = take()
-    local first = redis.call('LRANGE', lane.key, finished * 3, finished * 3 + 1)
-    if first[1] == place then
-      count(lane, first[2], -1)
-      finished = finished + 1
-    else
-      drop_first(lane, finished)
-      finished = 0
-      remove(lane, place)
-    end
+-- Removes the first entries, if they have just these places: whether they had. Places go up, so that what begins and ends as this does
+-- has all of them.
+local function done_at_head(lane, first, places)
+  local entries = redis.call('LRANGE', lane.key, 0, places * 3 - 2)
+  local last = (places - 1) * 3
+  if entries[1] ~= first or (last > 0 and tonumber(entries[last + 1]) ~= tonumber(first) + places - 1) then
+    return false
   end
-  drop_first(lane, finished)
+  for terms = 2, last + 2, 3 do
+    count(lane, entries[terms], -1)
+  end
+  redis.call('LTRIM', lane.key, places * 3, -1)
+  return true
+end
+
+-- Finishes this place and those behind it, so many in all: at once, if they are at the head and not so long that it is too much to read.
+local function done(lane, first, places)
+  write_tail(lane)
+  local at_once = 1
+  if places > 1 and lane.bytes * 100 <= 65536 * redis.call('LLEN', lane.key) / 3 then
+    at_once = 100
+  end
+  local place, finished = first, 0
+  while finished < places do
+    local some = math.min(at_once, places - finished)
+    if not done_at_head(lane, place, some) then
+      if some > 1 then
+        at_once, some = 1, 0
+      else
+        remove(lane, place)
+      end
+    end
+    finished = finished + some
+    place = string.format('%d', tonumber(first) + finished)
+  end
 end
 
 local function release(lane, place, no_terms)

@@ -3,6 +3,7 @@
 mod groups;
 mod promises;
 mod story;
+mod wills;
 
 use crate::ids::{Cid, Filter, Group, Inc, Message, Time, Token, Topic, Uid, Will};
 
@@ -50,6 +51,10 @@ pub enum Event {
     Opened {
         cid: Cid,
         token: Token,
+    },
+    /// Redis has been told to retain this.
+    Retains {
+        id: u32,
     },
     /// CONNACK was sent. The session has a name if it outlives the connection.
     Connack {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::groups_share;
 use super::story::{Connection, Publication, Session, Story};
+use super::wills::{next_of, wills_come_first};
 use super::{Event, Seen};
 use crate::ids::{Inc, Message, Qos, Time, Token, Topic};
 use crate::world::{GRACE, LEASE};
@@ -19,6 +20,7 @@ pub fn check(history: &[Seen]) -> Vec<String> {
     only_what_was_asked_for(&story, &mut found);
     groups_share(history, &story, &mut found);
     wills_once(history, &story, &mut found);
+    wills_come_first(&story, &mut found);
     one_owner(history, &story, &mut found);
     deaths_are_deaths(history, &mut found);
     retained_alike(history, &story, &mut found);
@@ -214,7 +216,7 @@ fn wills_once(history: &[Seen], story: &Story, found: &mut Vec<String>) {
             let count = session
                 .delivered
                 .iter()
-                .filter(|(_, message)| message.id == will.message.id)
+                .filter(|(_, message)| message.id == will.message.id && !message.retain)
                 .count();
             if count < least || count > most {
                 let token = conn.token;
@@ -326,18 +328,14 @@ fn retained_alike(history: &[Seen], story: &Story, found: &mut Vec<String>) {
         }
     }
     for (topic, id) in values {
-        let publication = story
-            .messages
-            .get(&id)
-            .filter(|publication| !story.is_before_order(publication.sent));
-        let Some(acked) = publication.and_then(|publication| publication.acked) else {
+        let Some(since) = retained_since(history, story, id).filter(|_| !story.is_old(id)) else {
             continue;
         };
         let later = story
             .messages
             .values()
             .filter(|other| other.message.topic == topic && other.message.retain);
-        for other in later.filter(|other| other.sent > acked.0 && other.acked.is_some()) {
+        for other in later.filter(|other| other.sent > since && other.acked.is_some()) {
             found.push(format!(
                 "C6: topic {topic} retains {id}, and {} was sent after it",
                 other.message.id
@@ -345,6 +343,22 @@ fn retained_alike(history: &[Seen], story: &Story, found: &mut Vec<String>) {
         }
     }
     living(story).for_each(|session| retained_arrives(story, session, found));
+}
+
+/// From when on it is the message of its topic until there is a later one: QoS 1 may be published again until it is acknowledged, the rest
+/// has effect once.
+fn retained_since(history: &[Seen], story: &Story, id: u32) -> Option<usize> {
+    if let Some(publication) = story.messages.get(&id)
+        && publication.message.qos == Qos::One
+    {
+        return publication.acked.map(|(at, _)| at);
+    }
+    let is_it = |event: &Event| matches!(event, Event::Retains { id: retained } if *retained == id);
+    let retained = history.iter().position(|(_, event)| is_it(event));
+    // A will comes before what its client publishes later.
+    let of_will = |conn: &&Connection| conn.will.is_some_and(|will| will.message.id == id);
+    let back = story.conns.values().find(of_will).and_then(|conn| next_of(story, conn));
+    retained.into_iter().chain(back).min()
 }
 
 /// Who subscribes gets what was retained before, or what came later.
@@ -362,10 +376,10 @@ fn retained_arrives(story: &Story, session: &Session, found: &mut Vec<String>) {
         let Some(newest) = newest.filter(|newest| !story.is_before_order(newest.sent)) else {
             continue;
         };
+        let is_will = |message: &Message| message.topic == filter.topic && !story.messages.contains_key(&message.id);
         let is_fresh = |message: &Message| {
-            retained
-                .iter()
-                .any(|other| other.message.id == message.id && other.sent >= newest.sent)
+            let mut retained = retained.iter();
+            is_will(message) || retained.any(|other| other.message.id == message.id && other.sent >= newest.sent)
         };
         if session.subs.contains_key(filter) && !session.delivered.iter().any(|(_, message)| is_fresh(message)) {
             let id = newest.message.id;

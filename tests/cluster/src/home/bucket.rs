@@ -47,6 +47,8 @@ pub struct Client {
     /// Its node has left: who comes back in time is there, and there is no will.
     pub is_left: bool,
     pub ends_at: Option<Time>,
+    /// Its wills that have begun to be published.
+    pub wills: BTreeSet<Mid>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,10 +104,7 @@ impl Bucket {
             }
             Call::Begin { cid, token, pid, mid } => self.begin(guards, (*cid, *token), *pid, *mid),
             Call::Append(items) => Answer::Appended(items.iter().map(|item| self.append(guards, item)).collect()),
-            Call::Finish(mid) => {
-                self.jobs.remove(mid);
-                Answer::Ok
-            }
+            Call::Finish(mid) => self.finish(*mid),
             Call::Choose { mid, group, member } => {
                 if let Some(job) = self.jobs.get_mut(mid) {
                     job.choices.insert(*group, *member);
@@ -163,6 +162,7 @@ impl Bucket {
                 Answer::Owner {
                     owner: client.and_then(|client| client.owner),
                     next: client.and_then(|client| client.next),
+                    has_wills: client.is_some_and(|client| !client.wills.is_empty()),
                 }
             }
             Call::Session(cid) => {
@@ -263,7 +263,7 @@ impl Bucket {
         let uid = client.uid;
         let is_back = std::mem::take(&mut client.is_left) && guards.has(Guard::BackDropsWill);
         if let (false, Some(will)) = (resumes || is_back, before) {
-            self.add_job(open.mid, will.message, open.token.inc);
+            self.add_will(open.cid, open.mid, will.message, open.token.inc);
         }
         if let Some(ended) = ended {
             self.end_session(guards, ended, open.mid, open.token.inc);
@@ -349,7 +349,7 @@ impl Bucket {
             client.is_left = is_left;
             client.ends_at = client.uid.map(|_| now + expiry);
             match will {
-                Some(will) if !is_left && (volatile || will.delay == 0) => self.add_job(mid, will.message, of),
+                Some(will) if !is_left && (volatile || will.delay == 0) => self.add_will(cid, mid, will.message, of),
                 Some(will) => {
                     let grace = if is_left { GRACE } else { 0 };
                     client.will = Some(will);
@@ -375,9 +375,30 @@ impl Bucket {
         Answer::Left { ended }
     }
 
+    /// The will becomes a job. Until that is done, whoever gets the client waits.
+    fn add_will(&mut self, cid: Cid, mid: Mid, message: Message, of: Inc) {
+        self.add_job(mid, message, of);
+        self.clients.entry(cid).or_default().wills.insert(mid);
+    }
+
+    fn finish(&mut self, mid: Mid) -> Answer {
+        self.jobs.remove(&mid);
+        let client = self.clients.iter_mut().find(|(_, client)| client.wills.contains(&mid));
+        if let Some((cid, client)) = client {
+            client.wills.remove(&mid);
+            let cid = *cid;
+            self.drop_if_empty(cid);
+        }
+        Answer::Ok
+    }
+
     fn drop_if_empty(&mut self, cid: Cid) {
         let client = self.clients.get(&cid);
-        if client.is_some_and(|client| client.owner.is_none() && client.uid.is_none() && client.will.is_none()) {
+        let is_empty = |client: &Client| {
+            let has_no_will = client.will.is_none() && client.wills.is_empty();
+            client.owner.is_none() && client.uid.is_none() && has_no_will
+        };
+        if client.is_some_and(is_empty) {
             self.clients.remove(&cid);
         }
     }
@@ -402,7 +423,7 @@ impl Bucket {
                 ended.extend(client.uid.take().map(|uid| (uid, *mid)));
             }
             if let Some(will) = will {
-                self.add_job(*mid, will.message, by);
+                self.add_will(cid, *mid, will.message, by);
             }
             self.drop_if_empty(cid);
         }

@@ -177,6 +177,8 @@ pub enum Call {
     TakeOver(Inc),
     Recovered(Inc),
     Log(Vec<Entry>),
+    /// Retained messages; of one that must have effect once, its identity, and whose job it is.
+    Retain(Vec<(Message, Option<(Mid, Inc)>)>),
     Position,
     ReadLog {
         from: u64,
@@ -280,6 +282,8 @@ pub enum Answer {
     Owner {
         owner: Option<Token>,
         next: Option<Token>,
+        /// A will of the client has begun to be published.
+        has_wills: bool,
     },
     Session {
         uid: Option<Uid>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Hw;
 use super::call::{Answer, Call, Entry, NodeState, Servers, Snapshot};
 use crate::guard::{Guard, Guards};
-use crate::ids::{Home, Inc, Message, Time, Topic};
+use crate::ids::{Home, Inc, Message, Mid, Time, Topic};
 
 #[derive(Clone, Debug, Default)]
 pub struct Global {
@@ -27,6 +27,8 @@ pub struct Global {
     pub routes: BTreeSet<(Inc, Topic)>,
     /// `ret`.
     pub retained: BTreeMap<Topic, Message>,
+    /// `m2`: what has been retained once, with the incarnation whose job it is.
+    pub once: BTreeMap<Mid, Inc>,
 }
 
 impl Global {
@@ -46,6 +48,16 @@ impl Global {
             Call::Log(entries) => {
                 entries.iter().for_each(|entry| self.append(entry.clone()));
                 self.position_now()
+            }
+            Call::Retain(messages) => {
+                messages
+                    .iter()
+                    .for_each(|(message, once)| self.retain(guards, message, *once));
+                self.position_now()
+            }
+            Call::Forget(mid) => {
+                self.once.remove(mid);
+                Answer::Ok
             }
             Call::Position => self.position_now(),
             Call::Raise { over, lost } => self.raise(*over, lost),
@@ -173,6 +185,8 @@ impl Global {
         }
         self.hw.remove(inc);
         self.routes.retain(|(of, _)| *of != inc);
+        // It has no jobs any more: nobody repeats them.
+        self.once.retain(|_, of| *of != inc);
         self.append(Entry::Dead(inc));
         Answer::Ok
     }
@@ -190,8 +204,19 @@ impl Global {
 
     fn recovered(&mut self, dead: Inc) -> Answer {
         self.recoverers.remove(&dead);
+        self.once.retain(|_, of| *of != dead);
         self.routes.retain(|(inc, _)| *inc != dead);
         Answer::Ok
+    }
+
+    /// Whoever repeats a job does not put its message over later ones.
+    fn retain(&mut self, guards: &Guards, message: &Message, once: Option<(Mid, Inc)>) {
+        if let Some((mid, of)) = once.filter(|_| guards.has(Guard::RetainOnce))
+            && self.once.insert(mid, of).is_some()
+        {
+            return;
+        }
+        self.append(Entry::Retain(*message));
     }
 
     fn append(&mut self, entry: Entry) {

@@ -25,6 +25,8 @@ pub(super) struct Pending {
     pub(super) given: RefCell<BTreeMap<Group, Given>>,
     /// Appends that have not been answered.
     pub(super) open: Cell<usize>,
+    /// It is to be retained.
+    retains: bool,
     /// The position of the log that the mirror must reach, once it is known.
     needs: Cell<Option<u64>>,
 }
@@ -34,7 +36,8 @@ impl Pending {
     pub(super) fn homes_with_identity(&self) -> BTreeSet<Home> {
         let targets = self.targets.borrow();
         let with_it = targets.iter().filter(|target| self.once_for(**target).is_some());
-        with_it.map(|target| home_of(target.to)).collect()
+        let log = (self.retains && self.job.is_some()).then_some(Home::Global);
+        with_it.map(|target| home_of(target.to)).chain(log).collect()
     }
 
     /// Whether a group gets it, or all those that get it for themselves.
@@ -70,7 +73,7 @@ type Changing = ((Cid, Token, Change), Mailbox<bool>);
 pub(super) struct Batch {
     appends: BTreeMap<Home, Vec<Entering>>,
     changes: BTreeMap<Home, Vec<Changing>>,
-    retained: Vec<Message>,
+    retained: Vec<(Message, Option<(Mid, Inc)>)>,
     accepted: Vec<Rc<Pending>>,
 }
 
@@ -101,6 +104,7 @@ impl Node {
             targets: RefCell::default(),
             given: RefCell::new(given),
             open: Cell::default(),
+            retains: false,
             needs: Cell::default(),
         })
     }
@@ -115,6 +119,7 @@ impl Node {
             targets: RefCell::default(),
             given: RefCell::default(),
             open: Cell::default(),
+            retains: false,
             needs: Cell::default(),
         })
     }
@@ -122,7 +127,7 @@ impl Node {
     fn put_on_way(self: &Rc<Self>, mut pending: Pending) -> Rc<Pending> {
         let message = pending.message;
         // RETAIN is for the copies that a new subscription is sent.
-        pending.message.retain = false;
+        pending.retains = std::mem::take(&mut pending.message.retain);
         let pending = Rc::new(pending);
         if pending.is_for(None) {
             for target in self.mirror.borrow().targets(message.topic) {
@@ -135,7 +140,9 @@ impl Node {
         }
         let mut batch = self.batch.borrow_mut();
         if message.retain {
-            batch.retained.push(message);
+            batch
+                .retained
+                .push((message, pending.once.filter(|_| pending.job.is_some())));
         }
         batch.accepted.push(Rc::clone(&pending));
         self.pending.borrow_mut().push(Rc::clone(&pending));
@@ -223,10 +230,7 @@ impl Node {
         if batch.accepted.is_empty() {
             return;
         }
-        let retained = (!batch.retained.is_empty()).then(|| {
-            let entries = batch.retained.into_iter().map(Entry::Retain).collect();
-            self.post(Home::Global, Call::Log(entries))
-        });
+        let retained = (!batch.retained.is_empty()).then(|| self.post(Home::Global, Call::Retain(batch.retained)));
         let position = self.post_read(Home::Global, Call::Position);
         let node = Rc::clone(self);
         self.spawn(async move {

@@ -98,7 +98,7 @@ impl Node {
             if !self.has(Guard::ClaimOnce) {
                 answer = self.call(home, Call::Claim { cid, token }).await;
             }
-            if let Answer::Owner { owner, next } = self.read(home, Call::Owner(cid)).await {
+            if let Answer::Owner { owner, next, .. } = self.read(home, Call::Owner(cid)).await {
                 if owner == Some(token) {
                     return true;
                 }
@@ -136,6 +136,9 @@ impl Node {
             drop(self.post(Home::Global, Call::Log(vec![Entry::End(ended)])));
         }
         self.run_jobs(home, &[mid]).await;
+        if self.has(Guard::WillBeforeConnack) {
+            self.until_wills_are_out(cid).await;
+        }
         // What the client has published elsewhere comes before what it publishes here.
         if self.has(Guard::InboxBeforeOpen) {
             self.empty_inbox().await;
@@ -179,6 +182,14 @@ impl Node {
             },
         );
         Some(conn)
+    }
+
+    /// Whoever has a will of the client to publish has done so.
+    async fn until_wills_are_out(&self, cid: Cid) {
+        let home = Home::of_client(cid);
+        while let Answer::Owner { has_wills: true, .. } = self.read(home, Call::Owner(cid)).await {
+            self.world.poll().await;
+        }
     }
 
     async fn read_packets(self: &Rc<Self>, conn: Rc<Conn>) {

@@ -56,6 +56,8 @@ pub enum Scene {
     LostAnswer,
     /// One subscribes on another node when a retained message is acknowledged.
     RetainSubscribe,
+    /// A node dies when it has retained a will, another message of that topic is acknowledged, and the node is recovered.
+    RetainDead,
     /// A node joins, and is declared dead meanwhile.
     JoinDead,
 }
@@ -78,6 +80,7 @@ impl Scene {
         Scene::LeaveDead,
         Scene::LostAnswer,
         Scene::RetainSubscribe,
+        Scene::RetainDead,
         Scene::JoinDead,
     ];
 }

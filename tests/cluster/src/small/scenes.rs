@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use super::stage::{
     MEMBER, PUBLISHER, SHARED, SUBSCRIBER, Stage, TOPIC, WILL_TOPIC, bury, message, subscriber, unheard,
+    when_acknowledged,
 };
 use super::{LONG_ENOUGH, Scene};
 use crate::cast::quiet;
-use crate::check::Event;
+use crate::check::{Event, Seen};
 use crate::client::{self, LONG, Plan};
 use crate::ids::{Message, Qos, Will};
 use crate::net::{Kind, Up};
@@ -48,11 +49,11 @@ impl Stage {
                     id: 99,
                     topic: WILL_TOPIC,
                     qos: Qos::Two,
-                    retain: false,
+                    retain: scene == Scene::RetainDead,
                 };
                 let has_will = matches!(
                     scene,
-                    Scene::ClaimDeadRecover | Scene::AppendDeadForget | Scene::LeaveDead
+                    Scene::ClaimDeadRecover | Scene::AppendDeadForget | Scene::LeaveDead | Scene::RetainDead
                 );
                 self.connect_hand(
                     PUBLISHER,
@@ -115,7 +116,11 @@ impl Stage {
                     ..message(id, Qos::One)
                 };
                 self.publisher(0, (1..3).map(message));
-                self.when_acknowledged(|world| subscriber(world, SUBSCRIBER, 1, TOPIC.into()));
+                when_acknowledged(&self.world, |world| subscriber(world, SUBSCRIBER, 1, TOPIC.into()));
+            }
+            Scene::RetainDead => {
+                self.lose_hand();
+                self.kill_retain_and_bury();
             }
             Scene::LostAnswer => {
                 self.send(Up::Pubrel(1, 1));
@@ -181,6 +186,33 @@ impl Stage {
         }
     }
 
+    /// The first node dies somewhere. If its will has been retained by then, it is not the last message of its topic when the node is
+    /// recovered.
+    fn kill_retain_and_bury(&self) {
+        let node = Rc::clone(&self.nodes[0]);
+        let dead = node.inc.get();
+        self.stimulus(1, move |world| {
+            node.kill();
+            let is_retained = |(_, event): &Seen| matches!(event, Event::Retains { .. });
+            if !world.history.borrow().iter().any(is_retained) {
+                return bury(world, 1, dead);
+            }
+            let later = Message {
+                topic: WILL_TOPIC,
+                retain: true,
+                ..message(1, Qos::One)
+            };
+            let plan = Plan {
+                publishes: [later].into(),
+                at: Some(1),
+                pause: (1, 1),
+                ..quiet(PUBLISHER + 1)
+            };
+            client::spawn(world, plan);
+            when_acknowledged(world, move |world| bury(world, 1, dead));
+        });
+    }
+
     /// The client comes back elsewhere, with the same message and then another one under the same identifier.
     fn taken_over_with_messages(&self) {
         self.publisher(1, (1..8).map(|id| message(id, Qos::Two)));
@@ -203,7 +235,7 @@ impl Stage {
                     },
                 );
             }
-            Scene::AppendDeadForget => self.connect_hand(PUBLISHER, 2, None),
+            Scene::AppendDeadForget | Scene::RetainDead => self.connect_hand(PUBLISHER, 2, None),
             Scene::MemberEnds => self.connect_hand(MEMBER, 2, None),
             Scene::Zombie => unheard(&self.world, self.hand.borrow().as_deref(), 51),
             _ => {}

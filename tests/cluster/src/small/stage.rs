@@ -156,20 +156,6 @@ impl Stage {
         });
     }
 
-    pub(super) fn when_acknowledged(&self, action: impl FnOnce(&Rc<World>) + 'static) {
-        let world = Rc::clone(&self.world);
-        let is_acknowledged = |world: &World| {
-            let history = world.history.borrow();
-            history.iter().any(|(_, event)| matches!(event, Event::Acked { .. }))
-        };
-        self.world.exec.spawn(self.world.new_proc(), async move {
-            while !is_acknowledged(&world) {
-                world.sleep(1).await;
-            }
-            action(&world);
-        });
-    }
-
     /// The first node dies somewhere; afterwards another one recovers it.
     pub(super) fn kill_and_bury(&self, by: u32) {
         let node = Rc::clone(&self.nodes[0]);
@@ -200,6 +186,22 @@ pub(super) fn subscriber(world: &Rc<World>, cid: Cid, slot: u32, filter: Filter)
         ..quiet(cid)
     };
     client::spawn(world, plan);
+}
+
+pub(super) fn when_acknowledged(world: &Rc<World>, action: impl FnOnce(&Rc<World>) + 'static) {
+    let is_acknowledged = |world: &World| {
+        let history = world.history.borrow();
+        history.iter().any(|(_, event)| matches!(event, Event::Acked { .. }))
+    };
+    world.exec.spawn(world.new_proc(), {
+        let world = Rc::clone(world);
+        async move {
+            while !is_acknowledged(&world) {
+                world.sleep(1).await;
+            }
+            action(&world);
+        }
+    });
 }
 
 pub(super) fn bury(world: &Rc<World>, slot: u32, dead: u32) {

@@ -221,3 +221,31 @@ fn retained_messages_are_the_same_on_all_nodes() {
     assert_eq!(run("r2", "r2"), []);
     assert_eq!(run("r1", "r2"), [Rule::Unequal]);
 }
+
+/// Its node has said that it ends: the will waits for its client, unless that is late, or something else was wrong.
+#[test]
+fn a_will_waits_for_a_client_that_was_sent_away() {
+    let watcher = "* cluster
+        * ready
+        s > CONNECT clean=0 expiry=99
+        s < CONNACK
+        s > SUBSCRIBE id=1 filter=w qos=2
+        s < SUBACK id=1 code=2
+        c > CONNECT clean=1 will=w label=w1 qos=2
+        c < CONNACK";
+    let told = "* term
+        c < DISCONNECT code=139
+        c = closed";
+    let lost = "* term
+        c = closed";
+    let back = "c > CONNECT clean=1
+        c < CONNACK
+        * ready";
+    let came = "s < PUBLISH id=1 qos=2 topic=w label=w1";
+    let run = |parts: &[&str]| broken(&[&[watcher], parts, &[END]].concat());
+    assert_eq!(run(&[told, "@ 500", back, "@ 9000"]), []);
+    assert_eq!(run(&[told, "@ 500", back, came]), [Rule::Will]);
+    assert_eq!(run(&[told, "@ 1500", back, came]), []);
+    assert_eq!(run(&[lost, "@ 500", back, came]), []);
+    assert_eq!(run(&[told, "* apart", "@ 500", back, came]), []);
+}

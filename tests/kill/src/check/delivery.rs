@@ -51,12 +51,7 @@ pub(super) fn twice(history: &History<'_>, found: &mut Vec<Violation>) {
     let mut copies = HashMap::<_, usize>::new();
     for delivery in history.deliveries.iter().filter(once) {
         let own = subscriptions.get(&delivery.client).into_iter().flatten();
-        // Each matching subscription may bring a copy, and each SUBSCRIBE a retained message.
-        let matching = own.filter(|one| one.matches(&delivery.publish.topic));
-        let may: usize = match delivery.publish.retain {
-            true => matching.map(|one| one.grants.len()).sum(),
-            false => matching.count(),
-        };
+        let may = copies_of(history, delivery, own.copied());
         let publish = &delivery.publish;
         let key = (&delivery.client, delivery.receipt, publish.retain, &publish.label);
         let copies = copies.entry(key).or_default();
@@ -83,6 +78,18 @@ pub(super) fn twice(history: &History<'_>, found: &mut Vec<Violation>) {
                 rule: Rule::Twice,
                 text,
             });
+        }
+    }
+}
+
+/// How many copies of this may have come: each subscription that may bring it brings one, and each SUBSCRIBE a retained message.
+fn copies_of<'h>(history: &History<'_>, delivery: &Delivery, own: impl Iterator<Item = &'h Subscription>) -> usize {
+    let message = delivery.message.map(|index| &history.messages[index]);
+    match message.filter(|_| !delivery.publish.retain) {
+        Some(message) => own.filter(|one| one.may_bring(delivery, message.first)).count(),
+        None => {
+            let bringing = own.filter(|one| one.may_bring(delivery, delivery.place));
+            bringing.map(|one| one.asked_before(delivery.place)).sum()
         }
     }
 }

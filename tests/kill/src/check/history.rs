@@ -167,6 +167,7 @@ impl<'a> History<'a> {
                 if self.client(client).life.may_be_closed(&[]) && !self.is_excused(place, client) {
                     self.fault(place, Rule::Closed, text);
                 }
+                self.told(place, client, *code);
             }
             Step::Connect(_) | Step::Subscribe(_) | Step::Unsubscribe { .. } => {
                 self.fault(place, Rule::Answer, format!("{client} is sent {step}"));

@@ -64,6 +64,8 @@ pub enum Rule {
     Owner,
     /// All nodes of a cluster have the same retained messages.
     Unequal,
+    /// No node of a cluster is declared dead, or begins again, that was silent for less than its lease.
+    Died,
     /// All that a store in Redis has belongs together, and nothing is left to be done.
     Doctor,
 }

@@ -5,6 +5,9 @@ use super::wills::{End, WillRecord};
 use super::{Place, Rule};
 use crate::event::{Connect, Name, World};
 
+/// "Server shutting down", "Use another server" and "Server moved".
+const ENDS: [u8; 3] = [0x8B, 0x9C, 0x9D];
+
 /// A session as its client expects it.
 pub struct Session {
     /// Where the client has ended it, or may have.
@@ -115,6 +118,13 @@ impl History<'_> {
         }
         if let Some(will) = self.client(client).will {
             self.wills[will].said_goodbye(code, expiry, place);
+        }
+    }
+
+    /// DISCONNECT of the broker.
+    pub(super) fn told(&mut self, place: Place, client: &Name, code: u8) {
+        if let Some(will) = self.client(client).will.filter(|_| ENDS.contains(&code)) {
+            self.wills[will].told = Some(place);
         }
     }
 

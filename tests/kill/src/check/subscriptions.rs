@@ -78,11 +78,16 @@ impl Subscription {
     }
 
     /// Whether it may have brought what arrived here and was first sent there.
-    fn may_bring(&self, delivery: &Delivery, first: Place) -> bool {
+    pub(super) fn may_bring(&self, delivery: &Delivery, first: Place) -> bool {
         self.asked < delivery.place
             && self.session == delivery.session
             && self.gone.is_none_or(|gone| gone > first)
             && self.matches(&delivery.publish.topic)
+    }
+
+    /// How often it was asked for before this place.
+    pub(super) fn asked_before(&self, place: Place) -> usize {
+        self.grants.iter().filter(|grant| grant.sent < place).count()
     }
 }
 

@@ -130,6 +130,69 @@ fn a_message_of_qos_2_must_arrive_once() {
     );
 }
 
+/// What a client had subscribed to in a session that has ended, or has left before the message was sent, brings no second copy.
+#[test]
+fn a_subscription_of_the_past_brings_no_second_copy() {
+    let subscribe = "s > SUBSCRIBE id=1 filter=t qos=2
+        s < SUBACK id=1 code=2";
+    let leave = "s > UNSUBSCRIBE id=3 filter=t
+        s < UNSUBACK id=3";
+    let session = "s > CONNECT clean=1 expiry=0
+        s < CONNACK";
+    let publisher = "* ready
+        p > CONNECT clean=0 expiry=99
+        p < CONNACK";
+    let second = "s < PUBLISH id=2 qos=2 topic=t label=m1
+        s > PUBREC id=2
+        s < PUBREL id=2
+        s > PUBCOMP id=2";
+    let ended = [publisher, session, subscribe, "s = dropped", session, subscribe].join("\n");
+    let left = [publisher, session, subscribe, leave, subscribe].join("\n");
+    for past in [ended, left] {
+        let once = [&past, SENT2, RELEASE, CAME2, RELEASED];
+        assert_eq!(broken(&[&once[..], &[END]].concat()), [], "{past}");
+        assert_eq!(broken(&[&once[..], &[second, END]].concat()), [Rule::Twice], "{past}");
+    }
+    // It may have been published before the client left, and again behind its second SUBSCRIBE.
+    let around = [
+        publisher, session, subscribe, SENT2, leave, subscribe, RELEASE, CAME2, RELEASED, second,
+    ];
+    assert_eq!(broken(&[&around[..], &[END]].concat()), []);
+}
+
+#[test]
+fn a_retained_message_comes_once_for_each_subscribe() {
+    let retained = "p > PUBLISH id=1 qos=2 topic=t label=m1 retain=1";
+    let publisher = "* ready
+        p > CONNECT clean=0 expiry=99
+        p < CONNACK";
+    let subscribe = "s > SUBSCRIBE id=1 filter=t qos=2
+        s < SUBACK id=1 code=2";
+    let session = "s > CONNECT clean=1 expiry=0
+        s < CONNACK";
+    let came = |id: u16| {
+        format!(
+            "s < PUBLISH id={id} qos=2 topic=t label=m1 retain=1
+            s > PUBREC id={id}
+            s < PUBREL id={id}
+            s > PUBCOMP id={id}"
+        )
+    };
+    let (first, second) = (&*came(1), &*came(2));
+    let before = [publisher, retained, RELEASE, session, subscribe];
+    assert_eq!(broken(&[&before[..], &[first, subscribe, second, END]].concat()), []);
+    assert_eq!(
+        broken(&[&before[..], &[first, second, subscribe, END]].concat()),
+        [Rule::Twice]
+    );
+    let anew = ["s = dropped", session, subscribe, first];
+    assert_eq!(broken(&[&before[..], &[first], &anew, &[END]].concat()), []);
+    assert_eq!(
+        broken(&[&before[..], &[first], &anew, &[second, END]].concat()),
+        [Rule::Twice]
+    );
+}
+
 #[test]
 fn qos_2_goes_to_one_member_of_a_group_and_qos_1_to_one_at_least() {
     let member = |name: &str| {

@@ -19,6 +19,8 @@ pub struct WillRecord {
     /// Where CONNACK was received.
     pub(super) accepted: Option<Place>,
     pub(super) end: Option<End>,
+    /// Where the broker has said that it ends the connection.
+    pub(super) told: Option<Place>,
     /// Where the client connected again, and whether it wanted a new session.
     pub(super) back: Option<(Place, bool)>,
     /// Where that was accepted.
@@ -63,6 +65,7 @@ impl WillRecord {
             connected: place,
             accepted: None,
             end: None,
+            told: None,
             back: None,
             back_accepted: None,
         }
@@ -139,6 +142,7 @@ fn times_if_lost(history: &History<'_>, will: &WillRecord, place: Place) -> Time
     let due = due(history, will, place);
     match will.back {
         // A node of a cluster waits at its end for the clients to be back elsewhere.
+        Some(_) if history.is_cluster && is_back_in_grace(history, will) => Times::Never,
         Some(_) if history.is_cluster && ends_by_term(history, will, place) => Times::Maybe,
         _ if will.wait() == 0 && is_over(due) => Times::Once,
         _ if will.wait() == 0 => Times::Maybe,
@@ -192,6 +196,24 @@ fn ends_by_term(history: &History<'_>, will: &WillRecord, place: Place) -> bool 
         .faults
         .iter()
         .any(|(at, world)| *world == World::Term && within(*at))
+}
+
+/// Whether the node has said that it ends, nothing else was wrong meanwhile, and the client was accepted elsewhere within the grace.
+fn is_back_in_grace(history: &History<'_>, will: &WillRecord) -> bool {
+    let (Some(told), Some(back)) = (will.told, will.back_accepted) else {
+        return false;
+    };
+    let mut since = history
+        .faults
+        .iter()
+        .filter(|(at, _)| *at > will.connected && *at < back);
+    match (since.next(), since.next()) {
+        // The grace counts from the release, which comes behind the signal.
+        (Some((term, World::Term)), None) => {
+            *term < told && !history.is_troubled(*term) && history.at(back) < history.at(*term) + GRACE
+        }
+        _ => false,
+    }
 }
 
 /// Whether the connection to a node of a cluster may have ended long before the client was told.

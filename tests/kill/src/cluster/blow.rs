@@ -9,15 +9,15 @@ use crate::random::Random;
 pub enum Blow {
     /// SIGKILL of a node, which is started again at once or later.
     Kill,
-    /// A node is stopped past its lease.
+    /// A node is stopped for about its lease, or longer.
     Freeze,
-    /// A node is stopped for less than its lease.
+    /// A node is stopped for half of its lease at most.
     FreezeShort,
-    /// A node's connections to Redis are cut, and refused for longer than the lease.
+    /// A node's connections to Redis are cut, and refused for about the lease or longer.
     Cut,
     /// Or for a shorter time.
     CutShort,
-    /// What a node and Redis say, or one of them, is held back for longer than the lease.
+    /// What a node and Redis say, or one of them, is held back for about the lease or longer.
     Hold,
     /// Or for a shorter time.
     HoldShort,
@@ -58,6 +58,12 @@ impl Deed {
 
 pub type Timeline = Vec<(Duration, Deed)>;
 
+/// The longest of the short blows, in leases. A node says three times in a lease that it lives, so that it is silent for a third of one
+/// more.
+const SHORT: f64 = 0.5;
+/// The others, from where a node may be declared dead.
+const LONG: (f64, f64) = (0.6, 3.0);
+
 impl Blow {
     const ALL: [(Blow, &'static str); 12] = [
         (Blow::Kill, "kill"),
@@ -95,6 +101,14 @@ impl Blow {
         names.join("+")
     }
 
+    /// Whether every node outlives it, since none is silent for a lease while others are heard.
+    pub fn spares_all(self) -> bool {
+        match self {
+            Blow::FreezeShort | Blow::CutShort | Blow::HoldShort | Blow::Mute | Blow::Late | Blow::StoreKill => true,
+            Blow::Kill | Blow::Freeze | Blow::Cut | Blow::Hold | Blow::Term | Blow::Roll => false,
+        }
+    }
+
     /// One, or two at once.
     pub fn usual(random: &mut Random) -> Vec<Blow> {
         let count = if random.percent(60) { 1 } else { 2 };
@@ -108,12 +122,12 @@ impl Blow {
         let order = |time, order| (time, Deed::Order(node, order));
         match self {
             Blow::Kill => vec![(now, Deed::Kill(node)), (within(0.0, 2.5), Deed::Start(node))],
-            Blow::Freeze => vec![(now, Deed::Stop(node)), (within(1.3, 3.0), Deed::Continue(node))],
-            Blow::FreezeShort => vec![(now, Deed::Stop(node)), (within(0.1, 0.7), Deed::Continue(node))],
-            Blow::Cut => vec![order(now, Order::Refuse), order(within(1.6, 3.0), Order::Accept)],
-            Blow::CutShort => vec![order(now, Order::Refuse), order(within(0.02, 0.7), Order::Accept)],
-            Blow::Hold => hold(node, within(1.6, 3.0), random),
-            Blow::HoldShort => hold(node, within(0.05, 0.7), random),
+            Blow::Freeze => vec![(now, Deed::Stop(node)), (within(LONG.0, LONG.1), Deed::Continue(node))],
+            Blow::FreezeShort => vec![(now, Deed::Stop(node)), (within(0.1, SHORT), Deed::Continue(node))],
+            Blow::Cut => vec![order(now, Order::Refuse), order(within(LONG.0, LONG.1), Order::Accept)],
+            Blow::CutShort => vec![order(now, Order::Refuse), order(within(0.02, SHORT), Order::Accept)],
+            Blow::Hold => hold(node, within(LONG.0, LONG.1), random),
+            Blow::HoldShort => hold(node, within(0.05, SHORT), random),
             Blow::Mute => mute(node, lease, random),
             Blow::Late => {
                 let (left, arrival) = (within(0.02, 0.3), within(0.02, 4.0));

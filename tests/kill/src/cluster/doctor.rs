@@ -16,10 +16,11 @@ pub struct Doctor {
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is said of a cluster in which nothing is left to be done, beside its nodes.
-const DONE: [&str; 3] = [
+const DONE: [&str; 4] = [
     "dead nodes: {}",
     "messages that have begun: 0",
     "messages that are noted as put into queues: 0",
+    "sessions that have left messages: 0",
 ];
 
 impl Doctor {
@@ -36,12 +37,12 @@ impl Doctor {
         Ok(faults(&self.look()?, when))
     }
 
-    /// Waits until so many nodes, if it is a cluster, have nothing left to do: what is wrong then.
-    pub fn when_all_is_done(&self, nodes: Option<usize>) -> Result<Vec<Violation>, String> {
+    /// Waits until so many nodes have nothing left to do: what is wrong then.
+    pub fn when_all_is_done(&self, nodes: usize) -> Result<Vec<Violation>, String> {
         let start = Instant::now();
         loop {
             let report = self.look()?;
-            let undone = nodes.and_then(|nodes| undone(&report, nodes));
+            let undone = undone(&report, nodes);
             let mut found = faults(&report, "with all nodes there");
             match undone {
                 Some(undone) if start.elapsed() > PATIENCE => found.push(violation(&undone, "in the end")),
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     const CLEAN: &str = "incarnation: 7\nnodes: {5, 6}\ndead nodes: {}\nmessages that have begun: 0\n\
-                         messages that are noted as put into queues: 0\nno faults";
+                         messages that are noted as put into queues: 0\nsessions that have left messages: 0\nno faults";
 
     #[test]
     fn a_clean_report_has_no_violation() {
@@ -124,6 +125,7 @@ mod tests {
             ("dead nodes: {}", "dead nodes: {4}"),
             ("begun: 0", "begun: 1"),
             ("queues: 0", "queues: 10"),
+            ("left messages: 0", "left messages: 1"),
             ("nodes: {5, 6}", "nodes: {}"),
         ] {
             assert!(undone(&CLEAN.replace(done, other), 2).is_some(), "{other}");

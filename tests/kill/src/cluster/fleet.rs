@@ -17,8 +17,6 @@ pub struct Setup {
     pub nodes: usize,
     pub lease: Duration,
     pub haproxy: bool,
-    /// One broker with its store in Redis, and no cluster.
-    pub lone: bool,
 }
 
 pub struct Fleet {
@@ -30,7 +28,7 @@ pub struct Fleet {
 
 pub struct Node {
     pub addr: SocketAddr,
-    http: SocketAddr,
+    pub http: SocketAddr,
     pub broker: Broker,
     pub proxy: Proxy,
     /// It was asked to end.
@@ -155,11 +153,7 @@ fn options(addr: SocketAddr, http: SocketAddr, proxy: &Proxy, setup: Setup) -> V
     ]
     .map(str::to_owned)
     .into();
-    if setup.lone {
-        options.extend(["--persistence", "redis"].map(str::to_owned));
-    } else {
-        let lease = setup.lease.as_secs_f64().to_string();
-        options.extend(["--cluster", "--cluster-lease", &lease, "--will-grace", "1"].map(str::to_owned));
-    }
+    let lease = setup.lease.as_secs_f64().to_string();
+    options.extend(["--cluster-lease", &lease, "--will-grace", "1"].map(str::to_owned));
     options
 }

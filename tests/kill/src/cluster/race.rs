@@ -1,25 +1,23 @@
-//! Two connections ask for one Client Identifier at once, at two nodes, again and again: one of them must be left, and the
-//! session whole.
+//! Two connections ask for one Client Identifier at once, at two nodes, again and again: one of them must be left, the one
+//! that came last if that can be told, and the session whole.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::arrivals::Past;
 use super::fleet::Fleet;
 use super::knock::knock;
-use crate::link::Link;
+use super::runner::{PATIENCE, PAUSE, Runner};
 use crate::options::Options;
-use crate::packet::{self, Packet, Prop, Version};
+use crate::packet::{self, Packet};
 use crate::random::Random;
 
-/// Longest time until one is left, and until all has come.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest gap between the two, in microseconds.
 const GAP: u64 = 50_000;
 /// Messages that are published before, in and after each race.
 const MESSAGES: usize = 4;
 /// Identifiers that are raced for, in turns.
 const RACERS: u64 = 7;
-const PAUSE: Duration = Duration::from_micros(300);
 
 /// Races so often; whether each was right.
 pub fn run(options: &Options, times: u64) -> Result<bool, String> {
@@ -61,18 +59,15 @@ struct Track {
 struct Racer {
     name: String,
     holder: Option<Runner>,
-    /// Labels of what has come, by whatever connection.
-    seen: Vec<String>,
+    /// What has come by the connections before that of the holder.
+    past: Past,
 }
 
-/// A connection, and what it has been given.
-struct Runner {
-    link: Option<Link>,
-    accepted: Option<packet::Connack>,
-    /// What was asked has been answered: SUBSCRIBE, or PINGREQ.
-    answered: bool,
-    labels: Vec<String>,
-    open: Vec<u16>,
+/// Two connections for one Client Identifier.
+struct Race {
+    runners: Vec<Runner>,
+    /// The first had its CONNACK before the second sent its CONNECT, so the second must be left.
+    is_decided: bool,
 }
 
 impl Track {
@@ -83,7 +78,7 @@ impl Track {
         let racer = |number| Racer {
             name: format!("racer-{number}"),
             holder: None,
-            seen: Vec::new(),
+            past: Past::default(),
         };
         let mut track = Track {
             gates,
@@ -120,22 +115,23 @@ impl Track {
         let name = self.racers[at].name.clone();
         // Half of the races begin with nobody, and half with somebody.
         if self.random.percent(50) {
-            self.racers[at].dismiss();
+            self.racers[at].dismiss()?;
         }
         let before = self.published;
         self.publish(&name);
-        let mut runners = self.start(&name)?;
+        let mut race = self.start(&name)?;
         self.publish(&name);
         let start = Instant::now();
-        let left = self.finish(at, &mut runners, start)?;
+        let left = self.finish(at, &mut race.runners, start)?;
         self.longest = self.longest.max(start.elapsed());
         self.won[left] += 1;
         self.publish(&name);
-        self.collect(at, before)
+        self.collect(at, before)?;
+        judge(race.is_decided, left)
     }
 
     /// Two connect, to two nodes, with a gap between them.
-    fn start(&mut self, name: &str) -> Result<Vec<Runner>, String> {
+    fn start(&mut self, name: &str) -> Result<Race, String> {
         let first = self.random.index(self.gates.len());
         let second = (first + 1 + self.random.index(self.gates.len().max(2) - 1)) % self.gates.len();
         let gap = Duration::from_micros(self.random.between(0, GAP));
@@ -146,7 +142,12 @@ impl Track {
             self.publisher.turn();
             std::thread::sleep(PAUSE);
         }
-        Ok(vec![one, Runner::connect(self.gates[second], name, false)?])
+        let is_decided = one.accepted.is_some();
+        let two = Runner::connect(self.gates[second], name, false)?;
+        Ok(Race {
+            runners: vec![one, two],
+            is_decided,
+        })
     }
 
     /// Waits until one is left: which.
@@ -179,10 +180,10 @@ impl Track {
     fn take(&mut self, at: usize, runners: &mut Vec<Runner>, one: usize) -> Result<(), String> {
         let racer = &mut self.racers[at];
         let mut holder = runners.swap_remove(one);
-        racer.seen.extend(runners.drain(..).flat_map(|runner| runner.labels));
-        racer
-            .seen
-            .extend(racer.holder.take().into_iter().flat_map(|runner| runner.labels));
+        // Whoever has lost was the last one before, or never had the session.
+        for runner in racer.holder.take().into_iter().chain(runners.drain(..)) {
+            racer.past.add(runner.arrivals)?;
+        }
         let connack = holder.accepted.as_ref().expect("it was accepted");
         let (code, present) = (connack.code, connack.session_present);
         holder.answered = false;
@@ -204,13 +205,12 @@ impl Track {
         loop {
             holder.turn();
             self.publisher.turn();
-            racer.seen.append(&mut holder.labels);
             let missing: Vec<String> = (before..self.published)
                 .map(|number| format!("m-{number}"))
-                .filter(|label| !racer.seen.contains(label))
+                .filter(|label| !racer.past.has(label) && !holder.has(label))
                 .collect();
             if missing.is_empty() {
-                return Ok(());
+                return racer.past.check(&holder.arrivals);
             }
             if holder.link.is_none() {
                 return Err("the last one left was closed later".into());
@@ -245,91 +245,33 @@ impl Track {
 
 impl Racer {
     /// Its connection ends with DISCONNECT.
-    fn dismiss(&mut self) {
-        if let Some(mut holder) = self.holder.take() {
-            holder.send(packet::Disconnect::new(0).into());
-            holder.turn();
-            self.seen.append(&mut holder.labels);
-        }
+    fn dismiss(&mut self) -> Result<(), String> {
+        let Some(mut holder) = self.holder.take() else {
+            return Ok(());
+        };
+        holder.send(packet::Disconnect::new(0).into());
+        holder.turn();
+        self.past.add(holder.arrivals)
     }
 }
 
-impl Runner {
-    fn connect(addr: SocketAddr, name: &str, clean: bool) -> Result<Runner, String> {
-        let link = Link::open(addr, Version::V5).map_err(|error| error.to_string())?;
-        let mut runner = Runner {
-            link: Some(link),
-            accepted: None,
-            answered: false,
-            labels: Vec::new(),
-            open: Vec::new(),
-        };
-        let mut connect = packet::Connect::v5(name).clean(clean);
-        if !clean {
-            connect = connect.prop(Prop::SessionExpiry(3600));
-        }
-        runner.send(connect.into());
-        runner.turn();
-        Ok(runner)
+/// Whether the right one was left, 0 or 1.
+fn judge(is_decided: bool, left: usize) -> Result<(), String> {
+    match (is_decided, left) {
+        (true, 0) => Err("the first was left, which had been accepted before the second came".into()),
+        _ => Ok(()),
     }
+}
 
-    fn send(&mut self, packet: Packet) {
-        if let Some(link) = &mut self.link {
-            link.send(&packet);
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Writes, reads and answers what there is.
-    fn turn(&mut self) {
-        let Some(link) = &mut self.link else {
-            return;
-        };
-        link.flush();
-        let (packets, ended) = link.read();
-        packets.into_iter().for_each(|packet| self.handle(packet));
-        match &mut self.link {
-            Some(link) if !ended => link.flush(),
-            _ => self.link = None,
+    #[test]
+    fn who_comes_when_the_other_has_been_accepted_is_left() {
+        assert!(judge(true, 0).is_err());
+        for (is_decided, left) in [(true, 1), (false, 0), (false, 1)] {
+            assert_eq!(judge(is_decided, left), Ok(()));
         }
-    }
-
-    fn handle(&mut self, packet: Packet) {
-        match packet {
-            Packet::Connack(connack) => self.accepted = Some(connack),
-            Packet::Suback(_) | Packet::Pingresp => self.answered = true,
-            Packet::Pubrec(ack) => self.send(Packet::Pubrel(packet::Ack::new(ack.id))),
-            Packet::Pubrel(ack) => {
-                self.open.retain(|id| *id != ack.id);
-                self.send(Packet::Pubcomp(packet::Ack::new(ack.id)));
-            }
-            Packet::Publish(publish) => self.message(&publish),
-            _ => {}
-        }
-    }
-
-    fn message(&mut self, publish: &packet::Publish) {
-        let label = String::from_utf8_lossy(&publish.payload).into_owned();
-        if publish.qos == 1 {
-            self.send(Packet::Puback(packet::Ack::new(publish.id)));
-            self.labels.push(label);
-        } else {
-            self.send(Packet::Pubrec(packet::Ack::new(publish.id)));
-            if !self.open.contains(&publish.id) {
-                self.open.push(publish.id);
-                self.labels.push(label);
-            }
-        }
-    }
-
-    fn run_until(&mut self, condition: impl Fn(&Runner) -> bool) -> Result<(), String> {
-        let start = Instant::now();
-        while !condition(self) {
-            if start.elapsed() > PATIENCE || self.link.is_none() {
-                return Err("a connection has ended, or is not answered".into());
-            }
-            self.turn();
-            std::thread::sleep(PAUSE);
-        }
-        Ok(())
     }
 }

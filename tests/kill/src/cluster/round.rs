@@ -10,6 +10,7 @@ use super::blow::{Blow, Deed, Timeline};
 use super::doctor::Doctor;
 use super::fleet::{Fleet, Setup};
 use super::knock::knock;
+use super::vitals;
 use crate::cast;
 use crate::event::World as What;
 use crate::roaming::Roaming;
@@ -72,6 +73,7 @@ pub fn run(setup: Setup, program: &Path, dir: &Path, blows: &[Blow], seed: u64) 
 impl Round {
     fn play(&mut self, blows: &[Blow]) -> Result<(), String> {
         self.wait_for_all()?;
+        let incarnations = vitals::incarnations(&self.fleet)?;
         self.stage.gather();
         self.stage.watch_ghosts();
         self.stage.load();
@@ -86,6 +88,9 @@ impl Round {
         self.stage.finish();
         self.stage.lay_ghosts();
         self.stage.world.log.world(What::End);
+        if blows.iter().all(|blow| blow.spares_all()) {
+            self.stage.report.violations = vitals::deaths(&self.fleet, &incarnations)?;
+        }
         self.see_the_doctor()?;
         let panic = self.fleet.nodes.iter().find_map(|node| node.broker.panic());
         panic.map_or(Ok(()), Err)
@@ -94,8 +99,7 @@ impl Round {
     /// What is in Redis is in order while the nodes are there, and when all have ended or were killed.
     fn see_the_doctor(&mut self) -> Result<(), String> {
         let doctor = Doctor::new(&self.program, &self.fleet.redis);
-        let nodes = (!self.setup.lone).then_some(self.setup.nodes);
-        let mut found = doctor.when_all_is_done(nodes)?;
+        let mut found = doctor.when_all_is_done(self.setup.nodes)?;
         let (signal, when) = match self.stage.random.percent(50) {
             true => (Signal::KILL, "after all were killed"),
             false => (Signal::TERM, "after all have ended"),
@@ -108,7 +112,7 @@ impl Round {
             node.broker.wait();
         }
         found.extend(doctor.finds(when)?);
-        self.stage.report.violations = found;
+        self.stage.report.violations.extend(found);
         Ok(())
     }
 

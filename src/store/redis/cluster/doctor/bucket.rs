@@ -37,8 +37,9 @@ impl Examination<'_> {
     pub(super) fn bucket(&mut self, bucket: u8, found: &Found, nodes: &Nodes) -> Result<(), StoreError> {
         let lists = self.lists(Home::Bucket(bucket), found)?;
         self.writers(bucket, &lists, nodes);
-        self.members.jobs += lists.jobs.len() as u64;
-        self.members.onces += lists.onces.len() as u64;
+        self.report.jobs += lists.jobs.len() as u64;
+        self.report.onces += lists.onces.len() as u64;
+        self.report.rests += lists.rests.len() as u64;
         for (mid, job) in &lists.jobs {
             self.job(bucket, mid, job);
         }

@@ -67,7 +67,7 @@ impl Census {
         match home {
             Home::Global => matches!(
                 name,
-                "meta" | "inc" | "hw" | "nodes" | "rec" | "log" | "f" | "ret" | "about"
+                "meta" | "inc" | "hw" | "nodes" | "rec" | "log" | "f" | "ret" | "m2" | "about"
             ),
             Home::Bucket(bucket) => self.buckets.entry(bucket).or_default().add(name),
         }

@@ -11,7 +11,7 @@ use crate::store::cluster::{Incarnation, Token, bucket_of_client, bucket_of_uid}
 use crate::store::redis::entry::read_will;
 use crate::store::redis::keys::Home;
 use crate::store::redis::read::pairs;
-use crate::store::redis::reply::{list, number, parse};
+use crate::store::redis::reply::{list, number, parse, text};
 use crate::store::redis::script;
 use crate::store::{StoreError, Uid, read_client};
 
@@ -24,6 +24,8 @@ struct Look {
     owners: BTreeSet<Incarnation>,
     /// Of its session: the client, the owner, and the Session Expiry Interval.
     session: Vec<Option<Vec<u8>>>,
+    /// Of its wills that have begun to be published, those that are no jobs.
+    lost_wills: Vec<String>,
 }
 
 /// What the fields say.
@@ -36,6 +38,8 @@ struct Client {
     will: Option<Vec<u8>>,
     will_at: Option<u64>,
     ends_at: Option<u64>,
+    /// A will has begun to be published.
+    has_wills: bool,
     /// Its node has left.
     is_left: bool,
 }
@@ -79,7 +83,7 @@ impl Examination<'_> {
         if look.fields.is_empty() {
             return self.absent(bucket, cid, look);
         }
-        self.members.clients += 1;
+        self.report.clients += 1;
         let client = match Client::read(&look.fields) {
             Ok(client) => client,
             Err(what) => return self.fault(Fault::new(key, what, Advice::Lost)),
@@ -91,12 +95,15 @@ impl Examination<'_> {
         }
         self.owner(bucket, cid, &client, look);
         let faults = [
+            fault_of_wills(&key, look),
             client.fault_of_time(look),
             client.fault_of_will(),
-            fault_of_session(&client, cid, look),
         ];
         for (what, advice) in faults.into_iter().flatten() {
             self.fault(Fault::new(&*key, what, advice));
+        }
+        if let Some((kind, what)) = fault_of_session(&client, cid, look) {
+            self.fault(Fault::new(&*key, what, Advice::BeginAnew).of_kind(kind));
         }
         if look.due != client.due() {
             self.due(bucket, cid, client.due(), look.due);
@@ -133,7 +140,7 @@ impl Examination<'_> {
             let own = self.key(home, &format!("own:{node}"));
             let what = format!("the client {cid:?} is in it, which {owner:?} owns");
             let command = format!("SREM {own} {}", quoted(cid));
-            self.fault(Fault::new(own, what, Advice::Run(command)));
+            self.fault(Fault::new(own, what, Advice::Run(command)).of_kind(format!("not the owner of {cid:?}")));
         }
     }
 
@@ -144,7 +151,7 @@ impl Examination<'_> {
             None => format!("ZREM {t} {}", quoted(cid)),
         };
         let what = format!("something of the client {cid:?} is due at {right:?}, and {noted:?} is noted");
-        self.fault(Fault::new(t, what, Advice::Run(command)));
+        self.fault(Fault::new(t, what, Advice::Run(command)).of_kind(format!("due of {cid:?}")));
     }
 }
 
@@ -166,6 +173,7 @@ impl Client {
                 "will_at" => client.will_at = number()?,
                 "ends_at" => client.ends_at = number()?,
                 "left" => client.is_left = true,
+                "wills" => client.has_wills = true,
                 "will" => client.will = Some(value.clone()),
                 _ => return Err(format!("nothing has a field {name:?}")),
             }
@@ -200,7 +208,7 @@ impl Client {
                 "somebody has begun with it who does not own it",
             ),
             (
-                is_free && self.uid.is_none() && self.will.is_none(),
+                is_free && self.uid.is_none() && self.will.is_none() && !self.has_wills,
                 "there is nothing of it, and nobody owns it",
             ),
             (
@@ -242,22 +250,35 @@ impl Client {
     }
 }
 
-fn fault_of_session(client: &Client, cid: &str, look: &Look) -> Option<(String, Advice)> {
+/// Nobody gets the client before they have been published.
+fn fault_of_wills(key: &str, look: &Look) -> Option<(String, Advice)> {
+    let lost = look.lost_wills.first()?;
+    let what = format!("it waits for the will {lost:?}, which is no job: nobody can connect as this client");
+    Some((what, Advice::Run(format!("HDEL {key} wills"))))
+}
+
+/// Its kind, and what is said.
+fn fault_of_session(client: &Client, cid: &str, look: &Look) -> Option<(&'static str, String)> {
     let uid = client.uid?;
     let field = |number: usize| look.session.get(number).and_then(Option::as_deref);
     let owner = client.owner.filter(|_| client.is_open());
     let owner = owner.map(|token| token.incarnation.to_string());
-    let what = match field(0) {
-        None => format!("its session {uid} is not there"),
-        Some(of) if of != cid.as_bytes() => format!("its session {uid} is that of another client"),
-        _ if bucket_of_uid(uid) != bucket_of_client(cid) => format!("its session {uid} is of another bucket"),
+    match field(0) {
+        None => Some(("no session", format!("its session {uid} is not there"))),
+        Some(of) if of != cid.as_bytes() => Some((
+            "session of another",
+            format!("its session {uid} is that of another client"),
+        )),
+        _ if bucket_of_uid(uid) != bucket_of_client(cid) => {
+            Some(("session elsewhere", format!("its session {uid} is of another bucket")))
+        }
         _ if field(1) != owner.as_deref().map(str::as_bytes) => {
             let other = field(1).map(String::from_utf8_lossy);
-            format!("{owner:?} has it, and its session {uid} belongs to {other:?}")
+            let what = format!("{owner:?} has it, and its session {uid} belongs to {other:?}");
+            Some(("owner of the session", what))
         }
-        _ => return None,
-    };
-    Some((what, Advice::BeginAnew))
+        _ => None,
+    }
 }
 
 fn look(reply: Value) -> Result<Look, StoreError> {
@@ -273,5 +294,6 @@ fn look(reply: Value) -> Result<Look, StoreError> {
         },
         owners: list(next())?.into_iter().map(number).collect::<Result<_, _>>()?,
         session: optional(next())?,
+        lost_wills: list(next())?.into_iter().map(text).collect::<Result<_, _>>()?,
     })
 }

@@ -10,6 +10,8 @@ pub(super) struct Fault {
     key: String,
     what: String,
     advice: Advice,
+    /// What stays of `what` as long as the fault is there, if that has numbers that go on while nodes are at work.
+    kind: Option<String>,
 }
 
 /// What can be done.
@@ -35,7 +37,25 @@ impl Fault {
             key: key.into(),
             what: what.into(),
             advice,
+            kind: None,
         }
+    }
+
+    /// The text may be another one at the next look, and mean the same fault of its key.
+    pub(super) fn of_kind(self, kind: impl Into<String>) -> Fault {
+        Fault {
+            kind: Some(kind.into()),
+            ..self
+        }
+    }
+
+    /// Whether it is this one, seen at another time.
+    pub(super) fn is_still(&self, other: &Fault) -> bool {
+        (&self.key, self.kind()) == (&other.key, other.kind())
+    }
+
+    fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or(&self.what)
     }
 }
 

@@ -8,7 +8,7 @@ use super::Examination;
 use super::census::canonical;
 use super::fault::{Advice, Fault, quoted};
 use crate::store::StoreError;
-use crate::store::cluster::{About, Entry, Incarnation};
+use crate::store::cluster::{About, Entry, Incarnation, Mid};
 use crate::store::redis::cluster::stream;
 use crate::store::redis::entry::read_message;
 use crate::store::redis::keys::Home;
@@ -118,7 +118,7 @@ impl Examination<'_> {
         let position = nodes.position;
         if nodes.newest != position {
             let what = format!("its last entry is {}, and {position} is noted in meta", nodes.newest);
-            self.fault(Fault::new(log.clone(), what, Advice::Lost));
+            self.fault(Fault::new(log.clone(), what, Advice::Lost).of_kind("last entry"));
         }
         let first = nodes.first.unwrap_or(position + 1);
         for (node, life) in &nodes.living {
@@ -127,14 +127,16 @@ impl Examination<'_> {
                     "it begins with entry {first}, and node {node} has applied what is up to {}",
                     life.applied
                 );
-                self.fault(Fault::new(log.clone(), what, Advice::Restart));
+                let kind = format!("begins too late for {node}");
+                self.fault(Fault::new(log.clone(), what, Advice::Restart).of_kind(kind));
             }
             if life.applied > position {
                 let what = format!(
                     "node {node} has applied entry {}, and {position} is the last",
                     life.applied
                 );
-                self.fault(Fault::new(log.clone(), what, Advice::Lost));
+                let kind = format!("ends too early for {node}");
+                self.fault(Fault::new(log.clone(), what, Advice::Lost).of_kind(kind));
             }
         }
     }
@@ -208,6 +210,24 @@ impl Examination<'_> {
                         format!("{name:?} is nothing that a node says of itself"),
                         remove,
                     ));
+                }
+            }
+        })
+    }
+
+    /// Messages of jobs that have been put into the log.
+    pub(super) fn retained_once(&mut self) -> Result<(), StoreError> {
+        let key = self.key(Home::Global, "m2");
+        self.each_field(&key, |examination, name, of| {
+            examination.report.onces += 1;
+            let name = String::from_utf8_lossy(name);
+            let of = std::str::from_utf8(of).ok().and_then(canonical);
+            match of.filter(|_| Mid::parse(&name).is_some()) {
+                Some(of) => examination.mention(of, &key, "it has retained a message once"),
+                None => {
+                    let remove = Advice::Run(format!("HDEL {key} {}", quoted(&name)));
+                    let what = format!("{name:?} is no message of a node that has been retained once");
+                    examination.fault(Fault::new(&*key, what, remove));
                 }
             }
         })

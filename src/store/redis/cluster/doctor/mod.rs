@@ -2,7 +2,8 @@
 //!
 //! It changes nothing, and may look while nodes are at work, while they recover others, and when all are gone: what a dead node
 //! has left is in order as long as there is a note of that node. What must be seen at one moment is read by a script; between the homes,
-//! what is of a node is in order if the node was there before or after. All the same it looks twice, and tells what it has seen both times.
+//! what is of a node is in order if the node was there before or after. All the same it looks twice, and tells what is wrong both times, as it
+//! was the second time.
 
 mod bucket;
 mod census;
@@ -18,7 +19,7 @@ use self::global::Nodes;
 use super::scripts::Looks;
 use crate::store::StoreError;
 use crate::store::cluster::Incarnation;
-use crate::store::redis::doctor::{Members, Report};
+use crate::store::redis::doctor::Report;
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::redis::script::Scripts;
@@ -29,12 +30,15 @@ use crate::store::redis::script::Scripts;
 /// If Redis can't be reached, or refuses to show it.
 pub(in crate::store::redis) fn doctor(link: &mut Link, keys: &Keys) -> Result<Report, StoreError> {
     let (looks, scripts) = (Looks::load(link)?, Scripts::load(link)?);
-    let first = Examination::new(link, keys, (&looks, &scripts)).run()?;
-    if first.faults.is_empty() {
+    let (first, faults) = Examination::new(link, keys, (&looks, &scripts)).run()?;
+    if faults.is_empty() {
         return Ok(first);
     }
-    let mut second = Examination::new(link, keys, (&looks, &scripts)).run()?;
-    second.faults.retain(|fault| first.faults.contains(fault));
+    let (mut second, again) = Examination::new(link, keys, (&looks, &scripts)).run()?;
+    let lasting = again
+        .iter()
+        .filter(|fault| faults.iter().any(|before| fault.is_still(before)));
+    second.faults = lasting.map(Fault::to_string).collect();
     Ok(second)
 }
 
@@ -44,7 +48,7 @@ struct Examination<'a> {
     looks: &'a Looks,
     scripts: &'a Scripts,
     report: Report,
-    members: Members,
+    faults: BTreeSet<Fault>,
     /// What there is of nodes, with what is said if there is no such node.
     mentions: BTreeSet<(Incarnation, String, String)>,
     /// Nodes that may not write to a bucket, in which they have never been.
@@ -59,13 +63,14 @@ impl<'a> Examination<'a> {
             looks,
             scripts,
             report: Report::default(),
-            members: Members::default(),
+            faults: BTreeSet::new(),
             mentions: BTreeSet::new(),
             unentered: Vec::new(),
         }
     }
 
-    fn run(mut self) -> Result<Report, StoreError> {
+    /// What there is, and all that looks wrong.
+    fn run(mut self) -> Result<(Report, BTreeSet<Fault>), StoreError> {
         let before = self.nodes()?;
         let census = census::census(self.link, self.keys)?;
         self.report.keys = census.keys;
@@ -82,16 +87,17 @@ impl<'a> Examination<'a> {
         self.noted(Home::Global, "f", filters)?;
         let abouts = self.abouts();
         self.noted(Home::Global, "about", abouts)?;
+        let onces = self.retained_once();
+        self.noted(Home::Global, "m2", onces)?;
         let retained = self.retained();
         self.noted(Home::Global, "ret", retained)?;
         let after = self.nodes()?;
         self.judge_nodes(&after);
         self.judge_mentions(&before, &after);
         self.report.incarnation = after.begun;
-        self.members.living = after.living.into_keys().collect();
-        self.members.recovered = after.recovered.into_keys().collect();
-        self.report.members = Some(self.members);
-        Ok(self.report)
+        self.report.living = after.living.into_keys().collect();
+        self.report.recovered = after.recovered.into_keys().collect();
+        Ok((self.report, self.faults))
     }
 
     fn key(&self, home: Home, name: &str) -> String {
@@ -99,7 +105,7 @@ impl<'a> Examination<'a> {
     }
 
     fn fault(&mut self, fault: Fault) {
-        self.report.faults.insert(fault.to_string());
+        self.faults.insert(fault);
     }
 
     /// Notes what is damaged; every other error ends the examination.
@@ -108,7 +114,7 @@ impl<'a> Examination<'a> {
             Ok(value) => Ok(Some(value)),
             Err(StoreError::Damaged(what)) => {
                 let key = self.key(home, name);
-                self.fault(Fault::new(key, what, Advice::Lost));
+                self.fault(Fault::new(key, what, Advice::Lost).of_kind("damaged"));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -139,7 +145,8 @@ impl<'a> Examination<'a> {
         if highest > after.begun {
             let inc = self.key(Home::Global, "inc");
             let what = format!("{} is noted, and incarnation {highest} has begun", after.begun);
-            self.fault(Fault::new(&*inc, what, Advice::Run(format!("SET {inc} {highest}"))));
+            let advice = Advice::Run(format!("SET {inc} {highest}"));
+            self.fault(Fault::new(&*inc, what, advice).of_kind("behind"));
         }
     }
 }

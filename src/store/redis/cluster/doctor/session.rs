@@ -10,7 +10,7 @@ use super::fault::{Advice, Fault};
 use crate::packet::QoS;
 use crate::store::cluster::bucket_of_uid;
 use crate::store::redis::entry::{ELEMENTS, read_delivery};
-use crate::store::redis::keys::{Home, Schema};
+use crate::store::redis::keys::Home;
 use crate::store::redis::read::{self, Record, pairs};
 use crate::store::redis::reply::{bytes, list, number, parse};
 use crate::store::redis::script;
@@ -97,7 +97,8 @@ impl Examination<'_> {
         let of_client = look.of_client.as_deref().and_then(|uid| parse::<Uid>(uid).ok());
         if of_client != Some(uid) {
             let what = format!("its client has {of_client:?} as its session: nobody can find this one");
-            self.fault(Fault::new(&*key, what, Advice::Run(removal(self, bucket, uid))));
+            let advice = Advice::Run(removal(self, bucket, uid));
+            self.fault(Fault::new(&*key, what, advice).of_kind("not that of its client"));
         }
         if !look.is_listed {
             let sessions = self.key(home, "sessions");
@@ -214,7 +215,7 @@ impl Examination<'_> {
             };
             if let Some(what) = fault {
                 let key = self.key(Home::Bucket(bucket), &format!("{name}:{uid}"));
-                self.fault(Fault::new(key, what, Advice::BeginAnew));
+                self.fault(Fault::new(key, what, Advice::BeginAnew).of_kind("queue"));
             }
         }
         Ok(())
@@ -282,7 +283,7 @@ fn summed(lane: Lane, elements: Vec<Value>) -> Result<Sum, StoreError> {
     }
     let mut sum = Sum::default();
     for [place, terms, message] in entries {
-        let read = read_delivery(Schema::Cluster, lane, [place, terms, message]);
+        let read = read_delivery(lane, [place, terms, message]);
         let delivery = read.map_err(|error| {
             let place = String::from_utf8_lossy(place).into_owned();
             StoreError::Damaged(format!("the message at place {place:?} can't be read: {}", error.0))
@@ -300,7 +301,7 @@ fn stored(uid: Uid, look: Look) -> Result<StoredSession, StoreError> {
         let mut ends = lane.into_iter();
         Some((ends.next()?, ends.next()?, ends.next()?))
     });
-    read::session(Schema::Cluster, uid, look.record, ends)
+    read::session(uid, look.record, ends)
 }
 
 fn look(reply: Value) -> Result<Look, StoreError> {

@@ -52,6 +52,7 @@ const KINDS: &[&str] = &[
     "a member",
     "left",
     "unused",
+    "retained again",
 ];
 
 fn kind(answer: &Answer) -> &'static str {
@@ -443,8 +444,26 @@ impl Both {
             },
             2..=5 => Call::TakeOver(other),
             6..=8 => Call::Recovered(other),
+            9..=12 => Call::Forget(self.known_mid()),
+            13..=22 => Call::Retain(vec![self.any_retained(inc)]),
             _ => Call::Log((0..self.random.between(1, 3)).map(|_| self.any_entry(inc)).collect()),
         }
+    }
+
+    fn any_retained(&mut self, inc: Inc) -> (Message, Option<(Mid, Inc)>) {
+        let State::Global(global) = &self.homes[0] else {
+            unreachable!("it is the first one")
+        };
+        let known: Vec<_> = global.once.iter().map(|(mid, of)| (*mid, *of)).collect();
+        let once = match self.random.between(1, 4) {
+            1 => None,
+            2 if !known.is_empty() => {
+                self.answers.insert("retained again");
+                Some(known[self.random.index(known.len())])
+            }
+            _ => Some((self.mid(inc), self.any_node())),
+        };
+        (self.any_message(true), once)
     }
 
     fn any_entry(&mut self, inc: Inc) -> home::Entry {
@@ -565,7 +584,10 @@ impl Both {
 
     /// One that was used, perhaps.
     fn known_mid(&self) -> Mid {
-        let mut known: Vec<Mid> = Vec::new();
+        let mut known: Vec<Mid> = match &self.homes[0] {
+            State::Global(global) => global.once.keys().copied().collect(),
+            State::Bucket(_) => Vec::new(),
+        };
         for home in Home::buckets() {
             known.extend(self.bucket(home).jobs.keys());
             known.extend(self.bucket(home).rests.keys());

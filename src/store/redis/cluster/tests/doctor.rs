@@ -192,9 +192,8 @@ fn all_that_nodes_have_is_in_order() {
     fill(&node);
     let report = look(&server);
     assert!(report.faults.is_empty(), "{report}");
-    let members = report.members.clone().expect("a cluster");
-    assert_eq!((members.clients, members.jobs), (4, 1), "{report}");
-    assert_eq!(members.living.into_iter().collect::<Vec<_>>(), [node.id()]);
+    assert_eq!((report.clients, report.jobs), (4, 1), "{report}");
+    assert_eq!(report.living.iter().copied().collect::<Vec<_>>(), [node.id()]);
     assert_eq!(
         (report.sessions, report.messages, report.wills, report.retained),
         (3, 6, 2, 1),
@@ -216,8 +215,8 @@ fn what_a_dead_node_leaves_is_in_order_until_it_is_recovered() {
         let report = look(&server);
         assert!(report.faults.is_empty(), "after step {number}: {report}");
     }
-    let members = look(&server).members.expect("a cluster");
-    assert_eq!((members.living.len(), members.recovered.len(), members.jobs), (1, 0, 0));
+    let report = look(&server);
+    assert_eq!((report.living.len(), report.recovered.len(), report.jobs), (1, 0, 0));
 }
 
 /// Each step that is left out leaves something.
@@ -337,6 +336,11 @@ fn of_clients(uid: Uid, node: Incarnation) -> Vec<Plant> {
             "a due will that is not there",
             &["HDEL", &key_of("late", "c:late"), "will"],
             "that is not there",
+        ),
+        plant(
+            "a will that is no job",
+            &["HSET", &key("c:c"), "wills", "1.77"],
+            "\"1.77\", which is no job",
         ),
         plant(
             "an unknown field",
@@ -465,6 +469,16 @@ fn of_homes(node: Incarnation) -> Vec<Plant> {
             "messages of nobody",
             &["HSET", &key("m2"), "77.1", "77"],
             "there is no node 77",
+        ),
+        plant(
+            "a retained message of nobody",
+            &["HSET", "mqtt:{g}:m2", "77.1", "77"],
+            "there is no node 77",
+        ),
+        plant(
+            "a retained message without an identity",
+            &["HSET", "mqtt:{g}:m2", "x", "1"],
+            "has been retained once",
         ),
         plant(
             "a queue elsewhere",
@@ -656,6 +670,28 @@ fn it_may_look_at_nodes_at_work() {
     });
 }
 
+/// What is wrong all the time is told, though its numbers go on.
+#[test]
+fn a_fault_is_told_while_nodes_are_at_work() {
+    let server = RedisServer::start(&[]);
+    let node = Node::join(&server);
+    let uid = fill(&node);
+    server.command::<()>(&["HINCRBY", &key_of("c", &format!("s:{uid}")), "bytes", "1000"]);
+    let is_over = AtomicBool::new(false);
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                node.keep(&Changes::default().publish("m", &[to(uid)]));
+            }
+        });
+        let report = look(&server);
+        is_over.store(true, Ordering::SeqCst);
+        report
+    });
+    let queue = key_of("c", &format!("q:{uid}: it has "));
+    assert!(report.faults.iter().any(|fault| fault.starts_with(&queue)), "{report}");
+}
+
 fn come_and_go(node: &Node, client_id: &str, number: u32) {
     let uid = node.begin(client_id, number);
     let record = node.store.client(client_id).expect("a client");
@@ -686,6 +722,10 @@ fn the_rest_of_a_session_is_in_order() {
     server.command::<()>(&["HSET", &key_of("c", "rest"), "1.9", &format!("{rest} {}", node.id())]);
     let report = look(&server);
     assert!(report.faults.is_empty(), "{report}");
+    assert!(
+        report.to_string().contains("\nsessions that have left messages: 1\n"),
+        "{report}"
+    );
 }
 
 /// Keys are on several servers.

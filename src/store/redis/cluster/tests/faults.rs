@@ -265,10 +265,10 @@ fn replicas_are_waited_for() {
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &port]);
     keep_with_replica(&node, &changes);
     let uid = node.uid(1, "c");
-    node.keep(&Changes::default().open("c", node.token(1), uid));
-    node.keep(&Changes::default().publish("a", &[to(uid)]));
+    keep_with_replica(&node, &Changes::default().open("c", node.token(1), uid));
+    keep_with_replica(&node, &Changes::default().publish("a", &[to(uid)]));
     // The position is read by a write, which the replica must have as well.
-    node.keep(&Changes::default().publish("b", &[]));
+    keep_with_replica(&node, &Changes::default().publish("b", &[]));
     assert_eq!(node.told.take(), [format!("arrived {uid} 0 a AtLeastOnce")]);
     let queue: u64 = replica.command(&["LLEN", &format!("mqtt:{{{}}}:q:{uid}", bucket_of_uid(uid))]);
     assert_eq!(queue, 3);

@@ -52,7 +52,7 @@ fn open_with_will<'a>(node: &Node, client_id: &'a str, number: u64, uid: Uid, de
             delay_interval: delay,
             expires_in: None,
             message: publication("will", b"gone"),
-            client: b"",
+            client: b"\x00\x01c",
         }),
     }
 }
@@ -92,6 +92,7 @@ fn who_published_is_told_that_a_session_is_gone_or_full() {
     let limits = Limits {
         queue_messages: 2,
         queue_bytes: 100,
+        drops_oldest: false,
         retained_messages: 1,
     };
     let node = Node::with(&server, &server.settings(), limits);
@@ -118,6 +119,51 @@ fn who_published_is_told_that_a_session_is_gone_or_full() {
     );
     node.keep(&Changes::default().done(uid, 0).publish("d", &[to(uid)]));
     assert_eq!(node.queue(uid), ["1 b", "2 d"]);
+}
+
+/// What may have been sent stays: what is below `unsent`, and of a client that is connected the first ones, up to its window.
+#[test]
+fn the_oldest_give_way_that_were_not_sent() {
+    let server = RedisServer::start(&[]);
+    let limits = Limits {
+        queue_messages: 2,
+        queue_bytes: 100,
+        drops_oldest: true,
+        retained_messages: 1,
+    };
+    let node = Node::with(&server, &server.settings(), limits);
+    let uid = node.begin("c", 1);
+    let session = |away_since: Option<u64>, window, unsent| {
+        Changes::default().op(&Op::Session(SessionRecord {
+            uid,
+            client_id: "c",
+            expiry_interval: 60,
+            window,
+            away_since: away_since.map(Millis::from_unix),
+            unsent,
+        }))
+    };
+    let publish = |text: &str| node.keep(&Changes::default().publish(text, &[to(uid)]));
+    node.keep(&session(Some(1), 0, 0));
+    ["a", "b", "c"].iter().for_each(|text| publish(text));
+    assert_eq!(node.queue(uid), ["1 b", "2 c"]);
+    assert!(node.told.take().contains(&format!("full {uid}")));
+    // Of three in flight none goes, and they don't count.
+    node.keep(&session(None, 1, 2));
+    publish("d");
+    assert_eq!(node.queue(uid), ["1 b", "2 c", "3 d"]);
+    node.keep(&session(None, 3, 2));
+    ["e", "f", "g"].iter().for_each(|text| publish(text));
+    assert_eq!(node.queue(uid), ["1 b", "2 c", "3 d", "5 f", "6 g"]);
+    // The same by bytes; what finds no room even so drops nothing.
+    let in_flight = 3 * "a/bx".len();
+    publish(&"x".repeat(101 - in_flight - "a/b".len()));
+    assert_eq!(node.queue(uid).len(), 5);
+    publish(&"x".repeat(100 - in_flight - "a/b".len()));
+    assert_eq!(node.queue(uid).len(), 4);
+    assert!(node.queue(uid)[3].starts_with("7 xxx"));
+    let report = super::doctor::look(&server);
+    assert!(report.faults.is_empty(), "{report}");
 }
 
 #[test]
@@ -285,6 +331,11 @@ fn what_is_due_is_swept() {
     passes("ends_at");
     node.keep(&sweep(400));
     assert_eq!(node.told.take(), [format!("gone {uid}")]);
+    // Who comes back waits for it.
+    node.keep(&Changes::default().cluster(ClusterOp::Finish {
+        bucket: bucket_of_client("c"),
+        mid: node.mid(300),
+    }));
     for pattern in ["*:c:*", "*:own:*", "*:t", "*:s:*"] {
         assert_eq!(keys(&server, pattern), [""; 0], "{pattern}");
     }
@@ -606,22 +657,9 @@ fn a_session_has_a_record_and_subscriptions() {
 }
 
 #[test]
-fn schemas_do_not_mix() {
+fn incarnations_may_be_used_up() {
     let server = RedisServer::start(&[]);
     drop(Node::join(&server));
-    let error = crate::store::redis::open(&server.settings()).expect_err("is of a cluster");
-    assert!(
-        matches!(&error, StoreError::Refused(why) if why.contains("that of a cluster")),
-        "{error:?}"
-    );
-    let mut settings = server.settings();
-    settings.prefix = "other".to_owned();
-    drop(crate::store::redis::open(&settings).expect("opens"));
-    let error = ClusterStore::open(&settings, super::testing::LIMITS, LEASE).expect_err("is of one broker");
-    assert!(
-        matches!(&error, StoreError::Refused(why) if why.contains("in no cluster")),
-        "{error:?}"
-    );
     server.command::<()>(&["SET", "mqtt:{g}:inc", "8388606"]);
     assert_eq!(Node::join(&server).id(), 8_388_607);
     let error = ClusterStore::open(&server.settings(), super::testing::LIMITS, LEASE).expect_err("all are used up");
@@ -632,7 +670,7 @@ fn schemas_do_not_mix() {
 }
 
 #[test]
-fn changes_that_a_cluster_does_not_have_are_refused() {
+fn changes_of_one_broker_alone_are_refused() {
     let server = RedisServer::start(&[]);
     let node = Node::join(&server);
     let changes = Changes::default().op(&Op::WillEnd { uid: 7 });

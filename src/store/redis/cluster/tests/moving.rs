@@ -1,16 +1,18 @@
 //! What is imported is there as it was with one broker, and nodes go on with it.
 
+use std::time::Duration;
+
 use super::doctor::{client, look};
-use super::testing::{Changes, LEASE, LIMITS, Node, to};
+use super::testing::{Changes, LIMITS, Node, to};
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
-use crate::store::cluster::{ClusterOp, Shared};
+use crate::store::cluster::{About, ClusterOp, Shared};
 use crate::store::op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
 };
 use crate::store::redis::cluster::open;
 use crate::store::redis::testing::{RedisServer, publication, queue};
-use crate::store::redis::{load_shared, open_to_read};
+use crate::store::redis::{load, open_to_read, store_is_there};
 use crate::store::{Batch, MemoryStore, Store, StoreError};
 use crate::time::Millis;
 
@@ -177,7 +179,7 @@ fn what_is_imported_is_there() {
     let bytes = everything();
     let expected = MemoryStore::default();
     expected.commit(&batch(&bytes)).expect("committed");
-    let load = load_shared(&server.settings(), |store| {
+    let load = load(&server.settings(), |store| {
         store.commit(&batch(&bytes)).map_err(|error| error.to_string())?;
         Ok(contents(store))
     });
@@ -198,7 +200,7 @@ fn what_is_imported_is_there() {
 fn nodes_go_on_with_what_was_imported() {
     let server = RedisServer::start(&[]);
     let bytes = everything();
-    let load = load_shared(&server.settings(), |store| {
+    let load = load(&server.settings(), |store| {
         store.commit(&batch(&bytes)).map_err(|error| error.to_string())
     });
     load.expect("loaded");
@@ -225,16 +227,53 @@ fn nodes_go_on_with_what_was_imported() {
     assert!(report.faults.is_empty(), "{report}");
 }
 
+/// A node whose lease is long says rarely that it lives: what it has is not replaced.
+#[test]
+fn a_node_with_a_long_lease_is_at_work() {
+    let server = RedisServer::start(&[]);
+    load(&server.settings(), |_| Ok(())).expect("loaded");
+    let about = About {
+        lease: Some(Duration::from_secs(5)),
+        ..About::default()
+    };
+    server.command::<()>(&["HSET", "mqtt:{g}:nodes", "7", "1:0"]);
+    let mut tell = redis::cmd("HSET");
+    tell.arg("mqtt:{g}:about").arg(7).arg(about.write());
+    tell.exec(&mut server.connection()).expect("is told");
+    let refused = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(4));
+            server.command::<()>(&["HSET", "mqtt:{g}:nodes", "7", "2:0"]);
+        });
+        load(&server.settings(), |_| Ok(()))
+    });
+    assert!(refused.is_err_and(|why| why.contains("at work ([7])")));
+}
+
+/// A prefix that was mistyped is no empty store.
+#[test]
+fn what_is_not_there_can_not_be_read() {
+    let server = RedisServer::start(&[]);
+    assert_eq!(store_is_there(&server.settings()), Ok(false));
+    let refused = open_to_read(&server.settings()).err();
+    assert!(
+        matches!(&refused, Some(StoreError::Refused(why)) if why.contains("nothing of a broker under the prefix mqtt")),
+        "{refused:?}"
+    );
+    load(&server.settings(), |_| Ok(())).expect("loaded");
+    assert_eq!(store_is_there(&server.settings()), Ok(true));
+    assert!(open_to_read(&server.settings()).is_ok(), "an empty one is there");
+}
+
 /// Nobody opens what is half there, and what has failed is gone.
 #[test]
 fn an_import_is_whole_or_not_there() {
     let server = RedisServer::start(&[]);
     let bytes = everything();
-    let failed = load_shared(&server.settings(), |store| {
+    let failed = load(&server.settings(), |store| {
         store.commit(&batch(&bytes)).map_err(|error| error.to_string())?;
         for opened in [
-            open(&server.settings(), LIMITS, LEASE).err(),
-            crate::store::redis::open(&server.settings()).err(),
+            open(&server.settings(), LIMITS).err(),
             open_to_read(&server.settings()).err(),
         ] {
             assert!(matches!(opened, Some(StoreError::Refused(_))), "{opened:?}");
@@ -243,8 +282,8 @@ fn an_import_is_whole_or_not_there() {
     });
     assert!(failed.is_err_and(|error| error.contains("nothing was imported")));
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "*"]), ["mqtt:{g}:inc"]);
-    // Only what is of a cluster is replaced.
-    drop(server.open());
-    let refused = load_shared(&server.settings(), |_| Ok(()));
+    // Only what this version knows is replaced.
+    server.command::<()>(&["HSET", "mqtt:{g}:meta", "schema", "1"]);
+    let refused = load(&server.settings(), |_| Ok(()));
     assert!(refused.is_err_and(|error| error.contains("schema 1")));
 }

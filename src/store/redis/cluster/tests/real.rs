@@ -16,7 +16,8 @@ use crate::message::Publication;
 use crate::packet::QoS;
 use crate::store::cluster::{ClusterOp, Entry, Limits, Mid, Token, bucket_of_client};
 use crate::store::redis::cluster::ClusterStore;
-use crate::store::redis::cluster::call::{Answer as RealAnswer, Call as RealCall, HomeCalls, Outcome, Touched};
+use crate::store::redis::cluster::call::{Answer as RealAnswer, Call as RealCall, Expected, Outcome};
+use crate::store::redis::cluster::calls::{HomeCalls, Touched};
 use crate::store::redis::cluster::owed::Owed;
 use crate::store::redis::cluster::plan::{Context, Plan};
 use crate::store::redis::cluster::read::rest;
@@ -83,6 +84,7 @@ impl Real {
             incarnation: u64::from(inc),
             limits: self.limits,
             longest_told: 100,
+            longest_joined: 50,
         };
         let calls = match call {
             // No change of the broker, but a part of some.
@@ -125,8 +127,14 @@ impl Real {
         let word = String::from_utf8(bytes(parts.next().expect("a word")).expect("text")).expect("text");
         match &*word {
             // What the simulation does not tell.
-            "OK" if matches!(call, Call::Dead { .. } | Call::TakeOver(_) | Call::Recovered(_)) => word,
-            "OK" => outcome(&made.read(parts).expect("answers")),
+            "OK" if matches!(
+                call,
+                Call::Dead { .. } | Call::TakeOver(_) | Call::Recovered(_) | Call::Forget(_)
+            ) =>
+            {
+                word
+            }
+            "OK" => outcome(made, &made.read(parts).expect("answers")),
             "GAP" => format!("GAP {}", number(parts.next().expect("a number")).expect("a number")),
             _ => word,
         }
@@ -240,11 +248,17 @@ impl Real {
             .map(|(mid, uid, _)| (sim_uid(uid), mid))
             .collect();
         if let State::Bucket(bucket) = state {
+            let mut names = BTreeMap::new();
             let jobs = std::mem::take(&mut bucket.jobs).into_values().map(|job| {
                 let mid = found.get(&job.message.id).copied().unwrap_or(job.mid);
+                names.insert(job.mid, mid);
                 (mid, Job { mid, ..job })
             });
             bucket.jobs = jobs.collect();
+            for client in bucket.clients.values_mut() {
+                let wills = client.wills.iter().map(|mid| names.get(mid).copied().unwrap_or(*mid));
+                client.wills = wills.collect();
+            }
             let before = std::mem::take(&mut bucket.rests).into_values().map(|rest| {
                 let mid = rests.get(&rest.uid).copied().unwrap_or(rest.mid);
                 (mid, Rest { mid, ..rest })
@@ -294,7 +308,7 @@ impl Real {
     }
 }
 
-fn outcome(outcome: &Outcome) -> String {
+fn outcome(made: &RealCall, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Logged { position, .. } => format!("position {position}"),
         Outcome::Answered(answers) => {
@@ -305,7 +319,7 @@ fn outcome(outcome: &Outcome) -> String {
             if let Some(ended) = ended {
                 return ended_text(ended.iter().map(|uid| sim_uid(*uid)));
             }
-            let there: Vec<_> = answers.iter().map(|answer| *answer != RealAnswer::Gone).collect();
+            let there = there(made, answers);
             match there.is_empty() {
                 true => "OK".to_owned(),
                 false => format!("appended {there:?}"),
@@ -313,6 +327,28 @@ fn outcome(outcome: &Outcome) -> String {
         }
         Outcome::Unknown => "DONE".to_owned(),
     }
+}
+
+/// Of each message, in their order, whether what it is for is there. Those in runs come behind others.
+fn there(made: &RealCall, answers: &[RealAnswer]) -> Vec<bool> {
+    let mut there = BTreeMap::new();
+    let mut others = Vec::new();
+    for (expected, answer) in made.expected.iter().zip(answers) {
+        let is_there = *answer != RealAnswer::Gone;
+        match expected {
+            Expected::Run(run) => {
+                let numbers = &made.published[run.first..run.first + run.messages];
+                there.extend(numbers.iter().map(|number| (*number, is_there)));
+            }
+            Expected::Sent(messages) => others.extend((0..*messages).map(|_| is_there)),
+            _ => others.push(is_there),
+        }
+    }
+    let mut others = others.into_iter();
+    let count = there.len() + others.len();
+    (0..count)
+        .map(|number| there.remove(&number).unwrap_or_else(|| others.next().expect("one")))
+        .collect()
 }
 
 /// An inbox and the clients of one bucket of the simulation are in one bucket here.

@@ -26,6 +26,42 @@ fn what_was_added_before_the_calls_gets_the_messages_in_their_order() {
     assert_eq!(node.queue(other).len(), 3);
 }
 
+/// A batch of messages for nobody is read if there is somebody by now.
+#[test]
+fn a_batch_for_nobody_is_read_if_something_was_added() {
+    let server = RedisServer::start(&[]);
+    let node = Node::without_mirror(&server.settings(), LIMITS);
+    let other = node.begin("d", 1);
+    assert!(node.passes());
+    node.apply(2, &subscribed(other, "old"));
+    assert!(node.passes());
+    node.apply(4, &subscribed(other, "a/+"));
+    assert!(!node.passes());
+    node.keep(&Changes::default().publish("1", &[]));
+    assert_eq!(node.queue(other), ["0 1"]);
+    assert!(node.passes());
+}
+
+/// The same if that is in the log, and applied only while the batch is being kept.
+#[test]
+fn a_batch_for_nobody_waits_for_the_log() {
+    let server = RedisServer::start(&[]);
+    let node = Node::without_mirror(&server.settings(), LIMITS);
+    let other = node.begin("d", 1);
+    let two = Node::join(&server);
+    let entry = subscribed(other, "a/b");
+    two.keep(&Changes::default().log(entry.clone()));
+    std::thread::scope(|scope| {
+        let passes = scope.spawn(|| node.passes());
+        while node.store.recent.position() < two.store.recent.position() {
+            node.apply(2, &entry);
+        }
+        assert!(!passes.join().expect("is kept"));
+    });
+    node.keep(&Changes::default().publish("2", &[]));
+    assert_eq!(node.queue(other), ["0 2"]);
+}
+
 /// What is applied only while the batch is being kept: another node has written it to the log before.
 #[test]
 fn what_was_added_during_the_calls_gets_the_messages_once() {

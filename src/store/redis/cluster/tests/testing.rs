@@ -22,6 +22,7 @@ use crate::wire::Reader;
 pub(super) const LIMITS: Limits = Limits {
     queue_messages: 1000,
     queue_bytes: 1_000_000,
+    drops_oldest: false,
     retained_messages: 1000,
 };
 
@@ -115,6 +116,14 @@ impl Node {
         })?;
         *batch = number;
         Ok(())
+    }
+
+    /// The next batch has nothing but messages for nobody; whether it need not be read.
+    pub(super) fn passes(&self) -> bool {
+        let mut batch = self.batch.lock();
+        let passed = self.store.pass(*batch + 1).expect("is kept");
+        *batch += u64::from(passed);
+        passed
     }
 
     /// The next entry of the log has been applied while this batch was open.
@@ -219,10 +228,12 @@ impl Follower for Told {
 
     fn inbox(&self, _: &mut dyn Iterator<Item = InboxMessage<'_>>) {}
 
-    fn arrived(&self, uid: Uid, place: u64, message: Option<StoredMessage>) {
-        let message = message.expect("its message");
-        let payload = String::from_utf8_lossy(message.message.payload()).into_owned();
-        self.say(format!("arrived {uid} {place} {payload} {:?}", message.qos));
+    fn arrived(&self, uid: Uid, place: u64, messages: &mut dyn Iterator<Item = Option<StoredMessage>>) {
+        for (place, message) in (place..).zip(messages) {
+            let message = message.expect("its message");
+            let payload = String::from_utf8_lossy(message.message.payload()).into_owned();
+            self.say(format!("arrived {uid} {place} {payload} {:?}", message.qos));
+        }
     }
 
     fn look(&self) {}
@@ -231,8 +242,8 @@ impl Follower for Told {
         self.say(format!("look {uid}"));
     }
 
-    fn wanted(&self, client_id: &str) {
-        self.say(format!("wanted {client_id}"));
+    fn wanted(&self, client_id: &str, from: Token) {
+        self.say(format!("wanted {client_id} from {from}"));
     }
 
     fn granted(&self, client_id: &str) {

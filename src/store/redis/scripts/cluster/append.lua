@@ -5,64 +5,12 @@ local function tell(node, event)
   redis.call('PUBLISH', prefix .. ':wake:' .. node, event)
 end
 
--- Limits of what follows. An event has no message that is longer than `longest`.
-local most_messages, most_bytes, longest = 0, 0, 0
+-- Limits of what follows, and whether the oldest messages give way. An event has no message that is longer than `longest`. One that is as
+-- long as `longest_joined` is told in two parts, so that it does not pass through another string.
+local most_messages, most_bytes, longest, drops_oldest, longest_joined = 0, 0, 0, false, 0
 changes['l'] = function()
-  most_messages, most_bytes, longest = tonumber(take()), tonumber(take()), tonumber(take())
-end
-
--- What has been put where of messages that must have effect once.
-local onces = {}
-
-local function once_of(mid, of)
-  local once = onces[mid]
-  if not once then
-    once = { text = redis.call('HGET', home .. 'm2', mid) or of, known = {} }
-    for queue in string.gmatch(once.text, ' (%w+)') do
-      once.known[queue] = true
-    end
-    onces[mid] = once
-  end
-  return once
-end
-
-local function is_known(mid, of, queue)
-  return mid ~= '' and once_of(mid, of).known[queue]
-end
-
-local function know(mid, of, queue)
-  if mid ~= '' then
-    local once = once_of(mid, of)
-    once.known[queue] = true
-    once.text = once.text .. ' ' .. queue
-    once.is_changed = true
-  end
-end
-
-local function close_onces()
-  for mid, once in pairs(onces) do
-    if once.is_changed then
-      redis.call('HSET', home .. 'm2', mid, once.text)
-    end
-  end
-  onces = {}
-end
-
-changes['forget'] = function()
-  local mid = take()
-  onces[mid] = nil
-  redis.call('HDEL', home .. 'm2', mid)
-end
-
-changes['forget-of'] = function()
-  local node = take()
-  close_onces()
-  local all = redis.call('HGETALL', home .. 'm2')
-  for i = 1, #all, 2 do
-    if string.match(all[i + 1], '^%d+') == node then
-      redis.call('HDEL', home .. 'm2', all[i])
-    end
-  end
+  most_messages, most_bytes, longest, drops_oldest = tonumber(take()), tonumber(take()), tonumber(take()), take() == '1'
+  longest_joined = tonumber(take())
 end
 
 -- 8 bytes: a number of Lua does not hold all of them. With five digits at a time it holds what lies between.
@@ -79,70 +27,106 @@ local function eight(digits)
   return struct.pack('>I4I4', high, low)
 end
 
-local function wake(node, uid, number_of_place, terms, message)
-  if #message > longest then
-    terms, message = '', ''
+-- What owners are told of their queues: for each node one event, or a few.
+local news = {}
+
+local function tell_news(node, pieces)
+  tell(node, 'm' .. table.concat(pieces))
+  news[node] = nil
+end
+
+-- Messages at so many places, from this one on, as they are in a run; '' if they are not told.
+local function wake(node, uid, place, messages, entries)
+  local head = eight(uid)
+    .. struct.pack('>I4I4I4', math.floor(place / 4294967296), place % 4294967296, messages)
+  local pieces = news[node]
+  if #entries > longest_joined then
+    if pieces then
+      tell_news(node, pieces)
+    end
+    tell(node, 'M' .. head)
+    tell(node, entries)
+    return
   end
-  local place = struct.pack('>I4I4', math.floor(number_of_place / 4294967296), number_of_place % 4294967296)
-  tell(node, 'm' .. eight(uid) .. place .. struct.pack('>I4', #terms) .. terms .. message)
+  pieces = pieces or {}
+  news[node] = pieces
+  pieces[#pieces + 1] = head
+  pieces[#pieces + 1] = struct.pack('>I4', #entries)
+  pieces[#pieces + 1] = entries
+  if #pieces > 3000 then
+    tell_news(node, pieces)
+  end
 end
 
 -- The answer: the place, or why there is none to tell.
 local GONE, FULL, KNOWN, ELSEWHERE = -1, -2, -3, -4
 
--- The Shared Subscription that terms name. Flags say what they have: Subscription Identifiers are before it.
-local function share_of(terms)
-  local flags, from = string.byte(terms, 7), 8
-  if flags % 32 < 16 then
-    return nil
-  end
-  if flags % 16 >= 8 then
-    from = 12 + struct.unpack('>I4', terms, 8)
-  end
-  local length = struct.unpack('>I2', terms, from)
-  return string.sub(terms, from + 2, from + 1 + length)
-end
-
--- The name of a queue: a group puts messages there beside what the session gets for itself.
-local function queue_of(uid, share)
-  return share and uid .. 's' .. redis.sha1hex(share) or uid
-end
-
-local function append(uid, terms, message, mid, of)
-  local queue = mid ~= '' and queue_of(uid, share_of(terms))
-  if is_known(mid, of, queue) then
-    return KNOWN
-  end
-  local session = session_of(uid)
-  if not session then
-    return GONE
-  end
-  local lane, bytes = session.live, size(terms)
+local function has_room(lane, messages, bytes)
   if not lane.entries then
     lane.entries = (redis.call('LLEN', lane.key) + #lane.tail) / 3
   end
-  if lane.entries >= most_messages or lane.bytes + bytes > most_bytes then
-    return FULL
+  return lane.entries + messages <= most_messages and lane.bytes + bytes <= most_bytes
+end
+
+local function next_place(lane)
+  return lane.last == '' and 0 or tonumber(lane.last) + 1
+end
+
+-- What is needed seldom is made when it is: a function costs more than to put a message into a queue.
+local closers = {}
+local append_one, add_rest
+
+-- Messages of one session, all of which there is room for. Behind the first byte of the entries are the terms and the message of each.
+local function append_run(session, uid, messages, bytes, entries)
+  local lane, first, from = session.live, next_place(session.live), 2
+  local tail = lane.tail
+  local filled = #tail
+  for place = first, first + messages - 1 do
+    tail[filled + 1] = string.format('%d', place)
+    tail[filled + 2], tail[filled + 3], from = struct.unpack('>I4c0I4c0', entries, from)
+    filled = filled + 3
   end
-  know(mid, of, queue)
-  lane.entries = lane.entries + 1
-  local number_of_place = lane.last == '' and 0 or tonumber(lane.last) + 1
-  local place = whole(number_of_place)
-  put(lane, place, terms, message)
+  lane.last = tail[filled - 2]
+  lane.bytes = lane.bytes + bytes
+  lane.entries = lane.entries + messages
+  lane.is_changed = true
   if session.owner == mine then
-    return number_of_place
+    return first
   end
   if session.owner then
-    wake(session.owner, uid, number_of_place, terms, message)
+    wake(session.owner, uid, first, messages, longest > 0 and entries or '')
   end
   return ELSEWHERE
 end
 
-changes['a'] = function()
-  local message, mid, of = take_message(), take(), take()
+-- What has become of each, as there is no room for all.
+local function append_each(uid, messages, entries)
+  if not append_one then
+    add_rest()
+  end
+  local each, from = {}, 2
+  for number = 1, messages do
+    local terms, message
+    terms, message, from = struct.unpack('>I4c0I4c0', entries, from)
+    each[number] = append_one(uid, terms, message, '')
+  end
+  return each
+end
+
+-- Runs of messages, each for one session: none of them is of a group, or long. Answers for each run the first place, or what has become of
+-- all its messages, or of each.
+changes['q'] = function()
   for _ = 1, tonumber(take()) do
-    local uid, terms = take(), take()
-    answers[#answers + 1] = append(uid, terms, message, mid, of)
+    local uid, messages, bytes = struct.unpack('>I1c0I4I4', take())
+    local entries = take()
+    local session = session_of(uid)
+    local answer = GONE
+    if session and has_room(session.live, messages, bytes) then
+      answer = append_run(session, uid, messages, bytes, entries)
+    elseif session then
+      answer = append_each(uid, messages, entries)
+    end
+    answers[#answers + 1] = answer
   end
 end
 
@@ -156,42 +140,20 @@ local function post(node, name, text)
   inbox[#inbox + 1] = text
 end
 
--- Any number of messages, as their reader wants them.
+-- Any number of messages, as their reader wants them. One answer for all.
 changes['post'] = function()
-  local node, name, messages, text = take(), take(), tonumber(take()), take()
+  local node, name, _, text = take(), take(), take(), take()
   local answer = GONE
   if redis.call('HEXISTS', hw, node) == 1 then
     post(node, name, text)
     answer = ELSEWHERE
-  end
-  for _ = 1, messages do
-    answers[#answers + 1] = answer
-  end
-end
-
--- One that must have effect once.
-changes['n'] = function()
-  local message, mid, of, node, name, head = take_message(), take(), take(), take(), take(), take()
-  local answer, queue = ELSEWHERE, 'n' .. node
-  if string.byte(head) == 1 then
-    -- For a member of a Shared Subscription, beside what the node gets for others.
-    queue = queue .. 's' .. redis.sha1hex(head)
-  end
-  if is_known(mid, of, queue) then
-    answer = KNOWN
-  elseif redis.call('HEXISTS', hw, node) == 0 then
-    answer = GONE
-  else
-    know(mid, of, queue)
-    -- Without its checksum.
-    post(node, name, head .. string.sub(message, 1, -5))
   end
   answers[#answers + 1] = answer
 end
 
 local function close_inboxes()
   for key, inbox in pairs(inboxes) do
-    local entry = table.concat(inbox)
+    local entry = inbox[2] and table.concat(inbox) or inbox[1]
     if string.find(key, '}:in0:', 1, true) then
       redis.call('XADD', key, 'MAXLEN', '~', 10000, '1-*', 'e', entry)
     else
@@ -199,10 +161,4 @@ local function close_inboxes()
     end
   end
   inboxes = {}
-end
-
-changes['destroy'] = function()
-  local node = take()
-  close_inboxes()
-  redis.call('UNLINK', home .. 'in:' .. node, home .. 'in0:' .. node)
 end

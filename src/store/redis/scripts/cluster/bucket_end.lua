@@ -1,8 +1,17 @@
 while at < #ARGV do
-  changes[take()]()
+  local name = take()
+  if not changes[name] then
+    add_rest()
+  end
+  changes[name]()
 end
 close_sessions()
-close_onces()
+for _, close in ipairs(closers) do
+  close()
+end
 close_inboxes()
+for node, pieces in pairs(news) do
+  tell_news(node, pieces)
+end
 count_call()
 return answers

@@ -9,6 +9,13 @@ local top = redis.call('HGET', home .. 'hw', 'top')
 if not top or tonumber(top) < tonumber(ARGV[1]) then
   redis.call('HSET', home .. 'hw', 'top', ARGV[1])
 end
+-- It has no jobs any more: nobody repeats them.
+local onces = redis.call('HGETALL', home .. 'm2')
+for i = 1, #onces, 2 do
+  if onces[i + 1] == ARGV[1] then
+    redis.call('HDEL', home .. 'm2', onces[i])
+  end
+end
 local cursor = '0'
 repeat
   local page = redis.call('HSCAN', home .. 'f', cursor, 'MATCH', ARGV[1] .. ':*', 'COUNT', 1000)

@@ -14,8 +14,11 @@ end
 
 local NEVER = 4294967295
 
-local function add_job(mid, head, will, left)
+-- Until it has been published, whoever gets the client waits.
+local function add_will(key, mid, head, will, left)
   redis.call('HSET', home .. 'jobs', mid, head .. will)
+  local before = redis.call('HGET', key, 'wills')
+  redis.call('HSET', key, 'wills', before and before .. ' ' .. mid or mid)
   table.insert(left[1], mid)
 end
 
@@ -36,10 +39,10 @@ end
 
 -- The client is in `t` if nobody owns it and something is due, and gone if there is nothing of it.
 local function settle(cid)
-  local fields = redis.call('HMGET', client_key(cid), 'owner', 'uid', 'will', 'will_at', 'ends_at')
+  local fields = redis.call('HMGET', client_key(cid), 'owner', 'uid', 'will', 'will_at', 'ends_at', 'wills')
   local due
   if not fields[1] then
-    if not fields[2] and not fields[3] then
+    if not fields[2] and not fields[3] and not fields[6] then
       redis.call('DEL', client_key(cid))
     end
     due = math.min(tonumber(fields[4] or math.huge), tonumber(fields[5] or math.huge))
@@ -56,7 +59,7 @@ changes['claim'] = function()
   local owner = redis.call('HGET', client_key(cid), 'owner')
   if owner then
     redis.call('HSET', client_key(cid), 'next', token)
-    tell(node_of(owner), 'n' .. cid)
+    tell(node_of(owner), 'n' .. owner .. ' ' .. cid)
   else
     set_owner(cid, nil, token)
     settle(cid)
@@ -74,16 +77,25 @@ end
 
 -- The will of the connection before this one. If its session goes on, or its node has left, and it is not due yet, it is not
 -- to be published any more.
-local function open_will(fields, resumes, moment, mid, head, left)
+local function open_will(key, fields, resumes, moment, mid, head, left)
   local will, will_at, is_left = fields[3], fields[4], fields[6]
   local is_back = will_at and tonumber(will_at) > moment and (resumes or is_left)
   if will and will_at and not is_back then
-    add_job(mid, head, will, left)
+    add_will(key, mid, head, will, left)
   end
 end
 
--- Answers with what is left to do.
-changes['open'] = function()
+-- Whether `open` would end a session, drop a will that waits, or change when the session ends.
+local function takes_away(fields, resumes, is_over, expiry, moment)
+  local uid, will, will_at = fields[2], fields[3], fields[4]
+  if will and will_at and tonumber(will_at) > moment then
+    return true
+  end
+  return uid and not is_over and not (resumes and redis.call('HGET', home .. 's:' .. uid, 'expiry') == expiry)
+end
+
+-- Answers with what is left to do. With `is_early`, nothing happens if that takes anything away: see `ClusterOp::OpenEarly`.
+local function open(is_early)
   local cid, token, is_clean, uid, will, mid, head = take(), take(), take() == '1', take(), take(), take(), take()
   local expiry, sum, client_sum = take(), take(), take()
   local key, left = client_key(cid), nothing_left()
@@ -95,7 +107,10 @@ changes['open'] = function()
   local before, wants_one, moment = fields[2], uid ~= '0', now()
   local is_over = fields[5] and tonumber(fields[5]) <= moment
   local resumes = not is_clean and wants_one and before and not is_over
-  open_will(fields, resumes, moment, mid, head, left)
+  if is_early and takes_away(fields, resumes, is_over, expiry, moment) then
+    return
+  end
+  open_will(key, fields, resumes, moment, mid, head, left)
   redis.call('HDEL', key, 'ends_at', 'will_at', 'will', 'left')
   redis.call('HSET', key, 'opened', token)
   if will ~= '' then
@@ -115,6 +130,14 @@ changes['open'] = function()
   if wants_one then
     make_session(uid, cid, expiry, sum, client_sum)
   end
+end
+
+changes['open'] = function()
+  open(false)
+end
+
+changes['open-early'] = function()
+  open(true)
 end
 
 changes['lend'] = function()
@@ -140,7 +163,7 @@ local function leave_will(key, is_last, has_will, grace, mid, head, left)
     redis.call('HSET', key, 'left', 1)
   end
   if delay == 0 then
-    add_job(mid, head, will, left)
+    add_will(key, mid, head, will, left)
     redis.call('HDEL', key, 'will')
   else
     redis.call('HSET', key, 'will_at', whole(now() + delay * 1000))
@@ -212,8 +235,40 @@ changes['free'] = function()
   answers[#answers + 1] = is_owner and leave(cid, owner, true, 0, nil, mid, head) or nothing_left()
 end
 
+-- The client whose will a job is: its identifier is behind the message, which is behind the head, 9 bytes of the will and the length.
+local function client_of(job)
+  if not job or string.byte(job, 11) ~= 1 or #job < 34 then
+    return nil
+  end
+  local from = 33 + struct.unpack('>I4', job, 29)
+  return #job > from and string.sub(job, from + 2, from + 1 + struct.unpack('>I2', job, from)) or nil
+end
+
+local function end_will(cid, mid)
+  local key, others = client_key(cid), {}
+  local wills, owner = unpack(redis.call('HMGET', key, 'wills', 'owner'))
+  for other in string.gmatch(wills or '', '%S+') do
+    if other ~= mid then
+      others[#others + 1] = other
+    end
+  end
+  if #others > 0 then
+    redis.call('HSET', key, 'wills', table.concat(others, ' '))
+  elseif wills then
+    redis.call('HDEL', key, 'wills')
+    settle(cid)
+    if owner then
+      tell(node_of(owner), 'g' .. cid)
+    end
+  end
+end
+
 changes['finish'] = function()
   local mid = take()
+  local cid = client_of(redis.call('HGET', home .. 'jobs', mid))
+  if cid then
+    end_will(cid, mid)
+  end
   redis.call('HDEL', home .. 'jobs', mid)
   redis.call('HDEL', home .. 'chosen', mid)
 end
@@ -249,7 +304,7 @@ local function sweep(cid, moment, mid, node, head, left)
     redis.call('HDEL', key, 'ends_at', 'uid')
   end
   if will then
-    add_job(mid, head, will, left)
+    add_will(key, mid, head, will, left)
   end
   settle(cid)
   if ends and uid then

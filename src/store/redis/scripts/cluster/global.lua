@@ -23,8 +23,7 @@ changes['unroute'] = function()
 end
 
 -- A topic that is new must have room.
-changes['retain'] = function()
-  local topic, message, head, most = take(), take_message(), take(), tonumber(take())
+local function retain(topic, message, head, most)
   local key = home .. 'ret'
   if redis.call('HLEN', key) >= most and redis.call('HEXISTS', key, topic) == 0 then
     refused = refused + 1
@@ -35,10 +34,51 @@ changes['retain'] = function()
   log(head .. string.sub(message, 1, -5))
 end
 
-changes['clear'] = function()
-  local topic, entry = take(), take()
+local function clear(topic, entry)
   redis.call('HDEL', home .. 'ret', topic)
   log(entry)
+end
+
+changes['retain'] = function()
+  local topic, message, head, most = take(), take_message(), take(), tonumber(take())
+  retain(topic, message, head, most)
+end
+
+changes['clear'] = function()
+  local topic, entry = take(), take()
+  clear(topic, entry)
+end
+
+-- Whoever repeats a job does not put its message over later ones.
+local function is_first(mid, of)
+  return redis.call('HSETNX', home .. 'm2', mid, of) == 1
+end
+
+changes['retain-once'] = function()
+  local mid, of, topic, message, head, most = take(), take(), take(), take_message(), take(), tonumber(take())
+  if is_first(mid, of) then
+    retain(topic, message, head, most)
+  end
+end
+
+changes['clear-once'] = function()
+  local mid, of, topic, entry = take(), take(), take(), take()
+  if is_first(mid, of) then
+    clear(topic, entry)
+  end
+end
+
+changes['forget'] = function()
+  redis.call('HDEL', home .. 'm2', take())
+end
+
+local function forget_of(node)
+  local all = redis.call('HGETALL', home .. 'm2')
+  for i = 1, #all, 2 do
+    if all[i + 1] == node then
+      redis.call('HDEL', home .. 'm2', all[i])
+    end
+  end
 end
 
 -- A message that has expired goes, if it is still there: the one with this moment, in the 8 bytes behind its flags.
@@ -81,6 +121,7 @@ changes['recovered'] = function()
   local node = take()
   redis.call('HDEL', home .. 'rec', node)
   redis.call('HDEL', home .. 'about', node)
+  forget_of(node)
   local cursor = '0'
   repeat
     local page = redis.call('HSCAN', home .. 'f', cursor, 'MATCH', node .. ':*', 'COUNT', 1000)

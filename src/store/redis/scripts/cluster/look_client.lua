@@ -20,4 +20,10 @@ local session = {}
 if uid then
   session = redis.call('HMGET', home .. 's:' .. uid, 'cid', 'owner', 'expiry')
 end
-return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', home .. 't', cid), owners, session }
+local lost = {}
+for mid in string.gmatch(redis.call('HGET', KEYS[1], 'wills') or '', '%S+') do
+  if redis.call('HEXISTS', home .. 'jobs', mid) == 0 then
+    lost[#lost + 1] = mid
+  end
+end
+return { redis.call('HGETALL', KEYS[1]), redis.call('ZSCORE', home .. 't', cid), owners, session, lost }

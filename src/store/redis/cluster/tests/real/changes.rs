@@ -1,16 +1,18 @@
 //! Calls of the simulation as changes of a batch.
 
 use cluster_sim::home::{self, Answer, Call, Change, How, State, To};
-use cluster_sim::ids::{Cid, Home as SimHome, Uid as SimUid};
+use cluster_sim::ids::{Cid, Home as SimHome, Message, Uid as SimUid};
 
 use super::super::differential::HOUR;
 use super::super::testing::{Changes, For, subscription};
 use super::{Real, bucket_of, filter_text, message, mid, share_text, token, topic};
 use crate::store::Uid;
 use crate::store::cluster::{
-    ClusterOp, Entry, How as RealHow, Once, Open, Publishing, RouteKind, Token, Will, inbox_of, new_uid,
+    ClusterOp, Entry, How as RealHow, Incarnation, Mid, Once, Open, Publishing, RouteKind, Token, Will, inbox_of,
+    new_uid,
 };
 use crate::store::op::{Lane, Op, SessionRecord};
+use crate::wire::put_binary;
 
 impl Real {
     pub(super) fn uid(&self, cid: Cid, uid: SimUid) -> Uid {
@@ -21,6 +23,13 @@ impl Real {
         let changes = Changes::default();
         match call {
             Call::Log(entries) => entries.iter().fold(changes, |changes, entry| self.log(changes, entry)),
+            Call::Retain(messages) => messages.iter().fold(changes, |changes, (message, once)| match once {
+                None => self.log(changes, &home::Entry::Retain(*message)),
+                Some((id, of)) => retain_once(changes, message, mid(*id), u64::from(*of)),
+            }),
+            Call::Forget(job) if home == SimHome::Global => {
+                changes.cluster(ClusterOp::ForgetRetained { mid: mid(*job) })
+            }
             Call::Dead { inc, counter, .. } => changes.cluster(ClusterOp::Dead {
                 node: u64::from(*inc),
                 counter: *counter,
@@ -108,6 +117,8 @@ impl Real {
         let expiry_interval = (open.expiry / 1000) as u32;
         let payload = open.will.map(|will| will.message.id.to_string()).unwrap_or_default();
         let topic = open.will.map(|will| topic(will.message.topic)).unwrap_or_default();
+        let mut client = Vec::new();
+        put_binary(&mut client, client_id.as_bytes());
         let changes = Changes::default().cluster(ClusterOp::Open(Open {
             client_id,
             token: token(open.token),
@@ -119,7 +130,7 @@ impl Real {
                 delay_interval: (will.delay / 1000) as u32,
                 expires_in: None,
                 message: message(&will.message, &topic, &payload),
-                client: b"",
+                client: &client,
             }),
         }));
         let Answer::Opened { uid: Some(uid), .. } = answer else {
@@ -223,4 +234,11 @@ impl Real {
             home::Entry::Join(_) | home::Entry::Dead(_) => unreachable!("others log that"),
         }
     }
+}
+
+fn retain_once(changes: Changes, retained: &Message, mid: Mid, of: Incarnation) -> Changes {
+    let (topic, payload) = (topic(retained.topic), retained.id.to_string());
+    let message = message(retained, &topic, &payload);
+    let entry = Entry::Retain { message };
+    changes.cluster(ClusterOp::RetainOnce { mid, of, entry })
 }

@@ -12,7 +12,6 @@ use crate::store::cluster::Entry;
 use crate::store::op::{Lane, publication};
 use crate::store::redis::cluster::read::choices;
 use crate::store::redis::entry::{read_delivery, read_live_terms, read_message, read_will};
-use crate::store::redis::keys::Schema;
 use crate::store::redis::reply::{bytes, list, number};
 use crate::wire::Reader;
 
@@ -87,6 +86,9 @@ impl Real {
                 "retained {topic} {}",
                 id(read_message(&message).expect("a message").payload())
             ));
+        }
+        for (mid, of) in self.hash("mqtt:{g}:m2") {
+            picture.add(format!("once {:?} of {}", sim_mid(&mid), text(&of)));
         }
         picture.add(format!("position {}", text(&self.hash("mqtt:{g}:meta")["pos"])));
         for entry in list(self.ask(&["XRANGE", "mqtt:{g}:log", "-", "+"])).expect("entries") {
@@ -222,6 +224,10 @@ impl Real {
         if will_at.is_some() && record.contains_key("left") {
             picture.add(format!("client {cid} has been left"));
         }
+        if let Some(wills) = record.get("wills") {
+            let wills: BTreeSet<_> = text(wills).split(' ').map(sim_mid).collect();
+            picture.add(format!("client {cid} waits for {wills:?}"));
+        }
         picture.add(client_line(
             (cid, &word("owner"), &word("next"), &uid),
             will,
@@ -261,7 +267,7 @@ impl Real {
         let queue = list(self.ask(&["LRANGE", &key(bucket, &format!("q:{uid}")), "0", "-1"])).expect("a queue");
         let queue: Vec<_> = queue.into_iter().map(|part| bytes(part).expect("bytes")).collect();
         for [place, terms, message] in queue.as_chunks::<3>().0 {
-            let read = read_delivery(Schema::Cluster, Lane::Live, [place, terms, message]).expect("an entry");
+            let read = read_delivery(Lane::Live, [place, terms, message]).expect("an entry");
             let share = read_live_terms(terms).expect("terms").share.map(group_text);
             let what = read
                 .message
@@ -277,7 +283,7 @@ impl Real {
         let parts = queue.as_chunks::<3>().0.iter();
         let entries = parts.map(|parts| {
             let [place, terms, message] = parts.each_ref().map(|part| &part[..]);
-            read_delivery(Schema::Cluster, Lane::Live, [place, terms, message]).expect("an entry")
+            read_delivery(Lane::Live, [place, terms, message]).expect("an entry")
         });
         let messages = entries.filter_map(|entry| entry.message);
         let goes_on = messages.filter(|stored| stored.qos == QoS::AtLeastOnce && stored.share.is_some());
@@ -342,6 +348,9 @@ fn of_global(global: &home::Global) -> Picture {
     for (of, message) in &global.retained {
         picture.add(format!("retained {} {}", topic(*of), message.id));
     }
+    for (mid, of) in &global.once {
+        picture.add(format!("once {mid:?} of {of}"));
+    }
     picture.add(format!("position {}", global.position));
     for (position, entry) in &global.log {
         let entry = match entry {
@@ -377,6 +386,9 @@ fn of_bucket(bucket: &home::Bucket, now: u64, inboxes: Vec<String>) -> Picture {
     for (cid, client) in &bucket.clients {
         let token_text = |by: Option<SimToken>| by.map_or_else(|| "-".to_owned(), |by| token(by).to_string());
         let uid = client.uid.map_or_else(|| "-".to_owned(), |uid| format!("{uid:?}"));
+        if !client.wills.is_empty() {
+            picture.add(format!("client {cid} waits for {:?}", client.wills));
+        }
         let until = |at: u64| at as i64 - now as i64;
         let will_at = client.will_at.filter(|_| client.will.is_some());
         picture.add(client_line(
