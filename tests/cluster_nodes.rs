@@ -58,6 +58,43 @@ fn sessions_move() {
     client.expect_message("t", "third");
 }
 
+/// With No Local a session that is kept does not get its own messages, whichever way they take: by the inbox of its node, too, as they do
+/// if the subscription has QoS 0; those of others it gets [MQTT-3.8.3-3].
+#[test]
+fn no_local_holds_on_all_ways() {
+    let cluster = Cluster::start(2);
+    let mut client = cluster[0].connect(Connect::persistent(Version::V5, "client"));
+    let mut other = cluster[1].v5("other");
+    for granted in 0..=2 {
+        let topic = format!("t/{granted}");
+        client.subscribe(&topic, granted | Subscribe::NO_LOCAL);
+        for qos in 0..=2 {
+            client.publish(&topic, "own", qos);
+            // Behind it, if it has come into the inbox or the queue.
+            other.publish(&topic, "of another", qos);
+            client.expect_message(&topic, "of another");
+        }
+    }
+}
+
+/// A long message for many sessions that are kept is more than is sent to Redis at a time, and comes to each of them whole (C1).
+#[test]
+fn a_long_message_comes_to_many_sessions() {
+    let cluster = Cluster::start(1);
+    let mut clients: Vec<_> = (0..20)
+        .map(|number| cluster[0].connect(Connect::persistent(Version::V5, &format!("client {number}"))))
+        .collect();
+    clients.iter_mut().for_each(|client| client.subscribe("t", 1));
+    let text = "x".repeat(1_000_000);
+    let mut publisher = cluster[0].v5("publisher");
+    publisher.publish("t", &text, 1);
+    publisher.publish("t", "next", 1);
+    for client in &mut clients {
+        client.expect_message("t", &text);
+        client.expect_message("t", "next");
+    }
+}
+
 /// A later CONNECT wins, on whichever node it is (C2).
 #[test]
 fn one_node_has_a_client() {

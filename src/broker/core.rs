@@ -257,7 +257,7 @@ impl Core {
         }
         wake_ups.pen.end_message(publication);
         self.events.emit(|| Event::Published {
-            client: origin.map(|origin| Arc::clone(origin.client)),
+            client: origin.and_then(|origin| origin.client.cloned()),
             message: Arc::clone(outgoing.message()),
         });
         found
@@ -347,7 +347,7 @@ impl Core {
     fn route_will(&self, will: &WillMessage, key: u64, once: Option<Once>, scratch: &mut RouteScratch) {
         let origin = Origin {
             key,
-            client: &will.client,
+            client: Some(&will.client),
         };
         let publication = will.message.as_publication(self.clock.now());
         let policy = self.policies.last_of(will.client.peer.listener.as_deref());
@@ -523,11 +523,11 @@ impl Core {
     }
 }
 
-/// The session that a publication comes from.
+/// The session that a publication comes from, and its client, if that is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
     pub(crate) key: u64,
-    pub(crate) client: &'a Arc<ClientInfo>,
+    pub(crate) client: Option<&'a Arc<ClientInfo>>,
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ pub(super) fn release(client: &mut Client, packet_id: u16, scratch: &mut RouteSc
     });
     let origin = Origin {
         key: client.session.outbox.key,
-        client: &client.info,
+        client: Some(&client.info),
     };
     core.publish_once(cluster, &message.as_publication(), &origin, once, scratch);
     client.wait_for_writes(scratch);
@@ -211,7 +211,7 @@ pub(super) fn is_reserved(topic: &str) -> bool {
 fn route(client: &mut Client, publication: &Publication<'_>, scratch: &mut RouteScratch) -> ReasonCode {
     let origin = Origin {
         key: client.session.outbox.key,
-        client: &client.info,
+        client: Some(&client.info),
     };
     let last = client.last_match.get_or_insert_default();
     match client.core.route(publication, Some(&origin), scratch, last) {

@@ -89,15 +89,16 @@ impl Core {
             }
         }
         if let Some(message) = message {
-            let mut scratch = RouteScratch::default();
-            let publication = message.as_publication();
-            self.route_in_cluster(
+            let origin = Origin {
+                key: origin,
+                client: None,
+            };
+            self.publish_once(
                 cluster,
-                &publication,
-                None,
-                &mut scratch,
-                &mut LastMatch::default(),
-                Some(once),
+                &message.as_publication(),
+                &origin,
+                once,
+                &mut RouteScratch::default(),
             );
         }
     }

@@ -92,7 +92,7 @@ impl Core {
         };
         wake_ups.pen.end_publish(publication, &publishing);
         self.events.emit(|| Event::Published {
-            client: origin.map(|origin| Arc::clone(origin.client)),
+            client: origin.and_then(|origin| origin.client.cloned()),
             message: Arc::clone(outgoing.message()),
         });
         found
@@ -134,16 +134,22 @@ impl Core {
     /// Messages from other nodes, for the sessions of this one.
     pub(super) fn route_inbox(&self, messages: &mut dyn Iterator<Item = InboxMessage<'_>>) {
         let (mut scratch, mut last) = (RouteScratch::default(), LastMatch::default());
-        for InboxMessage { message, share } in messages {
+        for InboxMessage { message, share, origin } in messages {
             match share.map(TopicFilter::parse) {
-                None => self.route_here(&message, &mut scratch, &mut last),
+                None => self.route_here(&message, origin, &mut scratch, &mut last),
                 Some(Ok(filter)) => self.route_to_member(&message, &filter, &mut scratch),
                 Some(Err(_)) => {}
             }
         }
     }
 
-    fn route_here(&self, publication: &Publication<'_>, scratch: &mut RouteScratch, last: &mut LastMatch) {
+    fn route_here(
+        &self,
+        publication: &Publication<'_>,
+        origin: Option<Uid>,
+        scratch: &mut RouteScratch,
+        last: &mut LastMatch,
+    ) {
         let RouteScratch {
             matches,
             frames,
@@ -152,7 +158,7 @@ impl Core {
         } = scratch;
         let matches = self.router.recall(publication.topic, last, matches);
         let mut outgoing = Outgoing::new(publication, frames, &self.clock);
-        matches.for_each_client(publication, None, |route, terms| {
+        matches.for_each_client(publication, origin, |route, terms| {
             if is_by_inbox(route, &terms) {
                 route.outbox.offer(&mut outgoing, terms, Placement::Here, wake_ups);
             }

@@ -196,6 +196,8 @@ pub(crate) struct Member {
 pub(crate) struct InboxMessage<'a> {
     pub(crate) message: Publication<'a>,
     pub(crate) share: Option<&'a str>,
+    /// The session of its publisher, for No Local, if that may be on the same node.
+    pub(crate) origin: Option<Uid>,
 }
 
 #[derive(Clone, Debug, Default)]

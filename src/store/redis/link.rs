@@ -1,5 +1,7 @@
 //! Connections to Redis, and what its errors mean.
 
+use std::borrow::Borrow;
+
 use redis::{Cmd, Connection, ConnectionLike, RedisError, ServerError, Value};
 
 use super::connect::{self, told};
@@ -7,6 +9,9 @@ use super::connect::{self, told};
 use super::reply::{bytes, list};
 use super::slots::Slots;
 use crate::store::{RedisSettings, StoreError};
+
+/// Bytes of commands that are sent before their replies are read: as many as are made at a time.
+const AT_ONCE: usize = 4 << 20;
 
 /// A connection to each server that writes, which is one, or many in a cluster. Commands go one pipeline after the other.
 pub(super) struct Link {
@@ -33,18 +38,15 @@ impl Link {
         self.slots.is_some()
     }
 
-    /// Sends all commands at once; the reply to each, in their order. If there is an error, some may have run, and the
-    /// connections must not be used any more.
-    pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, StoreError> {
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Sends all commands, [some of them](AT_ONCE) at a time; the reply to each, in their order. If there is an error, some may
+    /// have run, and the connections must not be used any more.
+    pub(super) fn run<C: Borrow<Cmd>>(
+        &mut self,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Result<Vec<Value>, StoreError> {
         let replies = match &self.slots {
             None => pipeline(&mut self.servers[0], commands),
-            Some(slots) => {
-                let places: Vec<_> = commands.iter().map(|command| slots.server_of(command)).collect();
-                pipelines(&mut self.servers, commands, &places)
-            }
+            Some(slots) => pipelines(&mut self.servers, commands, |_, command| slots.server_of(command)),
         };
         replies.map_err(|error| self.lost(&error))
     }
@@ -57,9 +59,8 @@ impl Link {
 
     /// Sends a command to each server: the replies.
     pub(super) fn ask_each(&mut self, command: &Cmd) -> Result<Vec<Value>, StoreError> {
-        let commands = vec![command.clone(); self.servers.len()];
-        let places: Vec<_> = (0..self.servers.len()).collect();
-        let replies = pipelines(&mut self.servers, &commands, &places).map_err(|error| self.lost(&error))?;
+        let commands = std::iter::repeat_n(command, self.servers.len());
+        let replies = pipelines(&mut self.servers, commands, |number, _| number).map_err(|error| self.lost(&error))?;
         replies.into_iter().map(|reply| self.checked(reply)).collect()
     }
 
@@ -120,24 +121,63 @@ impl Link {
     }
 }
 
-fn pipeline(server: &mut Connection, commands: &[Cmd]) -> Result<Vec<Value>, RedisError> {
-    let mut bytes = Vec::new();
-    commands
-        .iter()
-        .for_each(|command| command.write_packed_command(&mut bytes));
-    server.req_packed_commands(&bytes, 0, commands.len())
+fn pipeline<C: Borrow<Cmd>>(
+    server: &mut Connection,
+    commands: impl IntoIterator<Item = C>,
+) -> Result<Vec<Value>, RedisError> {
+    let (mut packed, mut count, mut replies) = (Vec::new(), 0, Vec::new());
+    let mut commands = commands.into_iter().peekable();
+    while let Some(command) = commands.next() {
+        command.borrow().write_packed_command(&mut packed);
+        count += 1;
+        if packed.len() >= AT_ONCE || commands.peek().is_none() {
+            replies.extend(server.req_packed_commands(&packed, 0, count)?);
+            packed.clear();
+            count = 0;
+        }
+    }
+    Ok(replies)
 }
 
-/// Each command goes to its server; all servers work at the same time.
-fn pipelines(servers: &mut [Connection], commands: &[Cmd], places: &[usize]) -> Result<Vec<Value>, RedisError> {
-    let mut packed = vec![Vec::new(); servers.len()];
-    for (command, place) in commands.iter().zip(places) {
-        command.write_packed_command(&mut packed[*place]);
+/// Each command goes to its server, by its number and what it is; all servers work at the same time.
+fn pipelines<C: Borrow<Cmd>>(
+    servers: &mut [Connection],
+    commands: impl IntoIterator<Item = C>,
+    place: impl Fn(usize, &Cmd) -> usize,
+) -> Result<Vec<Value>, RedisError> {
+    let (mut packed, mut places, mut replies) = (vec![Vec::new(); servers.len()], Vec::new(), Vec::new());
+    let mut size = 0;
+    let mut commands = commands.into_iter().enumerate().peekable();
+    while let Some((number, command)) = commands.next() {
+        let place = place(number, command.borrow());
+        let before = packed[place].len();
+        command.borrow().write_packed_command(&mut packed[place]);
+        size += packed[place].len() - before;
+        places.push(place);
+        if size >= AT_ONCE || commands.peek().is_none() {
+            exchange(servers, &mut packed, &places, &mut replies)?;
+            places.clear();
+            size = 0;
+        }
     }
-    for (server, bytes) in servers.iter_mut().zip(&packed).filter(|(_, bytes)| !bytes.is_empty()) {
+    Ok(replies)
+}
+
+/// Sends what is for each server, and reads the replies, which come from these places.
+fn exchange(
+    servers: &mut [Connection],
+    packed: &mut [Vec<u8>],
+    places: &[usize],
+    replies: &mut Vec<Value>,
+) -> Result<(), RedisError> {
+    for (server, bytes) in servers.iter_mut().zip(packed).filter(|(_, bytes)| !bytes.is_empty()) {
         server.send_packed_command(bytes)?;
+        bytes.clear();
     }
-    places.iter().map(|place| servers[*place].recv_response()).collect()
+    for place in places {
+        replies.push(servers[*place].recv_response()?);
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Link {
@@ -145,5 +185,40 @@ impl std::fmt::Debug for Link {
         f.debug_struct("Link")
             .field("address", &self.address)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::redis::testing::{Cluster, RedisServer};
+
+    /// They are sent in parts: each has its reply, in the order of the commands.
+    fn more_than_are_sent_at_once_are_answered(settings: &RedisSettings) {
+        let mut link = Link::connect(settings).expect("connects");
+        let value = vec![b'x'; AT_ONCE / 5];
+        let append = |number: usize| {
+            let mut command = redis::cmd("APPEND");
+            command.arg(format!("key {}", number % 7)).arg(&value[number..]);
+            command
+        };
+        let replies = link.run((0..23).map(append)).expect("are answered");
+        let mut lengths = [0; 7];
+        for (number, reply) in replies.iter().enumerate() {
+            lengths[number % 7] += value.len() - number;
+            assert_eq!(*reply, Value::Int(lengths[number % 7] as i64));
+        }
+        assert_eq!(replies.len(), 23);
+        assert_eq!(link.run(Vec::<Cmd>::new()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn one_server_answers_more_than_is_sent_at_once() {
+        more_than_are_sent_at_once_are_answered(&RedisServer::start(&[]).settings());
+    }
+
+    #[test]
+    fn a_cluster_answers_more_than_is_sent_at_once() {
+        more_than_are_sent_at_once_are_answered(&Cluster::start(3).settings());
     }
 }

@@ -16,8 +16,8 @@ pub(super) struct Call {
     pub(super) home: Home,
     /// Of the home's calls, counted from 1.
     pub(super) number: u64,
-    /// How many messages go with it, and these.
-    pub(super) messages: Arguments,
+    /// Which of the batch's messages go with it.
+    pub(super) messages: Vec<usize>,
     pub(super) changes: Arguments,
     /// Nothing in it takes more memory than before, or what it takes is needed to free more.
     pub(super) only_frees: bool,
@@ -110,12 +110,22 @@ pub(super) struct Left {
 }
 
 impl Call {
-    pub(super) fn command(&self, scripts: &ClusterScripts, keys: &Keys, incarnation: Incarnation) -> Cmd {
-        let arguments = || self.messages.iter().chain(self.changes.iter());
+    /// Made when it is sent, as it has a copy of each of its messages: those of all calls of a batch may be more than there is memory.
+    pub(super) fn command(
+        &self,
+        messages: &[Vec<u8>],
+        scripts: &ClusterScripts,
+        keys: &Keys,
+        incarnation: Incarnation,
+    ) -> Cmd {
+        let arguments = || {
+            let messages = self.messages.iter().map(|message| &*messages[*message]);
+            messages.chain(self.changes.iter())
+        };
         let size = arguments().map(<[u8]>::len).sum();
         let script = scripts.of(self.home, self.only_frees);
-        let mut command = script::call_of_size(script, &keys.of(self.home, "hw"), arguments().count(), size);
-        command.arg(incarnation).arg(self.number);
+        let mut command = script::call_of_size(script, &keys.of(self.home, "hw"), 1 + arguments().count(), size);
+        command.arg(incarnation).arg(self.number).arg(self.messages.len());
         arguments().for_each(|argument| {
             command.arg(argument);
         });

@@ -163,9 +163,9 @@ impl HomeCalls {
     }
 
     /// The calls, numbered from the one behind this.
-    pub(super) fn finish(self, home: Home, made: u64, messages: &[Vec<u8>]) -> impl Iterator<Item = Call> {
+    pub(super) fn finish(self, home: Home, made: u64) -> impl Iterator<Item = Call> {
         let numbered = self.calls.into_iter().zip(made + 1..);
-        numbered.map(move |(draft, number)| draft.finish(home, number, messages))
+        numbered.map(move |(draft, number)| draft.finish(home, number))
     }
 }
 
@@ -268,18 +268,13 @@ impl Draft {
         }
     }
 
-    fn finish(mut self, home: Home, number: u64, messages: &[Vec<u8>]) -> Call {
+    fn finish(mut self, home: Home, number: u64) -> Call {
         self.end_runs();
         self.end_group();
-        let mut with = Arguments::default();
-        with.push_number(self.messages.len() as u64);
-        for message in &self.messages {
-            with.push(&messages[*message]);
-        }
         Call {
             home,
             number,
-            messages: with,
+            messages: self.messages,
             changes: self.changes,
             only_frees: self.only_frees,
             expected: self.expected,

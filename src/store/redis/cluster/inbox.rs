@@ -14,8 +14,8 @@ use crate::store::op::publication;
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::redis::reply::{bytes, list};
-use crate::store::{RedisSettings, StoreError};
-use crate::wire::{Malformed, Reader};
+use crate::store::{RedisSettings, StoreError, Uid};
+use crate::wire::{Malformed, Reader, put_binary};
 
 /// How far it has been read; to be waited for.
 #[derive(Debug, Default)]
@@ -56,7 +56,17 @@ struct Stream {
 /// Entries that are read at a time, each with all messages of a batch.
 const AT_A_TIME: usize = 64;
 
+/// What is before a message in an inbox: flags, and what they say that there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head<'a> {
+    /// The Shared Subscription of which one member gets it, if it is for that.
+    pub(super) share: Option<&'a str>,
+    /// See [`InboxMessage::origin`].
+    pub(super) origin: Option<Uid>,
+}
+
 const HAS_SHARE: u8 = 1;
+const HAS_ORIGIN: u8 = 2;
 
 impl Progress {
     /// Waits until the follower has been told of this number.
@@ -231,17 +241,44 @@ fn end_of(information: Value) -> Result<u64, StoreError> {
     Err(StoreError::Damaged("Redis does not say where a stream ends".to_owned()))
 }
 
+impl<'a> Head<'a> {
+    pub(super) fn put(self, to: &mut Vec<u8>) {
+        let flags = [(self.share.is_some(), HAS_SHARE), (self.origin.is_some(), HAS_ORIGIN)];
+        to.push(
+            flags
+                .iter()
+                .filter(|(is_there, _)| *is_there)
+                .map(|(_, flag)| flag)
+                .sum(),
+        );
+        if let Some(share) = self.share {
+            put_binary(to, share.as_bytes());
+        }
+        if let Some(origin) = self.origin {
+            to.extend_from_slice(&origin.to_be_bytes());
+        }
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Head<'a>, Malformed> {
+        let flags = from.u8()?;
+        if flags & !(HAS_SHARE | HAS_ORIGIN) != 0 {
+            return Err(Malformed("unknown flags of a message"));
+        }
+        let has = |flag| flags & flag != 0;
+        Ok(Head {
+            share: has(HAS_SHARE).then(|| from.string()).transpose()?,
+            origin: has(HAS_ORIGIN).then(|| from.u64()).transpose()?,
+        })
+    }
+}
+
 /// The messages of one entry, up to one that can't be read.
 pub(super) fn decode<'a>(bytes: &'a [u8], messages: &mut Vec<InboxMessage<'a>>) -> Result<(), Malformed> {
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
-        let share = match reader.u8()? {
-            0 => None,
-            HAS_SHARE => Some(reader.string()?),
-            _ => return Err(Malformed("unknown flags of a message")),
-        };
+        let Head { share, origin } = Head::read(&mut reader)?;
         let message = publication(&mut reader)?;
-        messages.push(InboxMessage { message, share });
+        messages.push(InboxMessage { message, share, origin });
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 use super::*;
+use crate::store::op::put_publication;
 use crate::store::redis::cluster::follow::Threads;
 use crate::store::redis::cluster::testing::{Ending, Recorder, add, born_at, cut, messages, wait_until};
-use crate::store::redis::testing::RedisServer;
+use crate::store::redis::testing::{RedisServer, publication as publication_of};
 
 const LONG: Duration = Duration::from_secs(20);
 const INBOX: &str = "mqtt:{5}:in:5";
@@ -130,6 +131,26 @@ fn numbers_that_are_given_again_are_read() {
     assert_eq!(node.recorder.until("e"), ["d", "e"]);
     put(&server, INBOX, &["f"]);
     assert_eq!(node.recorder.until("f"), ["f"]);
+}
+
+#[test]
+fn a_head_is_read_as_it_was_put() {
+    for share in [None, Some("$share/g/t")] {
+        for origin in [None, Some(7 << 40)] {
+            let mut bytes = Vec::new();
+            Head { share, origin }.put(&mut bytes);
+            put_publication(&mut bytes, &publication_of("t", b"m"));
+            let mut messages = Vec::new();
+            decode(&bytes, &mut messages).expect("can be read");
+            let [message] = &messages[..] else {
+                panic!("{} messages", messages.len())
+            };
+            assert_eq!(
+                (message.share, message.origin, message.message.payload),
+                (share, origin, &b"m"[..])
+            );
+        }
+    }
 }
 
 #[test]

@@ -357,7 +357,7 @@ impl<'p> Planner<'p> {
         } = self;
         let mut begun: BTreeMap<Home, u64> = BTreeMap::new();
         for (home, calls) in firsts {
-            for mut call in calls.finish(home, calls_made[home.index()], &plan.messages) {
+            for mut call in calls.finish(home, calls_made[home.index()]) {
                 call.is_first = true;
                 begun.insert(home, call.number);
                 plan.calls.push(call);
@@ -365,7 +365,7 @@ impl<'p> Planner<'p> {
         }
         for (home, calls) in homes {
             let made = begun.get(&home).copied().unwrap_or(calls_made[home.index()]);
-            plan.calls.extend(calls.finish(home, made, &plan.messages));
+            plan.calls.extend(calls.finish(home, made));
         }
     }
 }

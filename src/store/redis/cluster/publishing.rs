@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::call::Expected;
 use super::calls::{GroupOf, Touched};
+use super::inbox::Head;
 use super::plan::Plan;
 use super::planner::{Planner, TAKES};
 use super::rematch::Additions;
@@ -17,7 +18,6 @@ use crate::store::op::{Recipient, Recipients, put_publication};
 use crate::store::redis::entry::{live_terms, put_live_terms, put_message};
 use crate::store::redis::keys::Home;
 use crate::store::{TermsRecord, Uid};
-use crate::wire::put_binary;
 
 /// The message that is being put into queues, as it is kept there.
 #[derive(Debug, Default)]
@@ -213,16 +213,17 @@ impl Planner<'_> {
             of,
             |change| change.text("post").number(node).text(inbox_of_qos(message.qos)),
             |text| {
-                put_share(text, share);
+                Head { share, origin: None }.put(text);
                 put_publication(text, message);
             },
         );
     }
 
-    /// Puts a message that must have effect once into an inbox.
+    /// Puts a message that must have effect once into an inbox. The session of its publisher may be on any node, also on this one.
     fn send(&mut self, to: &Published<'_>, message: usize, node: Incarnation, share: Option<&str>) {
         let mut head = Vec::new();
-        put_share(&mut head, share);
+        let origin = Some(to.publishing.origin).filter(|origin| *origin != 0);
+        Head { share, origin }.put(&mut head);
         let (mid, of) = names(to.publishing.once.map(|once| (once.mid, once.of)));
         let home = self.bucket(bucket_of_inbox(node));
         let change = home.change(Touched::Inbox(node), TAKES, b"n").message(message);
@@ -258,13 +259,5 @@ fn inbox_of_qos(qos: QoS) -> &'static str {
     match qos {
         QoS::AtMostOnce => "in0",
         _ => "in",
-    }
-}
-
-/// What is before a message in an inbox: the Shared Subscription of which one member gets it, if it is for that.
-fn put_share(to: &mut Vec<u8>, share: Option<&str>) {
-    to.push(u8::from(share.is_some()));
-    if let Some(share) = share {
-        put_binary(to, share.as_bytes());
     }
 }

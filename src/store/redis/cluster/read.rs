@@ -39,7 +39,7 @@ pub(super) fn next_places(link: &mut Link, keys: &Keys, uids: &[Uid]) -> Result<
         command.arg("last");
         command
     });
-    let replies = link.run(&commands.collect::<Vec<_>>())?;
+    let replies = link.run(commands)?;
     let places = replies.into_iter().map(|reply| {
         let last = bytes_or_none(link.checked(reply)?)?;
         last.map_or(Ok(0), |last| parse::<u64>(&last).map(|last| last.saturating_add(1)))
@@ -56,7 +56,7 @@ pub(super) fn clients(link: &mut Link, keys: &Keys, client_ids: &[Arc<str>]) -> 
             command.arg(&["owner", "next", "opened", "uid", "wills"]);
             command
         });
-        for reply in link.run(&commands.collect::<Vec<_>>())? {
+        for reply in link.run(commands)? {
             records.push(client(link.checked(reply)?)?);
         }
     }
@@ -116,7 +116,7 @@ pub(super) fn jobs(link: &mut Link, keys: &Keys, mids: &[(u8, Mid)]) -> Result<V
             command.arg(mid.to_string());
             command
         });
-        let replies = link.run(&commands.collect::<Vec<_>>())?;
+        let replies = link.run(commands)?;
         for ((bucket, mid), reply) in part.iter().zip(replies) {
             if let Some(value) = bytes_or_none(link.checked(reply)?)? {
                 jobs.push(job((*bucket, *mid), &value)?);
@@ -150,7 +150,7 @@ fn add_choices(link: &mut Link, keys: &Keys, jobs: &mut [Job]) -> Result<(), Sto
             command.arg(job.mid.to_string());
             command
         });
-        let replies = link.run(&commands.collect::<Vec<_>>())?;
+        let replies = link.run(commands)?;
         for (job, reply) in part.iter_mut().zip(replies) {
             let Some(chosen) = bytes_or_none(link.checked(reply)?)? else {
                 continue;
@@ -204,7 +204,7 @@ pub(super) fn due(link: &mut Link, keys: &Keys, buckets: &[u8], most: usize) -> 
     let commands = buckets
         .iter()
         .map(|bucket| script::eval(DUE, &[&keys.of(Home::Bucket(*bucket), "t")]));
-    let replies = link.run(&commands.collect::<Vec<_>>())?;
+    let replies = link.run(commands)?;
     let mut due = Vec::new();
     for (bucket, reply) in buckets.iter().zip(replies) {
         match number(link.checked(reply)?)? {

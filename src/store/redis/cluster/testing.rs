@@ -69,7 +69,7 @@ impl Follower for Recorder {
     }
 
     fn inbox(&self, messages: &mut dyn Iterator<Item = InboxMessage<'_>>) {
-        for InboxMessage { message, share } in messages {
+        for InboxMessage { message, share, .. } in messages {
             let payload = String::from_utf8_lossy(message.payload);
             self.note(match share {
                 Some(share) => format!("{payload} of {share}"),

@@ -75,7 +75,7 @@ pub(super) fn want(link: &mut Link, keys: &Keys, wanted: &[(Token, Arc<str>)]) -
             .arg(format!("n{from} {client_id}"));
         command
     });
-    for reply in link.run(&commands.collect::<Vec<_>>())? {
+    for reply in link.run(commands)? {
         link.checked(reply)?;
     }
     Ok(())

@@ -296,10 +296,10 @@ impl Writer {
     /// Makes these calls, and reads how far the log is then if it is the last step.
     fn step(&mut self, link: &mut Link, plan: &mut Plan, which: &[usize], is_last: bool) -> Result<(), Failed> {
         let wait = wait(&self.settings);
-        let mut commands: Vec<_> = which.iter().map(|call| self.command(&plan.calls[*call])).collect();
-        commands.extend((is_last && plan.needs_position).then(|| self.position(wait.is_some())));
-        commands.extend(wait.clone().filter(|_| !link.is_cluster()));
-        let mut replies = link.run(&commands).map_err(Failed::Lost)?.into_iter();
+        let calls = which.iter().map(|call| self.command(plan, *call));
+        let position = (is_last && plan.needs_position).then(|| self.position(wait.is_some()));
+        let commands = calls.chain(position).chain(wait.clone().filter(|_| !link.is_cluster()));
+        let mut replies = link.run(commands).map_err(Failed::Lost)?.into_iter();
         let outcomes: Vec<_> = which
             .iter()
             .map(|call| self.outcome(link, &plan.calls[*call], replies.next()))
@@ -364,8 +364,8 @@ impl Writer {
         result
     }
 
-    fn command(&self, call: &Call) -> Cmd {
-        call.command(&self.scripts, &self.keys, self.context.incarnation)
+    fn command(&self, plan: &Plan, call: usize) -> Cmd {
+        plan.calls[call].command(&plan.messages, &self.scripts, &self.keys, self.context.incarnation)
     }
 
     /// Reads the position of the log. What WAIT covers is writes: an old master must not answer with an old one.
@@ -420,7 +420,7 @@ impl Writer {
 fn ask(link: &mut Link, keys: &Keys, plan: &mut Plan) -> Result<(), Failed> {
     for call in plan.calls.iter_mut().filter(|call| call.must_be_asked()) {
         let mut read = Vec::new();
-        for reply in link.run(&asking::commands(call, keys)).map_err(Failed::Lost)? {
+        for reply in link.run(asking::commands(call, keys)).map_err(Failed::Lost)? {
             read.push(accepted(link, reply)?);
         }
         call.outcome = Some(asking::outcome(call, read).map_err(Failed::Refused)?);

@@ -86,13 +86,13 @@ impl Real {
             longest_told: 100,
             longest_joined: 50,
         };
-        let calls = match call {
+        let (calls, messages): (Vec<_>, _) = match call {
             // No change of the broker, but a part of some.
             Call::Choose {
                 mid: job,
                 group,
                 member,
-            } => self.choose(home, seq, (*job, *group, *member)),
+            } => (self.choose(home, seq, (*job, *group, *member)), Vec::new()),
             call => {
                 let changes = match call {
                     Call::FinishRest(job) => self.finish_rest(bucket_of(home), *job),
@@ -104,17 +104,17 @@ impl Real {
                 };
                 let nothing = (Additions::default(), Owed::default());
                 let plan = Plan::new(&batch, context, &nothing.0, &[seq - 1; 257], &nothing.1);
-                let calls = plan.expect("a plan").calls.into_iter();
+                let plan = plan.expect("a plan");
+                let calls = plan.calls.into_iter();
                 // What is chosen for a job is noted in another home, and compared by itself.
-                calls
-                    .filter(|made| !made.is_first || !matches!(call, Call::Append(_)))
-                    .collect()
+                let calls = calls.filter(|made| !made.is_first || !matches!(call, Call::Append(_)));
+                (calls.collect(), plan.messages)
             }
         };
         let [made] = &calls[..] else {
             panic!("{} calls for {call:?}", calls.len());
         };
-        let command = made.command(&self.store.scripts, &self.store.keys, u64::from(inc));
+        let command = made.command(&messages, &self.store.scripts, &self.store.keys, u64::from(inc));
         let reply = self
             .link
             .ask(command)
@@ -175,7 +175,7 @@ impl Real {
         let change = calls.change(Touched::Home, false, b"choose");
         let change = change.text(mid(job).to_string()).text(share_text(group));
         change.number(self.uid(cid, uid));
-        calls.finish(Home::Bucket(bucket_of(home)), seq - 1, &[]).collect()
+        calls.finish(Home::Bucket(bucket_of(home)), seq - 1).collect()
     }
 
     fn finish_rest(&mut self, bucket: u8, job: SimMid) -> Changes {
