@@ -139,7 +139,12 @@ impl Builder {
                 name: settings.node_name.as_str().into(),
                 isolation_limit: settings.isolation_limit,
             };
-            return self.start_as(Some(store as _), Some(node));
+            let started = self.start_as(Some(Arc::clone(&store) as _), Some(node));
+            if started.is_err() {
+                // Whoever tries again finds what there is to be put in order.
+                store.hand_over(Vec::new());
+            }
+            return started;
         }
         let store = store::open(&persistence)?;
         self.start_with(store)
@@ -278,12 +283,27 @@ impl Broker {
         });
     }
 
-    /// Waits until the store is lost for good, because another broker has taken it over: why. A broker that goes on then
-    /// acknowledges nothing that must be kept; it should end.
+    /// Waits until the store is lost for good: another broker has taken it over, this node of a cluster was declared dead, or Redis has
+    /// lost what it had confirmed. Why. A broker that goes on then acknowledges nothing that must be kept; it should end.
+    ///
+    /// A program that starts another one for it uses a clone of the same [`RedisSettings`](crate::RedisSettings): what this broker remembers of what Redis
+    /// has lost is there, once this has returned.
     pub async fn store_lost(&self) -> StoreError {
         match &self.core.journal {
-            Some(journal) => journal.lost().await,
+            Some(journal) => {
+                let error = journal.lost().await;
+                self.core.hand_over();
+                error
+            }
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until clients can be served: a node of a cluster may have to put in order before what Redis has lost.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn until_settled(&self) {
+        if let Some(cluster) = &self.core.cluster {
+            cluster.until_settled().await;
         }
     }
 

@@ -56,6 +56,7 @@ const FOREIGN_OPTIONS: &[&str] = &[
     "--seed",
     "--log",
     "--faults",
+    "--loses",
     // mosquitto_pub and mosquitto_sub
     "--capath",
     "--ciphers",

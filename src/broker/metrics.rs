@@ -247,6 +247,16 @@ impl Text {
                 "Sessions that have ended whose messages of Shared Subscriptions this node has given to other members",
                 &counters.rests_given,
             ),
+            (
+                "cluster_appended_again_total",
+                "Messages that Redis had lost and that this node has put into queues again",
+                &counters.appended_again,
+            ),
+            (
+                "cluster_not_appended_again_total",
+                "Messages of the last seconds before Redis lost writes that could not be put into queues again",
+                &counters.not_appended_again,
+            ),
         ] {
             self.head(name, help, "counter");
             self.line(name, "", value.load(Ordering::Relaxed));

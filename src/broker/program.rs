@@ -78,6 +78,9 @@ pub(crate) async fn publish(core: &Arc<Core>, message: NewMessage) -> Result<(),
     if !fits_a_packet(&publication) {
         return Err(PublishError::TooLarge);
     }
+    if let Some(cluster) = &core.cluster {
+        cluster.until_settled().await;
+    }
     let (congested, receipt) = {
         let mut scratch = RouteScratch::default();
         core.route(&publication, None, &mut scratch, &mut LastMatch::default());

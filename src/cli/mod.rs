@@ -1,6 +1,7 @@
 //! The command line of `broker`.
 
 mod access;
+mod again;
 mod authentication;
 mod config_command;
 mod config_file;
@@ -23,14 +24,14 @@ mod values;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Broker;
 use crate::cmd::{acl, bench, ctl, passwd, publish, subscribe};
+use crate::store::legacy::Legacies;
 use logging::Log;
 use options::{Command, Options};
 use reload::Reload;
@@ -70,12 +71,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return fail(&format!("can't start the runtime: {error}")),
     };
     let again = arguments.clone().into_iter().skip(1);
-    let served = runtime.block_on(serve(&options, arguments, log));
+    let legacies = Legacies::default();
+    if options.persistence.is_node() {
+        again::inherit(&legacies);
+    }
+    let served = runtime.block_on(serve(&options, arguments, log, &legacies));
     // A reload whose files hang is not waited for.
     runtime.shutdown_timeout(LAST_WORK_TIME);
     match served {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        Ok(Ended::Lost(error)) if options.persistence.is_node() => start_again(&error, again),
+        Ok(Ended::Lost(error)) if options.persistence.is_node() => again::start_again(&error, again, &legacies),
         Ok(Ended::Lost(error)) | Err(error) => fail(&error),
     }
 }
@@ -87,16 +92,6 @@ enum Ended {
     Lost(String),
 }
 
-/// A node that the others have declared dead begins again, as a new one: what it had is theirs. Returns only if that fails.
-fn start_again(error: &str, arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    eprintln!("broker: {error}: starting again");
-    let failed = match std::env::current_exe() {
-        Ok(program) => std::process::Command::new(program).args(arguments).exec(),
-        Err(failed) => failed,
-    };
-    fail(&format!("can't start again: {failed}"))
-}
-
 /// Time at the end for what still runs.
 const LAST_WORK_TIME: Duration = Duration::from_millis(500);
 
@@ -105,20 +100,35 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<Ended, String> {
+async fn serve(options: &Options, arguments: Vec<OsString>, log: Log, legacies: &Legacies) -> Result<Ended, String> {
     let plan = Plan::make(options, &Held::default())?;
     let no_signals = |error| format!("can't listen for signals: {error}");
     let mut signals = Signals::listen().map_err(no_signals)?;
     // Before anybody is told that the broker is there: until now SIGHUP would end it.
     let mut hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
-    let Some((plan, broker)) = start_broker(plan, options, &mut signals).await? else {
+    let begins_again = !legacies.is_empty();
+    if begins_again {
+        // What has begun again in the same process is ready as systemd sees it, and may have to wait for others now.
+        tokio::spawn(systemd::watchdog());
+    }
+    let Some((plan, broker)) = start_broker(plan, options, &mut signals, legacies).await? else {
         return Ok(Ended::Stopped);
     };
+    tokio::select! {
+        () = broker.until_settled() => {}
+        error = broker.store_lost() => return Ok(Ended::Lost(error.to_string())),
+        name = signals.next() => {
+            tracing::info!("{name}: ending before the start");
+            return Ok(Ended::Stopped);
+        }
+    }
     plan.announce()?;
     let lost = broker.clone();
     let mut running = Running::start(broker, plan, log);
     let mut reload = Reload::new(arguments, options);
-    tokio::spawn(systemd::watchdog());
+    if !begins_again {
+        tokio::spawn(systemd::watchdog());
+    }
     systemd::ready();
     let ended = loop {
         tokio::select! {
@@ -155,10 +165,27 @@ async fn serve(options: &Options, arguments: Vec<OsString>, log: Log) -> Result<
 }
 
 /// Opens the store, which may take its time, and starts the broker; `None` if a signal comes before that is done.
-async fn start_broker(plan: Plan, options: &Options, signals: &mut Signals) -> Result<Option<(Plan, Broker)>, String> {
-    let persistence = options.persistence.settings()?;
+async fn start_broker(
+    plan: Plan,
+    options: &Options,
+    signals: &mut Signals,
+    legacies: &Legacies,
+) -> Result<Option<(Plan, Broker)>, String> {
+    let mut persistence = options.persistence.settings()?;
+    persistence.inherit(legacies);
+    let legacies = legacies.clone();
     let starting = tokio::task::spawn_blocking(move || {
-        let broker = plan.start_broker(persistence)?;
+        let begun = Instant::now();
+        let broker = loop {
+            match plan.start_broker(persistence.clone()) {
+                // Whoever starts another process does not have what this one knows.
+                Err(error) if !legacies.is_empty() && begun.elapsed() < LONGEST_START => {
+                    tracing::warn!("can't start yet: {error}");
+                    std::thread::sleep(BETWEEN_STARTS);
+                }
+                started => break started?,
+            }
+        };
         Ok((plan, broker))
     });
     tokio::select! {
@@ -172,6 +199,10 @@ async fn start_broker(plan: Plan, options: &Options, signals: &mut Signals) -> R
         }
     }
 }
+
+/// How long a node that begins again tries to, if Redis has lost what the one before knows.
+const LONGEST_START: Duration = Duration::from_secs(60);
+const BETWEEN_STARTS: Duration = Duration::from_millis(500);
 
 /// SIGINT and SIGTERM.
 struct Signals {

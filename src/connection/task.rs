@@ -15,7 +15,7 @@ use crate::codec::{decode, encode, frame};
 use crate::events::Event;
 use crate::handlers::{self, Client, Closing, Waiting, trace};
 use crate::reason::ReasonCode;
-use crate::session::{Excerpt, Inquiry};
+use crate::session::{Excerpt, InFlight, Inquiry};
 use crate::time::Millis;
 
 /// What the task remembers between batches.
@@ -345,9 +345,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if signals.retrace {
             self.client.retrace();
         }
-        for Inquiry { range, answer } in signals.inquiries.into_iter().flat_map(|all| *all) {
-            // Who has asked may have gone.
-            let _ = answer.send(Excerpt::of(&self.client.session.subscriptions, range));
+        for inquiry in signals.inquiries.into_iter().flat_map(|all| *all) {
+            self.answer(inquiry);
         }
         if let Some(done) = signals.drain {
             self.client.publish_will(done);
@@ -368,6 +367,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         match signals.close {
             Some(reason) => Err(Closing::told(reason, "closed by the broker")),
             None => Ok(()),
+        }
+    }
+
+    /// Who has asked may have gone.
+    fn answer(&self, inquiry: Inquiry) {
+        let session = &self.client.session;
+        match inquiry {
+            Inquiry::Subscriptions { range, answer } => {
+                let _ = answer.send(Excerpt::of(&session.subscriptions, range));
+            }
+            Inquiry::InFlight { answer } => {
+                let _ = answer.send(InFlight {
+                    key: session.outbox.key,
+                    sent: session.inflight.sent().collect(),
+                });
+            }
         }
     }
 

@@ -46,6 +46,10 @@ fn end(client: &mut Client, text: &str, scratch: &mut RouteScratch) -> ReasonCod
         return ReasonCode::TopicFilterInvalid;
     };
     if !client.session.subscriptions.contains_key(&filter) {
+        if client.session.kept && client.core.cluster.is_some() {
+            // A node may have died between the record of the session, where it had ended, and the log: others may have it still.
+            subscribe::end_routes(client, &filter, scratch);
+        }
         return ReasonCode::NoSubscriptionExisted;
     }
     subscribe::end_routes(client, &filter, scratch);

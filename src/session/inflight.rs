@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::delivery::Delivery;
+use super::inquiry::Sent;
 use crate::message::Message;
 use crate::packet::QoS;
 use crate::store::Lane;
@@ -361,6 +362,19 @@ impl Inflight {
     pub(crate) fn keep(&mut self) {
         debug_assert!(self.is_empty() && self.live.next == 0);
         self.live.identifiers = LIVE;
+    }
+
+    /// Live messages that are not done, by their places.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = (u64, Sent)> {
+        let slots = (self.live.first()..).zip(&self.live.slots);
+        slots.filter_map(|(place, (slot, ()))| match slot {
+            Slot::Publish(delivery) => {
+                let share = delivery.any_share().cloned();
+                Some((place, Some((Arc::clone(&delivery.message), share))))
+            }
+            Slot::Released => Some((place, None)),
+            Slot::Done => None,
+        })
     }
 
     /// Goes on where a session was that had been stored.

@@ -1,16 +1,35 @@
 //! Questions about a session that only its owner can answer.
 
+use std::sync::{Arc, mpsc};
+
 use tokio::sync::oneshot;
 
 use super::state::{Subscription, Subscriptions};
+use crate::message::Message;
 use crate::topic::TopicFilter;
 
-/// Asks for some of the subscriptions of a session. That the sender is dropped is an answer, too: the owner has gone.
+/// Asks the owner of a session. That the sender is dropped is an answer, too: the owner has gone.
 #[derive(Debug)]
-pub(crate) struct Inquiry {
-    pub(crate) range: Range,
-    pub(crate) answer: oneshot::Sender<Excerpt>,
+pub(crate) enum Inquiry {
+    /// For some of the subscriptions.
+    Subscriptions {
+        range: Range,
+        answer: oneshot::Sender<Excerpt>,
+    },
+    /// For what is in flight of a session that a cluster keeps.
+    InFlight { answer: mpsc::Sender<InFlight> },
 }
+
+/// What has been sent from the queue of a session, and is not known to be finished.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) key: u64,
+    /// By their places.
+    pub(crate) sent: Vec<(u64, Sent)>,
+}
+
+/// A message, and the Shared Subscription that chose the client; without one if that has been released.
+pub(crate) type Sent = Option<(Arc<Message>, Option<TopicFilter>)>;
 
 /// Which of the subscriptions.
 #[derive(Clone, Copy, Debug)]

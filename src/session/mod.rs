@@ -17,7 +17,7 @@ mod will;
 pub(crate) use aliases::{AliasesIn, AliasesOut, Naming};
 pub(crate) use delivery::{Delivery, Extras, Terms};
 pub(crate) use inflight::{Acked, Finished, Inflight, LIVE_IDENTIFIERS, Resend, live_place};
-pub(crate) use inquiry::{Excerpt, Inquiry, Range};
+pub(crate) use inquiry::{Excerpt, InFlight, Inquiry, Range};
 pub(crate) use membership::Membership;
 pub use outbox::QueueOverflow;
 pub(crate) use outbox::{

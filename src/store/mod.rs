@@ -12,6 +12,7 @@ mod faulty;
 #[cfg(test)]
 mod gated;
 mod journal;
+pub(crate) mod legacy;
 #[cfg(any(test, feature = "faults"))]
 mod memory;
 mod meter;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 #[cfg(feature = "redis")]
 use super::StoreError;
+use super::legacy::Legacies;
 
 /// Where sessions, their messages, wills and retained messages are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub enum Durability {
 }
 
 /// A store in Redis, and the cluster of all brokers that have it. Its `Debug` has no password.
+///
+/// A program that starts another broker when the store [is lost](crate::Broker::store_lost) should do so with a clone of the same
+/// settings: if Redis has lost what it had confirmed, they have what the broker before remembers of it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisSettings {
@@ -70,6 +74,18 @@ pub struct RedisSettings {
     pub node_name: String,
     /// How long connections stay open while the node hears nothing of Redis.
     pub isolation_limit: Duration,
+    /// What brokers have left that were started with these settings, or with a clone of them.
+    pub(crate) legacies: Legacies,
+}
+
+impl Persistence {
+    /// What is left goes there, and what has been left is there.
+    #[cfg(feature = "cli")]
+    pub(crate) fn inherit(&mut self, legacies: &Legacies) {
+        if let Persistence::Redis(settings) = self {
+            settings.legacies = legacies.clone();
+        }
+    }
 }
 
 impl DiskSettings {
@@ -109,6 +125,7 @@ impl RedisSettings {
             lease: RedisSettings::LEASE,
             node_name: "node".to_owned(),
             isolation_limit: RedisSettings::ISOLATION_LIMIT,
+            legacies: Legacies::default(),
         }
     }
 

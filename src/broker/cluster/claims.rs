@@ -59,6 +59,10 @@ impl Core {
         wanted: Wanted,
         asker: &oneshot::Sender<Claimed>,
     ) -> Option<Claimed> {
+        cluster.until_settled().await;
+        if asker.is_closed() {
+            return None;
+        }
         let token = cluster.new_token();
         // What may be resumed must be kept, if only to the end of the connection.
         let candidate = match wanted.expiry_interval == 0 && wanted.clean_start {

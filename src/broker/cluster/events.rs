@@ -10,7 +10,7 @@ use crate::message::Publication;
 use crate::packet::QoS;
 use crate::session::{Delivery, Terms};
 use crate::stats::Discard;
-use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage, Member, Mid, Rest, Token};
+use crate::store::cluster::{ClusterOp, Entry, Follower, InboxMessage, Member, Mid, Rest, Token, Witness};
 use crate::store::{StoredMessage, Uid};
 use crate::topic::TopicFilter;
 
@@ -119,6 +119,10 @@ impl Follower for Events {
             Some(outbox) => outbox.count_discard(Discard::QueueFull),
             None => core.stats.discarded(Discard::QueueFull, 1),
         }
+    }
+
+    fn witnesses(&self) -> Vec<Witness> {
+        self.get().map_or_else(Vec::new, |(core, _)| core.witnesses())
     }
 
     fn said(&self, words: &[u8]) {

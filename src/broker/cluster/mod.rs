@@ -36,9 +36,12 @@ mod recovery;
 mod release;
 mod rests;
 mod routes;
+mod settle;
 mod sweep;
+mod touched;
 mod waiting;
 mod watch;
+mod witness;
 mod work;
 
 use std::collections::HashMap;
@@ -58,6 +61,8 @@ use heart::Heart;
 use mirror::Mirror;
 use own_thread::OwnThread;
 pub(crate) use routes::LocalRoutes;
+use settle::Settling;
+use touched::Touched;
 use work::Works;
 
 use super::core::{Core, RouteScratch};
@@ -104,6 +109,8 @@ pub(crate) struct Cluster {
     /// Of messages that a dead node had begun: which member of a Shared Subscription has them, or is to.
     choices: Mutex<HashMap<Mid, Vec<Choice>>>,
     works: Works,
+    settling: Settling,
+    touched: Touched,
     is_leaving: AtomicBool,
     /// For what the threads of the store begin.
     runtime: Handle,
@@ -159,6 +166,9 @@ pub(crate) struct Counters {
     pub(crate) recovered_clients: AtomicU64,
     /// Sessions whose messages of Shared Subscriptions were given to others.
     pub(crate) rests_given: AtomicU64,
+    /// Messages that were put into queues again which Redis had lost, and those that could not be.
+    pub(crate) appended_again: AtomicU64,
+    pub(crate) not_appended_again: AtomicU64,
     pub(crate) inbox_messages: AtomicU64,
     pub(crate) entries_applied: AtomicU64,
     /// Entries of the log that were not applied yet when this was looked at last.
@@ -193,6 +203,8 @@ impl Cluster {
             asking: Asking::default(),
             choices: Mutex::default(),
             works: Works::default(),
+            settling: Settling::default(),
+            touched: Touched::default(),
             is_leaving: AtomicBool::new(false),
             runtime: Handle::current(),
             store,
@@ -216,7 +228,7 @@ impl Cluster {
 
     /// Whether this node may have been declared dead: until it knows better, it sends nothing that others may be sending as well.
     pub(crate) fn is_stale(&self) -> bool {
-        self.heart.is_stale()
+        self.heart.is_stale() || self.store.is_over()
     }
 
     fn new_token(&self) -> Token {
@@ -341,7 +353,19 @@ impl Core {
             tokio::spawn(heart::run(Arc::clone(self), beats)).abort_handle(),
             tokio::spawn(watch::run(Arc::clone(self), looks)).abort_handle(),
             tokio::spawn(sweep::run(Arc::clone(self))).abort_handle(),
+            tokio::spawn(settle::run(Arc::clone(self))).abort_handle(),
         ])
+    }
+
+    /// The store is lost. What this node knows is for the next one of its process, if Redis has lost some of it.
+    pub(crate) fn hand_over(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let online = self.registry.online_outboxes().into_iter();
+        let online = online.map(|outbox| Arc::clone(&outbox.client_id));
+        let clients: std::collections::BTreeSet<_> = online.chain(cluster.touched.all()).collect();
+        cluster
+            .store
+            .hand_over(clients.iter().map(|client_id| (**client_id).into()).collect());
     }
 
     fn load_mirror(&self, cluster: &Cluster) -> Result<(), StoreError> {

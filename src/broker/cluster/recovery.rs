@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::{Choice, Cluster};
 use crate::broker::core::{Core, RouteScratch};
 use crate::store::Op;
-use crate::store::cluster::{ClusterOp, Incarnation, Members};
+use crate::store::cluster::{ClusterOp, How, Incarnation, Members, bucket_of_client};
 use crate::topic::TopicFilter;
 use parking_lot::Mutex;
 
@@ -44,7 +44,7 @@ async fn recover(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation) {
         .await;
     cluster.keep([ClusterOp::TakeOver { node: dead }]).await;
     finish(core, cluster, dead).await;
-    let clients = free_clients(cluster, dead).await;
+    let clients = free_clients(cluster, dead, core.config().will_grace).await;
     // Wills, and what members have left.
     finish(core, cluster, dead).await;
     cluster.keep([ClusterOp::Destroy { node: dead }]).await;
@@ -94,16 +94,24 @@ async fn finish_jobs(core: &Arc<Core>, cluster: &Arc<Cluster>, dead: Incarnation
 }
 
 /// How many there were.
-async fn free_clients(cluster: &Arc<Cluster>, dead: Incarnation) -> usize {
+async fn free_clients(cluster: &Arc<Cluster>, dead: Incarnation, grace: u32) -> usize {
     let clients = cluster
         .ask_until("the clients of a dead node", move |store| store.owned_by(dead))
         .await;
     let mut scratch = RouteScratch::default();
+    let is_older = dead <= cluster.store.generation();
+    let lost = cluster.settling.lost();
     for client_id in &clients {
         let free = ClusterOp::Free {
             node: dead,
             client_id,
             mid: cluster.new_mid(),
+            // All connections of its generation have been closed, and their clients may come back.
+            how: match is_older {
+                true => How::Left { grace },
+                false => How::Lost,
+            },
+            ends: is_older && lost.has_bucket(bucket_of_client(client_id)),
         };
         scratch.pen().write(&cluster.journal, &Op::Cluster(free));
     }

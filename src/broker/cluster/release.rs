@@ -60,6 +60,7 @@ impl Core {
         let client_id = Arc::clone(session.client_id());
         let (uid, kept, expiry_interval) = (session.outbox.key, session.kept, session.expiry_interval);
         let token = session.token;
+        cluster.touched.note(&client_id);
         for (filter, subscription) in &session.subscriptions {
             if !kept {
                 self.router.unsubscribe(filter, uid);

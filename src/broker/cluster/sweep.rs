@@ -15,6 +15,7 @@ const MOST: usize = 200;
 /// Looks until the broker ends. Two nodes that look into the same bucket do no harm.
 pub(super) async fn run(core: Arc<Core>) {
     let Some(cluster) = core.cluster.clone() else { return };
+    cluster.until_settled().await;
     loop {
         tokio::time::sleep(PAUSE).await;
         if cluster.is_leaving() {

@@ -10,31 +10,36 @@ use std::time::{Duration, Instant};
 use super::own_thread::OwnThread;
 use super::{Cluster, recovery};
 use crate::broker::core::Core;
-use crate::store::cluster::{ClusterOp, Incarnation, Members};
+use crate::store::cluster::{ClusterOp, Homes, Incarnation, Members};
 
 /// Looks five times in a lease, on a thread of its own, declares dead who is, and recovers what falls to this node.
 pub(super) async fn run(core: Arc<Core>, thread: OwnThread) {
     let Some(cluster) = core.cluster.clone() else { return };
     let mut watch = Watch::new(cluster.lease);
     let mut recovering = recovery::Recovering::default();
+    let mut epoch = 0;
     loop {
         let asked = Instant::now();
         let store = Arc::clone(&cluster.store);
         match thread.run(move || store.members()).await.flatten() {
             Ok(members) => {
                 cluster.note_beats(&members);
-                if !cluster.heart.is_heard() {
+                if !cluster.heart.is_heard() || epoch != members.epoch {
                     watch.forget();
                 }
+                epoch = members.epoch;
                 let silent = watch.look(&members, asked, Instant::now(), cluster.incarnation);
                 for (node, counter) in silent.into_iter().filter(|_| !cluster.is_leaving()) {
                     tracing::warn!(
                         node,
                         "a node of the cluster is dead: nothing was heard of it for a lease"
                     );
-                    cluster.keep([ClusterOp::Dead { node, counter }]).await;
+                    let lost = cluster.homes_without(&members, node);
+                    cluster.keep([ClusterOp::Dead { node, counter, lost }]).await;
                 }
-                recovering.begin(&core, &cluster, &members);
+                if cluster.settling.may_recover() {
+                    recovering.begin(&core, &cluster, &members);
+                }
             }
             Err(error) => tracing::debug!(%error, "the members of the cluster can't be read"),
         }
@@ -43,6 +48,16 @@ pub(super) async fn run(core: Arc<Core>, thread: OwnThread) {
 }
 
 impl Cluster {
+    /// The homes that may lack what a node has written last, if something is known to be lost of its generation: nobody can tell what that
+    /// was. A server that has started again, or taken over, and has all that the others know, is taken to have that, too.
+    fn homes_without(&self, members: &Members, node: Incarnation) -> Homes {
+        if node > members.generation {
+            return Homes::default();
+        }
+        let servers = members.servers.iter().find(|(other, _)| *other == node);
+        servers.map_or_else(Homes::default, |(_, servers)| self.store.homes_without(servers))
+    }
+
     /// For people: what is concluded from silence is another matter, see [`Watch`].
     fn note_beats(&self, members: &Members) {
         let now = Instant::now();

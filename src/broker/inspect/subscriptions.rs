@@ -109,7 +109,7 @@ impl Core {
             Some(Entry::Online { outbox, .. }) => Arc::clone(outbox),
         };
         let (answer, receiver) = oneshot::channel();
-        match outbox.inquire(Inquiry { range, answer }) {
+        match outbox.inquire(Inquiry::Subscriptions { range, answer }) {
             true => Asked::Owner(receiver),
             false => Asked::Busy,
         }

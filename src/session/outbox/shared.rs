@@ -121,6 +121,11 @@ impl Outbox {
         }
     }
 
+    /// The place that the store will give next, as far as that is known; `None` of a queue that it does not have.
+    pub(crate) fn known_next(&self) -> Option<u64> {
+        self.inner.lock().kept.as_ref().map(|kept| kept.next)
+    }
+
     /// There may be messages in the queue of which nobody has told.
     pub(crate) fn look(&self) {
         let mut inner = self.inner.lock();

@@ -11,8 +11,11 @@
 
 mod about;
 mod entry;
+mod homes;
 mod ids;
 mod op;
+mod servers;
+mod serving;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +23,14 @@ use std::time::Instant;
 
 pub(crate) use about::{About, AwaySession, Overview};
 pub(crate) use entry::{Entry, RouteKind};
+pub(crate) use homes::Homes;
 pub(crate) use ids::{
     INCARNATIONS, Incarnation, Mid, Token, bucket_of_client, bucket_of_inbox, bucket_of_uid, inbox_of, new_uid,
     node_of_inbox,
 };
 pub(crate) use op::{ClusterOp, How, Once, Open, Publishing, Will, write_publish};
+pub(crate) use servers::Servers;
+pub(crate) use serving::Serving;
 
 use super::{Store, StoreError, StoredMessage, StoredSession, Uid};
 use crate::message::{Message, Publication};
@@ -129,6 +135,34 @@ pub(crate) trait Shared: Store {
     /// Waits until the follower has been told all messages that are in the inbox of this node now. Blocks.
     fn empty_inbox(&self) -> Result<(), StoreError>;
 
+    /// The generation of this incarnation is newer than this: those up to it are over, as Redis has lost writes of one of them.
+    fn generation(&self) -> Incarnation;
+
+    /// All that may write to a bucket, or may have left something there.
+    fn writers(&self) -> Result<Vec<Incarnation>, StoreError>;
+
+    /// The homes of which it is not known whether they have all that a node has written which had found it on these servers.
+    fn homes_without(&self, servers: &Servers) -> Homes;
+
+    /// What incarnations before of this process have left that is to be dealt with.
+    fn inherited(&self) -> Inherited;
+
+    /// Puts into queues again what they had put there, and Redis has lost. Blocks.
+    ///
+    /// # Errors
+    /// If nothing was done, or this node is over.
+    fn append_again(&self) -> Result<Again, StoreError>;
+
+    /// What has been inherited has been dealt with.
+    fn has_settled(&self);
+
+    /// Leaves what is known to the next incarnation of this process, if Redis may have lost some of it. These clients were connected
+    /// lately. To be called when the store takes no changes any more.
+    fn hand_over(&self, clients: Vec<Box<str>>);
+
+    /// Nothing that this node does has effect any more.
+    fn is_over(&self) -> bool;
+
     /// This node can't go on, and is dead by its own doing: it begins anew, as another one.
     fn end(&self, why: &str);
 
@@ -178,8 +212,46 @@ pub(crate) trait Follower: Send + Sync + fmt::Debug {
     /// What changes of this node have left it to do, each told once: jobs, by their buckets, and what sessions have left.
     fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]);
 
+    /// What is known here of the queues of sessions that are owned here. It may take a moment.
+    fn witnesses(&self) -> Vec<Witness>;
+
     /// Another node has said something to this one.
     fn said(&self, words: &[u8]);
+}
+
+/// What a node knows of the queue of a session that it owns, and that nobody else changes but by putting something behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Witness {
+    pub(crate) uid: Uid,
+    /// The place that is given next, as far as that is known: it is not lower.
+    pub(crate) next: u64,
+    /// What was sent, and is not known to be finished, by its places.
+    pub(crate) sent: Vec<(u64, Sent)>,
+}
+
+/// A message, and the Shared Subscription that has given it; without one if that has been released.
+pub(crate) type Sent = Option<(Arc<Message>, Option<Box<str>>)>;
+
+/// Of incarnations that are over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inherited {
+    pub(crate) nodes: Vec<Incarnation>,
+    /// Those who were connected to them lately.
+    pub(crate) clients: Vec<Box<str>>,
+}
+
+/// What has come of messages that were to be put into queues again.
+#[derive(Debug, Default)]
+pub(crate) struct Again {
+    pub(crate) made: u64,
+    /// Their queues have no room.
+    pub(crate) full: u64,
+    /// Their sessions have ended, as those have that may have lost some.
+    pub(crate) gone: u64,
+    /// Those of Shared Subscriptions whose members are gone.
+    pub(crate) for_others: Vec<StoredMessage>,
+    /// Of those that were put there lately, how many nobody has remembered.
+    pub(crate) forgotten: u64,
 }
 
 /// How a message goes to a member of a Shared Subscription.
@@ -262,6 +334,16 @@ pub(crate) struct Members {
     pub(crate) nodes: Vec<(Incarnation, u64)>,
     /// Who is dead, and who recovers it.
     pub(crate) recoverers: Vec<(Incarnation, Incarnation)>,
+    /// Where each node that has said so has found all that it has written.
+    pub(crate) servers: Vec<(Incarnation, Servers)>,
+    /// Incarnations up to this one are over; 0 if none is.
+    pub(crate) generation: Incarnation,
+    /// Homes that have lost writes of incarnations that are over.
+    pub(crate) lost: Homes,
+    /// The last entry of the log.
+    pub(crate) position: u64,
+    /// Counts up with each server that was asked: heartbeats that were seen on one say nothing of another.
+    pub(crate) epoch: u64,
     /// The time of Redis.
     pub(crate) now: Option<Millis>,
 }

@@ -3,7 +3,7 @@
 //! All changes of a client are written by the node that owns it, and before its [`Release`](ClusterOp::Release): so none comes
 //! behind it, and what the next owner writes is behind all of them.
 
-use super::{Entry, Incarnation, Mid, Token};
+use super::{Entry, Homes, Incarnation, Mid, Token};
 use crate::message::Publication;
 use crate::store::Uid;
 use crate::store::op::{Recipients, publication, put_publication, read_recipients};
@@ -72,6 +72,20 @@ pub(crate) enum ClusterOp<'a> {
         node: Incarnation,
         client_id: &'a str,
         mid: Mid,
+        /// A node of a generation that is over has [left](How::Left): its clients are back soon.
+        how: How,
+        /// Its session ends, as nobody knows what was lost of it.
+        ends: bool,
+    },
+    /// The session of a client ends that was connected when writes were lost, and its owner, if that is of this generation or an older
+    /// one: as if the node had left. Nothing if the owner is newer.
+    EndSession {
+        client_id: &'a str,
+        generation: Incarnation,
+        /// In seconds, as in [`How::Left`].
+        grace: u32,
+        /// Of what the session leaves.
+        mid: Mid,
     },
     /// The inbox of the node is removed.
     Destroy { node: Incarnation },
@@ -79,8 +93,15 @@ pub(crate) enum ClusterOp<'a> {
     ForgetOf { bucket: u8, node: Incarnation },
     /// What is due of clients of this bucket without owner is done: up to so many, from this number of identities on.
     Sweep { bucket: u8, first: Mid, most: u32 },
-    /// The node is dead, if its counter is still this.
-    Dead { node: Incarnation, counter: u64 },
+    /// The node is dead, if its counter is still this. What these homes have lost was the last that it wrote, perhaps: then all that there are
+    /// are over.
+    Dead {
+        node: Incarnation,
+        counter: u64,
+        lost: Homes,
+    },
+    /// An incarnation is over, as its process says, or nobody knows it any more.
+    Retire { node: Incarnation },
     /// The node is dead, and so this one recovers what that was to recover, and it.
     TakeOver { node: Incarnation },
     /// The node has been recovered.
@@ -167,6 +188,8 @@ const EXPIRE: u8 = 20;
 const RETAIN_ONCE: u8 = 21;
 const FORGET_RETAINED: u8 = 22;
 const OPEN_EARLY: u8 = 23;
+const RETIRE: u8 = 24;
+const END_SESSION: u8 = 25;
 
 /// Appends a [`ClusterOp::Publish`], whose recipients have been collected with
 /// [`write_recipient`](crate::store::write_recipient).
@@ -250,8 +273,25 @@ impl<'a> ClusterOp<'a> {
                 put_mid(to, mid);
             }
             ClusterOp::Fence { bucket, node } => of_bucket(to, FENCE, bucket, &[node]),
-            ClusterOp::Free { node, client_id, mid } => {
-                numbers(to, FREE, &[node]);
+            ClusterOp::Free {
+                node,
+                client_id,
+                mid,
+                how,
+                ends,
+            } => {
+                numbers(to, FREE, &[node, u64::from(ends)]);
+                put_mid(to, mid);
+                how.write(to);
+                put_binary(to, client_id.as_bytes());
+            }
+            ClusterOp::EndSession {
+                client_id,
+                generation,
+                grace,
+                mid,
+            } => {
+                numbers(to, END_SESSION, &[generation, u64::from(grace)]);
                 put_mid(to, mid);
                 put_binary(to, client_id.as_bytes());
             }
@@ -260,7 +300,11 @@ impl<'a> ClusterOp<'a> {
             ClusterOp::Sweep { bucket, first, most } => {
                 of_bucket(to, SWEEP, bucket, &[first.incarnation, first.number, u64::from(most)]);
             }
-            ClusterOp::Dead { node, counter } => numbers(to, DEAD, &[node, counter]),
+            ClusterOp::Dead { node, counter, lost } => {
+                numbers(to, DEAD, &[node, counter]);
+                lost.write(to);
+            }
+            ClusterOp::Retire { node } => numbers(to, RETIRE, &[node]),
             ClusterOp::TakeOver { node } => numbers(to, TAKE_OVER, &[node]),
             ClusterOp::Recovered { node } => numbers(to, RECOVERED, &[node]),
             ClusterOp::Expire { topic, at } => {
@@ -326,6 +370,14 @@ impl<'a> ClusterOp<'a> {
             },
             FREE => ClusterOp::Free {
                 node: from.u64()?,
+                ends: from.u64()? != 0,
+                mid: mid(from)?,
+                how: How::read(from)?,
+                client_id: from.string()?,
+            },
+            END_SESSION => ClusterOp::EndSession {
+                generation: from.u64()?,
+                grace: from.u64()? as u32,
                 mid: mid(from)?,
                 client_id: from.string()?,
             },
@@ -342,7 +394,9 @@ impl<'a> ClusterOp<'a> {
             DEAD => ClusterOp::Dead {
                 node: from.u64()?,
                 counter: from.u64()?,
+                lost: Homes::read(from)?,
             },
+            RETIRE => ClusterOp::Retire { node: from.u64()? },
             TAKE_OVER => ClusterOp::TakeOver { node: from.u64()? },
             RECOVERED => ClusterOp::Recovered { node: from.u64()? },
             EXPIRE => ClusterOp::Expire {

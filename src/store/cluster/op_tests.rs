@@ -1,6 +1,6 @@
 use super::*;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
-use crate::store::cluster::RouteKind;
+use crate::store::cluster::{Homes, RouteKind};
 use crate::store::op::{Op, SubscriptionRecord};
 
 fn all() -> Vec<ClusterOp<'static>> {
@@ -119,7 +119,19 @@ fn all() -> Vec<ClusterOp<'static>> {
         },
         ClusterOp::ForgetRetained { mid },
         ClusterOp::Fence { bucket, node },
-        ClusterOp::Free { node, client_id, mid },
+        ClusterOp::Free {
+            node,
+            client_id,
+            mid,
+            how: How::Left { grace: 9 },
+            ends: true,
+        },
+        ClusterOp::EndSession {
+            client_id,
+            generation: node,
+            grace: 10,
+            mid,
+        },
         ClusterOp::Destroy { node },
         ClusterOp::ForgetOf { bucket, node },
         ClusterOp::Sweep {
@@ -127,7 +139,12 @@ fn all() -> Vec<ClusterOp<'static>> {
             first: mid,
             most: 16,
         },
-        ClusterOp::Dead { node, counter: 17 },
+        ClusterOp::Dead {
+            node,
+            counter: 17,
+            lost: Homes::all(),
+        },
+        ClusterOp::Retire { node },
         ClusterOp::TakeOver { node },
         ClusterOp::Recovered { node },
         ClusterOp::Expire {

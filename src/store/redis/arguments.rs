@@ -31,6 +31,11 @@ impl Arguments {
         }
     }
 
+    /// Bytes that they take.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }

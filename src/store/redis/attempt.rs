@@ -55,10 +55,19 @@ pub(super) fn insist(
 
 /// The number of the last call that an incarnation has made to each home; `None` where it may make none.
 pub(super) fn last_calls(link: &mut Link, keys: &Keys, incarnation: u64) -> Result<Vec<(Home, Option<u64>)>, Failed> {
+    calls_of(link, keys, &incarnation.to_string())
+}
+
+/// The highest incarnation that was ever taken the right to write to each home.
+pub(super) fn highest_fenced(link: &mut Link, keys: &Keys) -> Result<Vec<(Home, Option<u64>)>, Failed> {
+    calls_of(link, keys, "top")
+}
+
+fn calls_of(link: &mut Link, keys: &Keys, field: &str) -> Result<Vec<(Home, Option<u64>)>, Failed> {
     let commands: Vec<_> = Home::all()
         .map(|home| {
             let mut command = redis::cmd("HGET");
-            command.arg(keys.of(home, "hw")).arg(incarnation);
+            command.arg(keys.of(home, "hw")).arg(field);
             command
         })
         .collect();

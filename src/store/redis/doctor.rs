@@ -10,6 +10,7 @@ use super::cluster;
 use super::keys::Keys;
 use super::link::Link;
 use super::schema::expect_there;
+use crate::store::cluster::Homes;
 use crate::store::{RedisSettings, StoreError};
 
 /// What there is, and what is wrong with it.
@@ -34,6 +35,9 @@ pub(crate) struct Report {
     pub(crate) onces: u64,
     /// Sessions that have ended, whose messages of Shared Subscriptions others are to get.
     pub(crate) rests: u64,
+    /// Incarnations up to this one are over, as Redis has lost writes in these homes; 0 if none is.
+    pub(crate) generation: u64,
+    pub(crate) lost: Homes,
     pub(crate) faults: BTreeSet<String>,
 }
 
@@ -42,6 +46,10 @@ impl fmt::Display for Report {
         writeln!(f, "incarnation: {}", self.incarnation)?;
         writeln!(f, "nodes: {:?}", self.living)?;
         writeln!(f, "dead nodes: {:?}", self.recovered)?;
+        if self.generation > 0 {
+            let (generation, lost) = (self.generation, self.lost);
+            writeln!(f, "over, as Redis has lost writes: nodes up to {generation}; in {lost}")?;
+        }
         writeln!(f, "clients: {}", self.clients)?;
         writeln!(f, "messages that have begun: {}", self.jobs)?;
         writeln!(f, "messages that are noted as put into queues: {}", self.onces)?;

@@ -81,6 +81,13 @@ pub(super) fn put_message(to: &mut Vec<u8>, message: &Publication<'_>) {
     to.extend_from_slice(&checksum.to_be_bytes());
 }
 
+/// The checksum of [`message_bytes`].
+pub(super) fn message_sum(message: &Message) -> u32 {
+    let mut bytes = Vec::with_capacity(32 + message.size());
+    put_publication(&mut bytes, &message.as_publication());
+    crc32fast::hash(&bytes)
+}
+
 pub(super) fn read_message(bytes: &[u8]) -> Result<Message, Malformed> {
     read_publication(unseal(bytes)?).map(|publication| Message::new(&publication))
 }

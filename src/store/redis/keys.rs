@@ -3,13 +3,16 @@
 //! A home is a group of keys with the same hash tag, and so in one slot of a Redis Cluster: `{g}` for what is there once,
 //! and the buckets `{0}` to `{255}` for what belongs to clients.
 
+use crate::store::cluster::Homes;
 use crate::store::{StoreError, Uid};
 
 /// Buckets into which clients are divided. Part of the schema.
 pub(super) const BUCKETS: u16 = 256;
 
 /// How what is kept is laid out.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
+/// The one before is laid out alike, without what is noted when writes were lost. Nodes that know no other must not be at work beside those that do.
+pub(super) const SCHEMA_BEFORE: u32 = 2;
 
 /// One home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +29,35 @@ impl Home {
 
     pub(super) fn buckets() -> impl Iterator<Item = Home> {
         (0..=u8::MAX).map(Home::Bucket)
+    }
+
+    /// What is between the braces of its keys.
+    pub(super) fn name(self) -> String {
+        match self {
+            Home::Bucket(bucket) => bucket.to_string(),
+            Home::Global => "g".to_owned(),
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Home> {
+        match name {
+            "g" => Some(Home::Global),
+            _ => name.parse().ok().map(Home::Bucket),
+        }
+    }
+
+    pub(super) fn insert_into(self, homes: &mut Homes) {
+        match self {
+            Home::Bucket(bucket) => homes.insert_bucket(bucket),
+            Home::Global => homes.insert_global(),
+        }
+    }
+
+    pub(super) fn is_in(self, homes: Homes) -> bool {
+        match self {
+            Home::Bucket(bucket) => homes.has_bucket(bucket),
+            Home::Global => homes.has_global(),
+        }
     }
 
     /// A place in a list of all homes.
@@ -76,10 +108,7 @@ impl Keys {
     pub(super) fn parse<'k>(&self, key: &'k str) -> Option<(Home, &'k str)> {
         let rest = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
         let (home, name) = rest.split_once("}:")?;
-        match home {
-            "g" => Some((Home::Global, name)),
-            _ => home.parse().ok().map(|bucket| (Home::Bucket(bucket), name)),
-        }
+        Home::named(home).map(|home| (home, name))
     }
 }
 
@@ -96,6 +125,7 @@ mod tests {
         assert_eq!(keys.parse("broker:{256}:ret"), None);
         assert_eq!(keys.parse("other:{g}:ret"), None);
         assert_eq!(Home::all().count(), 257);
+        assert!(Home::all().all(|home| Home::named(&home.name()) == Some(home)));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Link {
         self.slots.is_some()
     }
 
+    /// Which of the servers has this key.
+    pub(super) fn server_of(&self, key: &str) -> usize {
+        self.slots.as_ref().map_or(0, |slots| slots.server_of_key(key))
+    }
+
     /// Sends all commands, [some of them](AT_ONCE) at a time; the reply to each, in their order. If there is an error, some may
     /// have run, and the connections must not be used any more.
     pub(super) fn run<C: Borrow<Cmd>>(

@@ -1,8 +1,8 @@
 //! Whether what is under a prefix is laid out as this version does it.
 
-#[cfg(any(feature = "cli", test))]
-use super::keys::Home;
 use super::keys::{BUCKETS, Keys, SCHEMA};
+#[cfg(any(feature = "cli", test))]
+use super::keys::{Home, SCHEMA_BEFORE};
 use super::link::Link;
 #[cfg(any(feature = "cli", test))]
 use super::reply::bytes_or_none;
@@ -16,6 +16,12 @@ pub(super) const UNFINISHED: &str = "0";
 #[cfg(any(feature = "cli", test))]
 pub(super) fn found_schema(link: &mut Link, keys: &Keys) -> Result<Option<String>, StoreError> {
     Ok(meta(link, keys, "schema")?.map(|schema| String::from_utf8_lossy(&schema).into_owned()))
+}
+
+/// Whether what is there can be read.
+#[cfg(any(feature = "cli", test))]
+pub(super) fn is_known(schema: &str) -> bool {
+    [SCHEMA_BEFORE, SCHEMA].iter().any(|known| known.to_string() == schema)
 }
 
 #[cfg(any(feature = "cli", test))]
@@ -43,7 +49,7 @@ pub(super) fn is_there(link: &mut Link, keys: &Keys) -> Result<bool, StoreError>
     }
     let buckets = meta(link, keys, "buckets")?.unwrap_or_default();
     let buckets = String::from_utf8_lossy(&buckets).into_owned();
-    match schema == SCHEMA.to_string() && buckets == BUCKETS.to_string() {
+    match is_known(&schema) && buckets == BUCKETS.to_string() {
         true => Ok(true),
         false => Err(other_schema(link, keys, &schema, &buckets)),
     }

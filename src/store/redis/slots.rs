@@ -51,9 +51,18 @@ impl Slots {
             _ => arguments.next(),
         };
         match key {
-            Some(Arg::Simple(key)) => usize::from(self.servers[slot(tag(key))]),
+            Some(Arg::Simple(key)) => self.server_of_bytes(key),
             _ => 0,
         }
+    }
+
+    /// The server that has this key.
+    pub(super) fn server_of_key(&self, key: &str) -> usize {
+        self.server_of_bytes(key.as_bytes())
+    }
+
+    fn server_of_bytes(&self, key: &[u8]) -> usize {
+        usize::from(self.servers[slot(tag(key))])
     }
 }
 

@@ -165,9 +165,15 @@ impl Broker {
 
     /// The first line of its logs, of all its starts, that has these words.
     pub fn says(&self, words: &str) -> Option<String> {
+        self.lines_with(words).into_iter().next()
+    }
+
+    /// All of them.
+    pub fn lines_with(&self, words: &str) -> Vec<String> {
         let logs = (1..=self.starts).map(|start| self.dir.join(format!("broker-{start}.log")));
-        let mut texts = logs.filter_map(|path| std::fs::read_to_string(path).ok());
-        texts.find_map(|text| text.lines().find(|line| line.contains(words)).map(str::to_owned))
+        let texts = logs.filter_map(|path| std::fs::read_to_string(path).ok());
+        let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains(words)).collect()
     }
 
     /// Kills the server that it stores in.

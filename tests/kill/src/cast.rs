@@ -80,6 +80,19 @@ pub fn volatile_members(world: &mut World) {
     world.add(Client::new("k-3", Settings::persistent(V5)).wants("$share/k/load/+/m", 2));
 }
 
+/// Clients with wills who come back by themselves, `w-roam`, for a cluster: enough that some are at any node that leaves.
+pub fn roamers_with_wills(world: &mut World) {
+    for number in 1..=6 {
+        let settings = with_will(Settings::persistent(V5), 2, false, 0);
+        world.add(Client::new(&format!("w-roam-{number}"), settings));
+    }
+}
+
+fn with_will(settings: Settings, qos: u8, retain: bool, delay: u32) -> Settings {
+    let will = Some(WillPlan { qos, retain, delay });
+    Settings { will, ..settings }
+}
+
 fn publishers(world: &mut World, random: &mut Random) {
     for number in 1..=8 {
         let version = if number % 2 == 0 { V5 } else { V311 };
@@ -117,12 +130,8 @@ fn load_topics(name: &str) -> Vec<Topic> {
 /// during the load; `w-now` just before the broker is killed; `w-delay` have delays that pass after the restart; `w-back` come back before theirs have passed.
 fn wills(world: &mut World) {
     let mut add = |name: &str, settings: Settings, qos, delay| {
-        let will = Some(WillPlan {
-            qos,
-            retain: name.contains("-r-"),
-            delay,
-        });
-        world.add(Client::new(name, Settings { will, ..settings }));
+        let settings = with_will(settings, qos, name.contains("-r-"), delay);
+        world.add(Client::new(name, settings));
     };
     add("w-lost-1", Settings::volatile(V311), 2, 0);
     add("w-lost-2", Settings::volatile(V5), 1, 0);
@@ -152,7 +161,7 @@ fn wills(world: &mut World) {
 
 /// Whether a client of a cluster comes back by itself when its connection ends. Of those with wills, only some do.
 pub fn comes_back(name: &str) -> bool {
-    let some = ["w-lost-3", "w-lost-4", "w-back", "w-ended"];
+    let some = ["w-lost-3", "w-lost-4", "w-roam", "w-back", "w-ended"];
     !name.starts_with("w-") || some.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -34,6 +34,11 @@ pub struct Client {
     pub gate: Option<SocketAddr>,
     /// When it has last connected, or heard something.
     pub heard: Instant,
+    /// Writes may be lost: if a CONNECT had no answer, the session that is present may be one that this has made.
+    pub doubts: bool,
+    /// Its last CONNECT has no answer, or had none when it sent another one.
+    unanswered: bool,
+    was_unanswered: bool,
     /// How many connections it has left open behind it.
     left: usize,
     /// The label of the will of this connection.
@@ -91,6 +96,17 @@ pub enum Wish {
     Left,
 }
 
+impl Filter {
+    /// What a session before had, this one has not.
+    fn lose_session(&mut self) {
+        self.state = match self.state {
+            Wish::Granted => Wish::New,
+            Wish::Unwanted => Wish::Left,
+            other => other,
+        };
+    }
+}
+
 impl Settings {
     /// A session that outlives its connections.
     pub fn persistent(version: Version) -> Settings {
@@ -131,6 +147,9 @@ impl Client {
             wanted: false,
             gate: None,
             heard: Instant::now(),
+            doubts: false,
+            unanswered: false,
+            was_unanswered: false,
             left: 0,
             will: None,
             wills: 0,
@@ -201,6 +220,7 @@ impl Client {
         self.link = Some(Link::open(addr, self.settings.version)?);
         self.accepted = false;
         self.heard = Instant::now();
+        self.was_unanswered |= std::mem::replace(&mut self.unanswered, true);
         self.owed.clear();
         let settings = self.settings.clone();
         let will = settings.will.as_ref().map(|plan| self.new_will(plan));
@@ -355,11 +375,17 @@ impl Client {
     fn connack(&mut self, log: &mut Log, present: bool, code: u8) {
         log.got(&self.name, Step::Connack { present, code });
         self.accepted = code == 0;
+        self.unanswered = false;
         if !self.accepted {
             return;
         }
+        let is_doubtful = std::mem::take(&mut self.was_unanswered) && self.doubts;
         if !present {
             self.abandon();
+            self.filters.iter_mut().for_each(Filter::lose_session);
+        } else if is_doubtful {
+            let granted = self.filters.iter_mut().filter(|filter| filter.state == Wish::Granted);
+            granted.for_each(|filter| filter.state = Wish::New);
         }
         for mut outgoing in std::mem::take(&mut self.outgoing) {
             match outgoing.stage {

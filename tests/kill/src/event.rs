@@ -54,6 +54,10 @@ pub enum World {
     Cluster,
     /// Something is wrong between a node and the store.
     Apart,
+    /// What the store confirms from here on it loses when it is killed.
+    Loses,
+    /// A node of a cluster was declared dead, here or before.
+    Dead,
     /// The broker serves; of a cluster, each node.
     Ready,
     /// All has been sent and waited for.
@@ -124,7 +128,7 @@ pub struct Subscribe {
 }
 
 impl World {
-    const ALL: [(World, &'static str); 10] = [
+    const ALL: [(World, &'static str); 12] = [
         (World::Kill, "kill"),
         (World::Term, "term"),
         (World::Stop, "stop"),
@@ -133,6 +137,8 @@ impl World {
         (World::StoreReady, "store-ready"),
         (World::Cluster, "cluster"),
         (World::Apart, "apart"),
+        (World::Loses, "loses"),
+        (World::Dead, "dead"),
         (World::Ready, "ready"),
         (World::End, "end"),
     ];

@@ -9,6 +9,8 @@ pub enum Faults {
     One(Vec<Fault>),
     /// To a cluster, several at once. If there are none, any.
     Cluster(Vec<Vec<Blow>>),
+    /// To a cluster: its Redis loses writes.
+    Loss,
 }
 
 pub enum Chosen {
@@ -37,6 +39,7 @@ impl Faults {
         match self {
             Faults::One(faults) => Chosen::One(Fault::choose(faults, random)),
             Faults::Cluster(blows) if blows.is_empty() => Chosen::Cluster(Blow::usual(random)),
+            Faults::Loss => Chosen::Cluster(Blow::with_loss(random)),
             Faults::Cluster(blows) => Chosen::Cluster(blows[random.index(blows.len())].clone()),
         }
     }

@@ -53,6 +53,17 @@ impl Log {
         self.push(What::Note(text));
     }
 
+    /// Notes what is known only now, and was so when there were so many events.
+    pub fn insert(&mut self, place: usize, world: World) {
+        let at = self
+            .events
+            .get(place)
+            .or(self.events.last())
+            .map_or(0, |event| event.at);
+        let what = What::World(world);
+        self.events.insert(place, Event { at, what });
+    }
+
     pub fn push(&mut self, what: What) {
         self.is_killer_awaited();
         let at = self.start.elapsed().as_micros() as u64;

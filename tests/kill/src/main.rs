@@ -2,6 +2,7 @@
 //!
 //! `tests/kill/run --help` says how it is used.
 
+mod aof;
 mod broker;
 mod cast;
 mod check;

@@ -18,7 +18,9 @@ Kills the broker under load, lets the clients resume, and checks what they saw.
   --seed N         the seed of the first round, the next one has the next; 1
   --faults A,B,…   instead of the usual ones of the backend: kill, kill-twice, kill-starting, stop-kill, stop, term,
                    store-kill, both-kill, cut. With cluster: kill, freeze, freeze-short, cut, cut-short, hold,
-                   hold-short, mute, late, store-kill, term, roll, and several at once, as in kill+mute
+                   hold-short, mute, late, store-kill, term, roll, lose, and several at once, as in kill+mute
+  --loses          instead of the usual faults of a cluster: Redis loses writes that it has confirmed, in every other round
+                   while something else happens, too
   --nodes N        of a cluster; 3
   --lease S        of a cluster, in seconds; 1
   --haproxy        clients reach the cluster through HAProxy
@@ -79,7 +81,7 @@ impl Options {
             note: None,
             program: PathBuf::new(),
         };
-        let mut faults = Vec::new();
+        let (mut faults, mut loses) = (Vec::new(), false);
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -90,6 +92,7 @@ impl Options {
                 "--rounds" => options.rounds = number(value()?)?,
                 "--seed" => options.seed = number(value()?)?,
                 "--faults" => faults = value()?.split(',').map(str::to_owned).collect(),
+                "--loses" => loses = true,
                 "--nodes" => options.setup.nodes = number(value()?)?,
                 "--lease" => options.setup.lease = seconds(value()?)?,
                 "--haproxy" => options.setup.haproxy = true,
@@ -104,7 +107,11 @@ impl Options {
             }
         }
         options.backend = backend.ok_or("--backend is missing; see --help")?;
-        options.faults = Faults::of(options.backend, &faults)?;
+        options.faults = match (loses, options.backend.is_cluster(), faults.is_empty()) {
+            (false, ..) => Faults::of(options.backend, &faults)?,
+            (true, true, true) => Faults::Loss,
+            (true, ..) => return Err("--loses is for a cluster, without --faults".into()),
+        };
         options.program = program(options.backend)?;
         Ok(Task::Run(options))
     }

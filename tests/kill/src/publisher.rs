@@ -40,6 +40,8 @@ pub struct Publisher {
     count: usize,
     /// Each topic once and in order.
     pub in_turn: bool,
+    /// It sends nothing that is retained.
+    pub is_hushed: bool,
 }
 
 pub struct Topic {
@@ -83,6 +85,7 @@ impl Publisher {
             random,
             count: 0,
             in_turn: false,
+            is_hushed: false,
         }
     }
 
@@ -95,6 +98,12 @@ impl Publisher {
         }
     }
 
+    fn any_topic(&mut self) -> usize {
+        let may = |at: &usize| !(self.is_hushed && self.topics[*at].retain);
+        let topics: Vec<usize> = (0..self.topics.len()).filter(may).collect();
+        topics[self.random.index(topics.len())]
+    }
+
     /// The next message, if there is one for which the window has room beside those that are on their way.
     pub fn next(&mut self, client: &str, on_their_way: usize) -> Option<Message> {
         if on_their_way >= self.window || self.budget == 0 {
@@ -104,7 +113,7 @@ impl Publisher {
         self.count += 1;
         let at = match self.in_turn {
             true => self.topics.len() - 1 - self.budget,
-            false => self.random.index(self.topics.len()),
+            false => self.any_topic(),
         };
         let topic = &self.topics[at];
         let either = 1 + (self.count % 2) as u8;

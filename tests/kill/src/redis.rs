@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::aof::{self, Cut};
+use crate::random::Random;
+
 pub struct Redis {
     dir: PathBuf,
     port: u16,
@@ -52,8 +55,37 @@ impl Redis {
         }
     }
 
-    /// Starts it again with what it has, and waits until it serves.
+    /// How much it has written so far: what it has answered is in that.
+    pub fn written(&self) -> u64 {
+        let size = aof::newest(&self.dir)
+            .ok()
+            .and_then(|path| std::fs::metadata(path).ok());
+        size.map_or(0, |size| size.len())
+    }
+
+    /// Kills it, and has it lose the last part of what it has written since it had the first of these sizes.
+    pub fn kill_and_lose(&mut self, sizes: &[u64], random: &mut Random) -> Result<Option<Cut>, String> {
+        self.kill();
+        let path = aof::newest(&self.dir)?;
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let steps = aof::steps(&std::fs::read(&path).map_err(failed)?);
+        let cut = aof::choose(&steps, sizes, random);
+        if let Some(cut) = &cut {
+            let file = File::options().write(true).open(&path).map_err(failed)?;
+            file.set_len(cut.end).map_err(failed)?;
+        }
+        Ok(cut)
+    }
+
+    /// Starts it again with what it has, if it does not run, and waits until it serves.
     pub fn launch(&mut self) -> Result<(), String> {
+        if self
+            .process
+            .as_mut()
+            .is_some_and(|process| matches!(process.try_wait(), Ok(None)))
+        {
+            return Ok(());
+        }
         let log = File::options()
             .append(true)
             .create(true)
@@ -75,6 +107,8 @@ impl Redis {
                 "yes",
                 "--appendfsync",
                 "always",
+                "--auto-aof-rewrite-percentage",
+                "0",
                 "--maxmemory-policy",
                 "noeviction",
             ])

@@ -42,9 +42,9 @@ pub struct Stage {
 }
 
 /// Those who connect before the load, and again after a restart.
-const ALWAYS: [&str; 17] = [
+const ALWAYS: [&str; 18] = [
     "new-", "clean-", "on-", "off-", "late-", "vol-", "lag-", "watch-", "replay-", "g-", "h-", "k-", "churn-",
-    "w-back", "w-ended", "w-lost-3", "w-lost-4",
+    "w-back", "w-ended", "w-lost-3", "w-lost-4", "w-roam",
 ];
 /// Those of them who come back only at the end.
 const LATE: [&str; 3] = ["late-", "watch-2", "off-1"];
@@ -123,6 +123,19 @@ impl Stage {
             }
         }
         given
+    }
+
+    /// Whether nobody does what all nodes of a cluster are told: to subscribe, to unsubscribe, and to publish what is retained.
+    pub fn hush(&mut self, is_hushed: bool) {
+        for client in &mut self.world.clients {
+            if let Some(churn) = &mut client.churn {
+                churn.paused = is_hushed;
+            }
+            let publisher = client.publisher.as_mut().filter(|publisher| !publisher.in_turn);
+            publisher
+                .into_iter()
+                .for_each(|publisher| publisher.is_hushed = is_hushed);
+        }
     }
 
     /// Has somebody look for what comes by connections that their clients have left.

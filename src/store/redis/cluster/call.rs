@@ -76,9 +76,18 @@ pub(super) enum Outcome {
     /// For each that was expected.
     Answered(Vec<Answer>),
     Logged {
-        position: u64,
+        reached: Reached,
         not_retained: u64,
     },
+}
+
+/// How far the global home is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// The last entry of the log.
+    pub(super) position: u64,
+    /// Incarnations up to this one are over.
+    pub(super) generation: Incarnation,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -155,14 +164,26 @@ impl Call {
         let mut parts = parts;
         let mut next = || parts.next().unwrap_or(Value::Nil);
         if self.home == Home::Global {
-            return Ok(Outcome::Logged {
-                position: number(next())?,
-                not_retained: number(next())?,
-            });
+            let (position, not_retained, generation) = (number(next())?, number(next())?, number(next())?);
+            let reached = Reached { position, generation };
+            return Ok(Outcome::Logged { reached, not_retained });
         }
         let answers = self.expected.iter().map(|expected| read_answer(*expected, next()));
         answers.collect::<Result<_, _>>().map(Outcome::Answered)
     }
+}
+
+/// Reads fields of `meta`: there is no position before the first entry, and mostly no generation.
+pub(super) fn read_reached(value: Value) -> Result<Reached, StoreError> {
+    let mut parts = list(value)?.into_iter();
+    let mut next = || match parts.next() {
+        None | Some(Value::Nil) => Ok(0),
+        Some(part) => number(part),
+    };
+    Ok(Reached {
+        position: next()?,
+        generation: next()?,
+    })
 }
 
 fn read_answer(expected: Expected, value: Value) -> Result<Answer, StoreError> {

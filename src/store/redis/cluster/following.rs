@@ -9,10 +9,10 @@ use super::follow::{Contact, Threads};
 use super::inbox::{InboxReader, Progress};
 use super::life::Life;
 use super::log::LogReader;
-use super::members::Membership;
+use super::members::{Beat, Membership};
 use super::recent::Recent;
 use super::wake::Wake;
-use crate::store::cluster::{Follower, Incarnation, Members};
+use crate::store::cluster::{Follower, Incarnation, Members, Serving};
 use crate::store::redis::keys::Keys;
 use crate::store::{RedisSettings, StoreError};
 
@@ -25,6 +25,9 @@ pub(super) struct Following {
     recent: Arc<Recent>,
     life: Arc<Life>,
     membership: Membership,
+    serving: Arc<Mutex<Serving>>,
+    /// The servers because of which the writer has been told to ask: once.
+    doubted: Mutex<Option<Serving>>,
     progress: Arc<Progress>,
     /// Of the log and of the inbox.
     contacts: [Arc<Contact>; 2],
@@ -38,7 +41,7 @@ impl Following {
         (keys, incarnation): (&Keys, Incarnation),
         recent: &Arc<Recent>,
         life: &Arc<Life>,
-        lease: Duration,
+        (lease, serving): (Duration, &Arc<Mutex<Serving>>),
     ) -> Following {
         Following {
             settings: settings.clone(),
@@ -47,6 +50,8 @@ impl Following {
             recent: Arc::clone(recent),
             life: Arc::clone(life),
             membership: Membership::new(settings, keys, incarnation, lease / 2),
+            serving: Arc::clone(serving),
+            doubted: Mutex::default(),
             progress: Arc::default(),
             contacts: Default::default(),
             threads: Mutex::new(None),
@@ -72,7 +77,19 @@ impl Following {
     /// Also if this node has been declared dead.
     pub(super) fn beat(&self) -> Result<bool, StoreError> {
         self.life.check()?;
-        let is_member = self.membership.beat(self.recent.position())?;
+        let known = self.serving.lock().clone();
+        let beat = self.membership.beat(self.recent.position(), &known.servers())?;
+        let Beat { is_member, generation } = beat;
+        let beating_on = self.membership.beating_on();
+        if !beating_on.changed_since(&known).is_empty()
+            && self.doubted.lock().replace(beating_on.clone()) != Some(beating_on)
+        {
+            self.life.doubt();
+        }
+        if generation >= self.incarnation {
+            self.life.end_with_generation();
+            self.life.check()?;
+        }
         if !is_member {
             let why = "the other brokers of the cluster have declared this one dead, or what they keep in Redis is gone: it must \
                        begin anew";

@@ -13,7 +13,7 @@ use crate::store::redis::check::check;
 use crate::store::redis::keys::{BUCKETS, Home, Keys, SCHEMA};
 use crate::store::redis::link::Link;
 use crate::store::redis::reply::number;
-use crate::store::redis::schema::{UNFINISHED, found_schema};
+use crate::store::redis::schema::{UNFINISHED, found_schema, is_known};
 use crate::store::{
     Batch, Lane, Page, RedisSettings, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid,
 };
@@ -57,10 +57,9 @@ impl Loader {
         let mut link = Link::connect(settings)?;
         check(&mut link, settings)?;
         let found = found_schema(&mut link, &keys)?;
-        let of_ours = SCHEMA.to_string();
-        if let Some(schema) = found.filter(|schema| *schema != of_ours && schema != UNFINISHED) {
+        if let Some(schema) = found.filter(|schema| !is_known(schema) && schema != UNFINISHED) {
             return Err(StoreError::Refused(format!(
-                "what is under the prefix {} in Redis at {} has schema {schema}, and this version knows {of_ours}: use another prefix",
+                "what is under the prefix {} in Redis at {} has schema {schema}, and this version knows {SCHEMA}: use another prefix",
                 keys.prefix(),
                 link.address()
             )));
@@ -105,6 +104,10 @@ impl State {
             .arg("pos")
             .arg(0);
         self.link.ask(mark)?;
+        // What was lost of what was there does not matter any more.
+        let mut generation = command("HDEL", &meta);
+        generation.arg("gen");
+        self.link.ask(generation)?;
         self.remove(keys, &meta)?;
         self.drafts = Drafts::new(number(self.link.ask(command("INCR", &inc))?)?);
         Ok(())

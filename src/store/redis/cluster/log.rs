@@ -9,7 +9,7 @@ use super::follow::{Contact, Source, wait_millis};
 use super::life::Life;
 use super::recent::{Recent, RecentEntry};
 use super::stream;
-use crate::store::cluster::{Entry, Follower, Incarnation};
+use crate::store::cluster::{Entry, Follower, Homes, Incarnation};
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::redis::reply;
@@ -30,8 +30,6 @@ pub(super) struct LogReader {
     life: Arc<Life>,
     follower: Arc<dyn Follower>,
     contact: Arc<Contact>,
-    /// The entry that was applied last.
-    last: Option<Arc<[u8]>>,
 }
 
 impl LogReader {
@@ -52,18 +50,19 @@ impl LogReader {
             life: Arc::clone(life),
             follower: Arc::clone(follower),
             contact: Arc::clone(contact),
-            last: None,
         }
     }
 
     /// A server that has taken the place of another may not have what was applied.
     fn compare(&self, link: &mut Link) -> Result<(), StoreError> {
-        let Some(last) = &self.last else { return Ok(()) };
-        let id = stream::identifier(self.recent.position());
+        let (position, Some(last)) = self.recent.last() else {
+            return Ok(());
+        };
+        let id = stream::identifier(position);
         let mut command = redis::cmd("XRANGE");
         command.arg(&self.log).arg(&id).arg(&id);
         match &stream::items(link.ask(command)?)?[..] {
-            [(_, bytes)] if bytes[..] != last[..] => self.life.end(lost(link)),
+            [(_, bytes)] if bytes[..] != last[..] => self.miss(link),
             // It may be trimmed by now.
             _ => {}
         }
@@ -83,7 +82,7 @@ impl LogReader {
         let entries = found.into_iter().flat_map(|(_, entries)| entries);
         let mut entries = entries.peekable();
         if position < applied {
-            self.life.end(lost(link));
+            self.miss(link);
         } else if position > applied && entries.peek().is_none() {
             self.life.end(dropped(link));
         }
@@ -95,6 +94,12 @@ impl LogReader {
         }
         self.contact.set(asked);
         Ok(())
+    }
+
+    fn miss(&self, link: &Link) {
+        let mut log = Homes::default();
+        log.insert_global();
+        self.life.miss(log, lost(link));
     }
 
     /// How far the log goes: what is not found of that has been dropped.
@@ -126,7 +131,7 @@ impl LogReader {
             bytes: Arc::clone(&bytes),
         });
         self.recent.applied(recent, position);
-        self.last = Some(bytes);
+        self.recent.note_last(bytes);
     }
 }
 

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 
-use crate::store::cluster::{Incarnation, Members};
+use super::call::{Reached, read_reached};
+use super::serving;
+use crate::store::cluster::{Homes, Incarnation, Members, Servers, Serving};
 use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
-use crate::store::redis::reply::{bytes, list, number, parse};
+use crate::store::redis::reply::{bytes, list, number, parse, text};
 use crate::store::redis::script;
 use crate::store::{RedisSettings, StoreError};
 use crate::time::Millis;
@@ -39,11 +41,28 @@ pub(super) struct Membership {
     looks: Line,
 }
 
+/// What a heartbeat is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    pub(super) is_member: bool,
+    /// Incarnations up to this one are over.
+    pub(super) generation: Incarnation,
+}
+
 /// A connection that is kept.
 #[derive(Debug)]
 struct Line {
+    keys: Keys,
     settings: RedisSettings,
-    link: Mutex<Option<Link>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    link: Option<Link>,
+    /// How many servers it has led to: what was seen on one says nothing of another.
+    epoch: u64,
+    serving: Serving,
 }
 
 impl Membership {
@@ -55,67 +74,89 @@ impl Membership {
             nodes: keys.of(Home::Global, "nodes"),
             recoverers: keys.of(Home::Global, "rec"),
             incarnation,
-            beats: Line::new(&settings),
-            looks: Line::new(&settings),
+            beats: Line::new(&settings, keys),
+            looks: Line::new(&settings, keys),
         }
     }
 
-    /// See [`Shared::beat`](crate::store::cluster::Shared::beat).
-    pub(super) fn beat(&self, applied: u64) -> Result<bool, StoreError> {
+    /// See [`Shared::beat`](crate::store::cluster::Shared::beat). This node has found all that it has written on these servers.
+    pub(super) fn beat(&self, applied: u64, servers: &Servers) -> Result<Beat, StoreError> {
         let mut command = script::eval(BEAT, &[&self.nodes]);
-        command.arg(self.incarnation).arg(applied);
-        let reply = list(self.beats.ask(&command)?)?;
-        Ok(number(reply.into_iter().next().unwrap_or(Value::Nil))? > 0)
+        command.arg(self.incarnation).arg(applied).arg(servers.to_string());
+        let mut reply = list(self.beats.ask(&command)?.0)?.into_iter().map(number);
+        let mut next = || reply.next().unwrap_or(Ok(0));
+        let (is_member, _, generation) = (next()? > 0, next()?, next()?);
+        Ok(Beat { is_member, generation })
+    }
+
+    /// The servers of the last heartbeat.
+    pub(super) fn beating_on(&self) -> Serving {
+        self.beats.kept.lock().serving.clone()
     }
 
     /// See [`Shared::members`](crate::store::cluster::Shared::members).
     pub(super) fn members(&self) -> Result<Members, StoreError> {
         let command = script::eval(MEMBERS, &[&self.nodes, &self.recoverers]);
-        let mut reply = list(self.looks.ask(&command)?)?.into_iter();
-        let mut next = || list(reply.next().unwrap_or(Value::Nil));
-        let (nodes, recoverers, now) = (next()?, next()?, next()?);
+        let (reply, epoch) = self.looks.ask(&command)?;
+        let mut reply = list(reply)?.into_iter();
+        let mut next = || reply.next().unwrap_or(Value::Nil);
+        let (nodes, recoverers, now, lost) = (list(next())?, list(next())?, list(next())?, list(next())?);
+        let Reached { position, generation } = read_reached(next())?;
         let mut members = Members {
-            nodes: pairs(nodes, |state| counter(&state))?,
+            nodes: pairs(nodes.clone(), |state| counter(&state))?,
             recoverers: pairs(recoverers, |by| parse(&by))?,
+            servers: pairs(nodes, |state| Ok(servers(&state)))?,
+            generation,
+            lost: homes(lost)?,
+            position,
+            epoch,
             now: Some(time(now)?),
         };
+        members.servers.retain(|(_, servers)| !servers.is_empty());
         members.nodes.sort_unstable();
         members.recoverers.sort_unstable();
+        members.servers.sort_unstable_by_key(|(node, _)| *node);
         Ok(members)
     }
 
     pub(super) fn close(&self) {
-        *self.beats.link.lock() = None;
-        *self.looks.link.lock() = None;
+        self.beats.kept.lock().link = None;
+        self.looks.kept.lock().link = None;
     }
 }
 
 impl Line {
-    fn new(settings: &RedisSettings) -> Line {
+    fn new(settings: &RedisSettings, keys: &Keys) -> Line {
         Line {
+            keys: keys.clone(),
             settings: settings.clone(),
-            link: Mutex::new(None),
+            kept: Mutex::default(),
         }
     }
 
     /// Asks over the connection; over a new one, if it turns out to be closed. What is asked may be done twice.
-    fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+    fn ask(&self, command: &Cmd) -> Result<(Value, u64), StoreError> {
         let begun = Instant::now();
-        let mut kept = self.link.lock();
-        if let Some(mut link) = kept.take() {
+        let mut kept = self.kept.lock();
+        if let Some(mut link) = kept.link.take() {
             match link.ask(command.clone()) {
                 Err(_) if begun.elapsed() < self.settings.timeout / 2 => {}
                 Err(error) => return Err(error),
                 Ok(reply) => {
-                    *kept = Some(link);
-                    return Ok(reply);
+                    kept.link = Some(link);
+                    return Ok((reply, kept.epoch));
                 }
             }
         }
         let mut link = Link::connect(&self.settings)?;
+        let serving = serving::read(&mut link, &self.keys)?;
+        if kept.serving != serving {
+            kept.epoch += 1;
+            kept.serving = serving;
+        }
         let reply = link.ask(command.clone())?;
-        *kept = Some(link);
-        Ok(reply)
+        kept.link = Some(link);
+        Ok((reply, kept.epoch))
     }
 }
 
@@ -127,10 +168,26 @@ fn counter(state: &[u8]) -> Result<u64, StoreError> {
     }
 }
 
-fn pairs(
+/// Behind that are servers, if it knows any.
+fn servers(state: &[u8]) -> Servers {
+    let servers = state.splitn(3, |byte| *byte == b':').nth(2).unwrap_or_default();
+    Servers::parse(&String::from_utf8_lossy(servers))
+}
+
+fn homes(names: Vec<Value>) -> Result<Homes, StoreError> {
+    let mut homes = Homes::default();
+    for name in names {
+        let name = text(name)?;
+        let home = Home::named(&name).ok_or_else(|| StoreError::Damaged(format!("{name:?} is no home in Redis")))?;
+        home.insert_into(&mut homes);
+    }
+    Ok(homes)
+}
+
+fn pairs<T>(
     fields: Vec<Value>,
-    value: impl Fn(Vec<u8>) -> Result<u64, StoreError>,
-) -> Result<Vec<(Incarnation, u64)>, StoreError> {
+    value: impl Fn(Vec<u8>) -> Result<T, StoreError>,
+) -> Result<Vec<(Incarnation, T)>, StoreError> {
     let (pairs, _) = fields.as_chunks::<2>();
     let pairs = pairs.iter().cloned();
     pairs

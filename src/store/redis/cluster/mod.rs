@@ -5,6 +5,7 @@
 //! far as it was then, and the batch's messages have gone to what others [have added](rematch) meanwhile.
 
 mod about;
+mod again;
 mod answers;
 mod asking;
 mod call;
@@ -17,15 +18,18 @@ mod doctor;
 mod drafts;
 mod follow;
 mod following;
+mod generation;
 mod gifts;
 mod glance;
 mod inbox;
 mod leaving;
+mod legacy;
 mod life;
 #[cfg(any(feature = "cli", test))]
 mod loader;
 mod log;
 mod members;
+mod memory;
 mod open;
 mod owed;
 mod plan;
@@ -38,9 +42,11 @@ mod recent;
 mod rematch;
 mod runs;
 mod scripts;
+mod serving;
 mod shared;
 mod stream;
 mod wake;
+mod witness;
 mod writer;
 
 #[cfg(test)]
@@ -60,8 +66,10 @@ use parking_lot::Mutex;
 pub(super) use self::doctor::doctor;
 use self::following::Following;
 use self::life::Life;
+use self::memory::Memory;
 use self::recent::Recent;
 use self::scripts::ClusterScripts;
+use self::witness::Told;
 use self::writer::Writer;
 use super::keys::{Home, Keys};
 #[cfg(any(feature = "cli", test))]
@@ -71,7 +79,8 @@ use super::readers::Readers;
 #[cfg(any(feature = "cli", test))]
 use super::schema::{expect_there, is_there};
 use crate::message::Message;
-use crate::store::cluster::{Follower, Incarnation, Limits, bucket_of_uid};
+use crate::store::cluster::{Incarnation, Limits, Serving, bucket_of_uid};
+use crate::store::legacy::{Legacies, Legacy};
 use crate::store::{
     Batch, Lane, Page, RedisSettings, Store, StoreError, StoredDelivery, StoredSession, StoredWill, Uid,
 };
@@ -127,13 +136,23 @@ pub(crate) struct ClusterStore {
     keys: Keys,
     scripts: ClusterScripts,
     incarnation: Incarnation,
+    /// Incarnations up to this one were over when it joined.
+    generation: Incarnation,
     writer: Mutex<Writer>,
     readers: Readers,
     recent: Arc<Recent>,
     life: Arc<Life>,
     following: Following,
     /// Who is told what has become of messages, once there is somebody.
-    follower: Mutex<Option<Arc<dyn Follower>>>,
+    follower: Told,
+    /// The servers that have all that was confirmed.
+    serving: Arc<Mutex<Serving>>,
+    /// What was confirmed lately, until this incarnation is over.
+    memory: Mutex<Option<Memory>>,
+    /// What incarnations before have left, until that has been dealt with.
+    inherited: Mutex<Vec<Legacy>>,
+    /// Where what is left goes.
+    legacies: Legacies,
     not_retained: AtomicU64,
     /// Something is to be done with the next batch.
     owes: AtomicBool,
@@ -170,6 +189,9 @@ impl Store for ClusterStore {
         self.count_not_retained(answers::not_retained(&plan));
         if let Some(follower) = follower {
             answers::tell(&plan, &*follower);
+        }
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.keep(plan, Instant::now());
         }
         Ok(())
     }

@@ -9,14 +9,18 @@ use redis::Value;
 use super::ClusterStore;
 use super::about::announce;
 use super::following::Following;
+use super::legacy::examine;
 use super::life::Life;
+use super::memory::Memory;
 use super::plan::Context;
 use super::recent::Recent;
 use super::scripts::{ClusterScripts, ENTER, JOIN};
+use super::serving;
+use super::witness::{Told, Witnesses};
 use super::writer::Writer;
-use crate::store::cluster::{About, Entry, INCARNATIONS, Incarnation, Limits};
+use crate::store::cluster::{About, Entry, INCARNATIONS, Incarnation, Limits, Serving};
 use crate::store::redis::check::check;
-use crate::store::redis::keys::{BUCKETS, Home, Keys, SCHEMA};
+use crate::store::redis::keys::{BUCKETS, Home, Keys, SCHEMA, SCHEMA_BEFORE};
 use crate::store::redis::link::Link;
 use crate::store::redis::readers::Readers;
 use crate::store::redis::reply::{bytes, list, number, text};
@@ -32,6 +36,8 @@ struct Joined {
     /// That of its own entry in the log.
     position: u64,
     now: Millis,
+    /// Incarnations up to this one are over.
+    generation: Incarnation,
 }
 
 /// Longer messages are read by the owner of their session.
@@ -50,6 +56,31 @@ impl ClusterStore {
         let mut link = Link::connect(settings)?;
         check(&mut link, settings)?;
         let scripts = ClusterScripts::load(&mut link)?;
+        let serving = serving::read(&mut link, &keys)?;
+        let examined = examine(&mut link, &keys, &serving, settings.legacies.take());
+        let inherited = examined.map_err(|(error, legacies)| {
+            settings.legacies.add(legacies);
+            error
+        })?;
+        let opened = ClusterStore::join(settings, limits, lease, (keys, scripts, link, serving));
+        match opened {
+            Ok(store) => {
+                *store.inherited.lock() = inherited;
+                Ok(store)
+            }
+            Err(error) => {
+                settings.legacies.add(inherited);
+                Err(error)
+            }
+        }
+    }
+
+    fn join(
+        settings: &RedisSettings,
+        limits: Limits,
+        lease: Duration,
+        (keys, scripts, mut link, serving): (Keys, ClusterScripts, Link, Serving),
+    ) -> Result<ClusterStore, StoreError> {
         let joined = join(&mut link, &keys)?;
         let now = (joined.now, Instant::now());
         enter(&mut link, &keys, joined.incarnation)?;
@@ -72,17 +103,29 @@ impl ClusterStore {
                 LONGEST_JOINED
             },
         };
-        let writer = Writer::new(settings, &keys, &scripts, context, link);
         let recent = Arc::new(Recent::new(joined.position));
         let life = Arc::new(Life::new(&recent));
+        let serving = Arc::new(Mutex::new(serving));
+        let follower = Told::default();
+        let witnesses = Witnesses {
+            recent: Arc::clone(&recent),
+            follower: Arc::clone(&follower),
+            drops_oldest: limits.drops_oldest,
+        };
+        let writer = Writer::new(settings, &keys, &scripts, context, link, (&life, &serving, witnesses));
         Ok(ClusterStore {
             readers: Readers::new(settings),
-            following: Following::new(settings, (&keys, joined.incarnation), &recent, &life, lease),
+            following: Following::new(settings, (&keys, joined.incarnation), &recent, &life, (lease, &serving)),
             recent,
             life,
             writer: Mutex::new(writer),
-            follower: Mutex::new(None),
+            follower,
+            serving,
+            memory: Mutex::new(Some(Memory::default())),
+            inherited: Mutex::default(),
+            legacies: settings.legacies.clone(),
             incarnation: joined.incarnation,
+            generation: joined.generation,
             not_retained: std::sync::atomic::AtomicU64::new(0),
             owes: std::sync::atomic::AtomicBool::new(false),
             keys,
@@ -99,6 +142,7 @@ fn join(link: &mut Link, keys: &Keys) -> Result<Joined, StoreError> {
     entry.truncate(entry.len() - size_of::<Incarnation>());
     let mut command = eval(JOIN, &[&keys.of(Home::Global, "meta")]);
     command.arg(SCHEMA).arg(BUCKETS).arg(INCARNATIONS).arg(entry);
+    command.arg(SCHEMA_BEFORE);
     let mut reply = list(link.ask(command)?)?.into_iter();
     let mut next = || reply.next().unwrap_or(Value::Nil);
     match number(next())? {
@@ -107,6 +151,7 @@ fn join(link: &mut Link, keys: &Keys) -> Result<Joined, StoreError> {
             incarnation,
             position: number(next())?,
             now: Millis::from_unix(number(next())?),
+            generation: number(next())?,
         }),
     }
 }

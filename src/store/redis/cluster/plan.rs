@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::call::{Answer, Call, Expected, Outcome};
+use super::call::{Answer, Call, Expected, Outcome, Reached};
 use super::gifts::Gifts;
 use super::owed::Owed;
 use super::planner::Planner;
@@ -51,6 +51,8 @@ pub(super) struct Plan {
     mids: u64,
     /// How far the log was, at least, when all was written.
     pub(super) position: Option<u64>,
+    /// Incarnations up to this one are over, as an answer has told.
+    pub(super) generation: Incarnation,
     /// The batch is kept only when the log has been applied as far as it was.
     pub(super) needs_position: bool,
     /// The log tells of changes that others must find when they read it.
@@ -94,6 +96,11 @@ impl Plan {
         }
     }
 
+    /// Of what is no change of this node, but an old one that is made again.
+    pub(super) fn of_no_batch(context: Context) -> Plan {
+        Plan::empty(0, context)
+    }
+
     fn empty(batch: u64, context: Context) -> Plan {
         Plan {
             batch,
@@ -107,6 +114,7 @@ impl Plan {
             gifts: Gifts::default(),
             mids: 0,
             position: None,
+            generation: 0,
             needs_position: false,
             log_tells: false,
             is_complete: false,
@@ -221,12 +229,15 @@ impl Plan {
             .collect()
     }
 
-    /// The log had this position when all had been written; the call for it may have told a higher one.
-    pub(super) fn reached(&mut self, position: u64) {
+    /// So far the global home was when all had been written; the call for it may have told a higher position.
+    pub(super) fn reached(&mut self, reached: Reached) {
         let told = self.calls.iter().filter_map(|call| match call.outcome {
-            Some(Outcome::Logged { position, .. }) => Some(position),
+            Some(Outcome::Logged { reached, .. }) => Some(reached),
             _ => None,
         });
-        self.position = told.max().max(Some(position)).max(self.position);
+        for Reached { position, generation } in told.chain([reached]) {
+            self.position = self.position.max(Some(position));
+            self.generation = self.generation.max(generation);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::publishing::Encoded;
 use super::rematch::Additions;
 use crate::message::Publication;
 use crate::store::cluster::{
-    ClusterOp, Entry, How, Incarnation, Mid, Open, Token, bucket_of_client, bucket_of_inbox, bucket_of_uid,
+    ClusterOp, Entry, Homes, How, Incarnation, Mid, Open, Token, bucket_of_client, bucket_of_inbox, bucket_of_uid,
 };
 use crate::store::op::{Lane, SessionRecord};
 use crate::store::redis::entry::{
@@ -126,14 +126,27 @@ impl<'p> Planner<'p> {
             ClusterOp::Fence { bucket, node } => self.of_bucket(bucket, "fence", &node.to_string()),
             ClusterOp::ForgetOf { bucket, node } => self.of_bucket(bucket, "forget-of", &node.to_string()),
             ClusterOp::Destroy { node } => self.of_bucket(bucket_of_inbox(node), "destroy", &node.to_string()),
-            ClusterOp::Free { node, client_id, mid } => self.free(node, client_id, mid),
+            ClusterOp::Free {
+                node,
+                client_id,
+                mid,
+                how,
+                ends,
+            } => self.free(node, client_id, (how, ends), mid),
+            ClusterOp::EndSession {
+                client_id,
+                generation,
+                grace,
+                mid,
+            } => self.end_session(client_id, generation, grace, mid),
             ClusterOp::Sweep { bucket, first, most } => self.sweep(bucket, first, most),
             ClusterOp::Log(entry) => self.log(&entry, None),
             ClusterOp::RetainOnce { mid, of, entry } => self.log(&entry, Some((mid, of))),
             ClusterOp::ForgetRetained { mid } => {
                 self.log_call(FREES, "forget").text(mid.to_string());
             }
-            ClusterOp::Dead { node, counter } => self.dead(node, counter),
+            ClusterOp::Dead { node, counter, lost } => self.dead(node, counter, lost),
+            ClusterOp::Retire { node } => self.retire(node),
             ClusterOp::TakeOver { node } => self.global("take-over", node),
             ClusterOp::Recovered { node } => self.global("recovered", node),
             ClusterOp::Expire { topic, at } => self.expire(topic, at),
@@ -209,23 +222,20 @@ impl<'p> Planner<'p> {
     }
 
     fn release(&mut self, (client_id, token): (&str, Token), how: How, expiry_interval: u32, mid: Mid) {
-        let grace = match how {
-            How::Left { grace } => grace,
-            How::Clean | How::Lost => 0,
-        };
         let home = self.bucket(bucket_of_client(client_id));
         let change = home.change(Touched::Client(client_id), FREES, b"release");
         let change = change.text(client_id).text(token.to_string());
-        let change = change.number(u64::from(how != How::Clean)).number(u64::from(grace));
+        let change = change.number(u64::from(how != How::Clean)).number(grace(how));
         let change = change.number(u64::from(expiry_interval));
         let change = change.text(mid.to_string()).text(job_head(token.incarnation, None));
         change.expect(left(client_id, mid));
     }
 
-    fn free(&mut self, node: Incarnation, client_id: &str, mid: Mid) {
+    fn free(&mut self, node: Incarnation, client_id: &str, (how, ends): (How, bool), mid: Mid) {
         let home = self.bucket(bucket_of_client(client_id));
         let change = home.change(Touched::Client(client_id), FREES, b"free");
         let change = change.number(node).text(client_id);
+        let change = change.number(grace(how)).number(u64::from(ends));
         let change = change.text(mid.to_string()).text(job_head(node, None));
         // What is left to do is of that node.
         change.expect(Expected::Left {
@@ -234,6 +244,14 @@ impl<'p> Planner<'p> {
             most: 1,
             is_own: false,
         });
+    }
+
+    fn end_session(&mut self, client_id: &str, generation: Incarnation, grace: u32, mid: Mid) {
+        let head = job_head(self.plan.context.incarnation, None);
+        let home = self.bucket(bucket_of_client(client_id));
+        let change = home.change(Touched::Client(client_id), FREES, b"end-session");
+        let change = change.text(client_id).number(generation).number(u64::from(grace));
+        change.text(mid.to_string()).text(head).expect(left(client_id, mid));
     }
 
     fn sweep(&mut self, bucket: u8, first: Mid, most: u32) {
@@ -310,12 +328,17 @@ impl<'p> Planner<'p> {
         change.text(at.as_unix().to_be_bytes()).text(entry);
     }
 
-    fn dead(&mut self, node: Incarnation, counter: u64) {
+    fn dead(&mut self, node: Incarnation, counter: u64, lost: Homes) {
         self.plan.needs_position = true;
-        let mut entry = Vec::new();
-        Entry::Dead(node).write(&mut entry);
-        let change = self.log_call(FREES, "dead");
-        change.number(node).number(counter).text(entry);
+        let change = self.log_call(FREES, "dead").number(node).number(counter);
+        let change = change.text(dead_entry(node)).number(lost.len() as u64);
+        let lost = Home::all().filter(|home| home.is_in(lost));
+        lost.fold(change, |change, home| change.text(home.name()));
+    }
+
+    fn retire(&mut self, node: Incarnation) {
+        self.plan.needs_position = true;
+        self.log_call(FREES, "retire").number(node).text(dead_entry(node));
     }
 
     fn global(&mut self, name: &str, node: Incarnation) {
@@ -371,6 +394,20 @@ impl<'p> Planner<'p> {
 }
 
 const CHECKSUM: usize = 4;
+
+fn dead_entry(node: Incarnation) -> Vec<u8> {
+    let mut entry = Vec::new();
+    Entry::Dead(node).write(&mut entry);
+    entry
+}
+
+/// In seconds; 0 if the node does not leave.
+fn grace(how: How) -> u64 {
+    match how {
+        How::Left { grace } => u64::from(grace),
+        How::Clean | How::Lost => 0,
+    }
+}
 
 /// What a change of this client leaves to do.
 fn left(client_id: &str, mid: Mid) -> Expected {

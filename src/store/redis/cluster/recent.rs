@@ -5,6 +5,7 @@
 //! with the batch that was open when it had been applied: the messages of later batches have been matched with it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +20,8 @@ pub(super) struct Recent {
 #[derive(Debug)]
 struct State {
     position: u64,
+    /// The entry there, if it was applied here.
+    last: Option<Arc<[u8]>>,
     /// In the order of their positions, and so of their batches.
     entries: VecDeque<RecentEntry>,
     is_stopped: bool,
@@ -43,6 +46,7 @@ impl Recent {
         Recent {
             state: Mutex::new(State {
                 position,
+                last: None,
                 entries: VecDeque::new(),
                 is_stopped: false,
                 is_doubted: false,
@@ -55,11 +59,23 @@ impl Recent {
         self.state.lock().position
     }
 
+    /// The position, and the entry there.
+    pub(super) fn last(&self) -> (u64, Option<Arc<[u8]>>) {
+        let state = self.state.lock();
+        (state.position, state.last.clone())
+    }
+
+    /// Notes what the entry is that was applied last.
+    pub(super) fn note_last(&self, bytes: Arc<[u8]>) {
+        self.state.lock().last = Some(bytes);
+    }
+
     /// The next entry has been applied. Only those that may concern messages need be kept.
     pub(super) fn applied(&self, entry: Option<RecentEntry>, position: u64) {
         let mut state = self.state.lock();
         state.entries.extend(entry);
         state.position = position;
+        state.last = None;
         self.moved.notify_all();
     }
 

@@ -15,10 +15,30 @@ const CHANGES: &str = include_str!("../scripts/cluster/changes.lua");
 const CLIENTS: &str = include_str!("../scripts/cluster/clients.lua");
 const BUCKET_END: &str = include_str!("../scripts/cluster/bucket_end.lua");
 const GLOBAL: &str = include_str!("../scripts/cluster/global.lua");
+const GENERATION: &str = include_str!("../scripts/cluster/generation.lua");
 const POSITION: &str = include_str!("../scripts/cluster/position.lua");
 
 /// Begins an incarnation. It has to be possible also when Redis has no memory left: it may be there to free some.
-pub(super) const JOIN: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/join.lua"));
+pub(super) const JOIN: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("../scripts/cluster/generation.lua"),
+    include_str!("../scripts/cluster/join.lua")
+);
+
+/// Says that Redis has lost writes of an incarnation.
+pub(super) const RAISE: &str = concat!(
+    "#!lua flags=allow-oom\n",
+    include_str!("../scripts/cluster/generation.lua"),
+    include_str!("../scripts/cluster/raise.lua")
+);
+
+/// Looks at places of a queue.
+pub(super) const LOOK_PLACES: &str = concat!(
+    "#!lua flags=no-writes\n",
+    include_str!("../scripts/common.lua"),
+    include_str!("../scripts/cluster/look_places.lua")
+);
+
 /// Lets an incarnation write to a home.
 pub(super) const ENTER: &str = concat!("#!lua flags=allow-oom\n", include_str!("../scripts/cluster/enter.lua"));
 
@@ -76,11 +96,12 @@ impl ClusterScripts {
     pub(super) fn load(link: &mut Link) -> Result<ClusterScripts, StoreError> {
         // A script makes all its functions anew in each call, which takes longer than most of them do.
         let rest = ["add_rest = function()\n", ONCE, CHANGES, CLIENTS, "end\n"].concat();
+        let to_raise = ["local function to_raise()\n", GENERATION, "return raise\nend\n"].concat();
         let bucket = [COMMON, QUEUE, CALL, SESSIONS, APPEND, &rest, BUCKET_END].concat();
         Ok(ClusterScripts {
             basic: Scripts::load(link)?,
             bucket: Pair::load(link, &bucket)?,
-            global: Pair::load(link, &[CALL, GLOBAL].concat())?,
+            global: Pair::load(link, &[CALL, &to_raise, GLOBAL].concat())?,
             position: script::load(link, &format!("#!lua flags=allow-oom\n{POSITION}"))?,
         })
     }

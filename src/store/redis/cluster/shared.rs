@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::life::left;
-use super::{ClusterStore, about, glance, inbox, read, wake};
+use super::{ClusterStore, about, generation, glance, inbox, read, wake};
 use crate::store::cluster::{
-    About, AwaySession, ClientRecord, Follower, Incarnation, Job, Members, Mid, Overview, Rest, Shared, Snapshot, Token,
+    About, Again, AwaySession, ClientRecord, Follower, Homes, Incarnation, Inherited, Job, Members, Mid, Overview,
+    Rest, Servers, Shared, Snapshot, Token,
 };
-use crate::store::redis::keys::Keys;
+use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::{StoreError, StoredSession, Uid};
 use crate::time::Millis;
@@ -126,12 +127,59 @@ impl Shared for ClusterStore {
         }
     }
 
+    fn generation(&self) -> Incarnation {
+        self.generation
+    }
+
+    fn writers(&self) -> Result<Vec<Incarnation>, StoreError> {
+        self.ask(|link, keys| {
+            generation::writers(link, keys, Home::buckets()).map(|writers| writers.into_iter().collect())
+        })
+    }
+
+    fn homes_without(&self, servers: &Servers) -> Homes {
+        match servers.is_empty() {
+            true => Homes::default(),
+            false => self.serving.lock().without(servers),
+        }
+    }
+
+    fn inherited(&self) -> Inherited {
+        let inherited = self.inherited.lock();
+        Inherited {
+            nodes: inherited.iter().map(|legacy| legacy.incarnation).collect(),
+            clients: inherited.iter().flat_map(|legacy| legacy.clients.clone()).collect(),
+        }
+    }
+
+    fn append_again(&self) -> Result<Again, StoreError> {
+        self.life.check()?;
+        let inherited = self.inherited.lock();
+        let again = self.writer.lock().append_again(&self.life, &inherited);
+        if let Err(error @ StoreError::Refused(_)) = &again {
+            self.life.end(error.clone());
+        }
+        again
+    }
+
+    fn has_settled(&self) {
+        self.inherited.lock().clear();
+    }
+
+    fn hand_over(&self, clients: Vec<Box<str>>) {
+        self.leave(clients);
+    }
+
+    fn is_over(&self) -> bool {
+        self.life.is_over()
+    }
+
     fn end(&self, why: &str) {
         self.life.end(StoreError::Refused(format!("this node ends: {why}")));
     }
 
     fn owes(&self) -> bool {
-        self.owes.load(Ordering::Relaxed) || self.recent.is_long()
+        self.owes.load(Ordering::Relaxed) || self.recent.is_long() || self.life.is_doubted()
     }
 
     fn last_contact(&self) -> Option<Instant> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::store::cluster::{
-    About, ClusterOp, Entry, How, Limits, Open, Publishing, RouteKind, Token, bucket_of_client, inbox_of, new_uid,
+    About, ClusterOp, Entry, Homes, How, Limits, Open, Publishing, RouteKind, Token, bucket_of_client, inbox_of,
+    new_uid,
 };
 use crate::store::op::{Op, Recipient, SubscriptionRecord, TermsRecord, read_recipients, write_recipient};
 use crate::store::redis::cluster::testing::{Recorder, cut};
@@ -283,6 +284,7 @@ fn who_is_silent_can_be_declared_dead() {
     let dead = |counter| ClusterOp::Dead {
         node: two.id(),
         counter,
+        lost: Homes::default(),
     };
     one.keep(&[dead(0)]);
     assert_eq!(two.store.beat(), Ok(true));
@@ -409,13 +411,19 @@ fn the_rule_of_the_documents_allows_what_a_node_does() {
     let counter = two.store.beat().map(|_| 1).expect("is a member");
     let node = two.id();
     one.keep(&[
-        ClusterOp::Dead { node, counter },
+        ClusterOp::Dead {
+            node,
+            counter,
+            lost: Homes::default(),
+        },
         ClusterOp::Fence { bucket, node },
         ClusterOp::TakeOver { node },
         ClusterOp::Free {
             node: one.id(),
             client_id: "c",
             mid: one.mid(30),
+            how: How::Lost,
+            ends: false,
         },
         ClusterOp::Destroy { node },
         ClusterOp::Recovered { node },

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::life::Life;
 use super::recent::Recent;
 use crate::message::Publication;
-use crate::store::cluster::{Entry, Follower, InboxMessage, Member, Mid, Rest, Token};
+use crate::store::cluster::{Entry, Follower, InboxMessage, Member, Mid, Rest, Token, Witness};
 use crate::store::op::put_publication;
 use crate::store::redis::testing::{RedisServer, publication};
 use crate::store::{StoredMessage, Uid};
@@ -115,6 +115,10 @@ impl Follower for Recorder {
 
     fn to_do(&self, jobs: &[(u8, Mid)], rests: &[Rest]) {
         self.note(format!("{jobs:?} and {rests:?} are to be done"));
+    }
+
+    fn witnesses(&self) -> Vec<Witness> {
+        Vec::new()
     }
 
     fn said(&self, words: &[u8]) {

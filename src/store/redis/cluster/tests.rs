@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod keeping;
 mod leaving;
+mod losing;
 mod moving;
 mod operation;
 mod proxy;

@@ -3,16 +3,22 @@
 //! Each call carries the incarnation and its number within its home. What was not answered is sent again as it was; so is
 //! what Redis has refused, and all later calls of that home.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
 
 use super::asking;
-use super::call::{Call, Outcome};
+use super::call::{Call, Outcome, Reached, read_reached};
+use super::life::{Life, raised};
 use super::owed::Owed;
 use super::plan::{Context, Plan};
 use super::recent::Recent;
 use super::rematch::Additions;
 use super::scripts::ClusterScripts;
-use crate::store::cluster::{Follower, Incarnation};
+use super::serving;
+use super::witness::Witnesses;
+use crate::store::cluster::{Follower, Homes, Incarnation, Serving};
 use crate::store::redis::attempt::{Failed, accepted, for_now, insist, last_calls, lost_writes, wait, waited};
 use crate::store::redis::keys::{BUCKETS, Home, Keys};
 use crate::store::redis::link::Link;
@@ -35,6 +41,10 @@ pub(super) struct Writer {
     plan: Option<Plan>,
     /// What is to be done with the next batch.
     owed: Owed,
+    life: Arc<Life>,
+    /// The servers that have all that was confirmed.
+    serving: Arc<Mutex<Serving>>,
+    witnesses: Witnesses,
     /// All buckets have been given up, or are about to be.
     pub(super) has_departed: bool,
     /// Why nothing will be written any more.
@@ -48,6 +58,7 @@ impl Writer {
         scripts: &ClusterScripts,
         context: Context,
         link: Link,
+        (life, serving, witnesses): (&Arc<Life>, &Arc<Mutex<Serving>>, Witnesses),
     ) -> Writer {
         Writer {
             settings: settings.clone(),
@@ -59,9 +70,21 @@ impl Writer {
             last: 0,
             plan: None,
             owed: Owed::default(),
+            life: Arc::clone(life),
+            serving: Arc::clone(serving),
+            witnesses,
             has_departed: false,
             stopped: None,
         }
+    }
+
+    pub(super) fn context(&self) -> Context {
+        self.context
+    }
+
+    /// How many calls each home has confirmed.
+    pub(super) fn calls_made(&self) -> &[u64] {
+        &self.calls_made
     }
 
     pub(super) fn last(&self) -> u64 {
@@ -81,6 +104,7 @@ impl Writer {
         if batch.number <= self.last {
             return Ok(None);
         }
+        self.ask_new_server()?;
         let mut plan = match self.plan.take() {
             Some(plan) if plan.batch == batch.number => plan,
             _ => {
@@ -107,6 +131,7 @@ impl Writer {
         if let Some(why) = &self.stopped {
             return Err(why.clone());
         }
+        self.ask_new_server()?;
         let must_be_read = |recent: &Recent| !recent.of_batch(batch).is_empty();
         if self.plan.is_some() || !self.owed.is_empty() || must_be_read(recent) {
             return Ok(false);
@@ -119,6 +144,27 @@ impl Writer {
         }
         self.last = self.last.max(batch);
         Ok(true)
+    }
+
+    /// A node that writes nothing would not notice what a new server lacks.
+    fn ask_new_server(&mut self) -> Result<(), StoreError> {
+        if !self.life.is_doubted() {
+            return Ok(());
+        }
+        self.link = None;
+        match self.connect() {
+            Ok(link) => {
+                self.life.trust();
+                self.link = Some(link);
+                Ok(())
+            }
+            Err(failed) => {
+                let is_over = matches!(failed, Failed::Stopped(_));
+                let error = failed.into_error();
+                self.stopped = is_over.then(|| error.clone());
+                Err(error)
+            }
+        }
     }
 
     /// Whether something is to be done with the next batch, whatever that is.
@@ -224,12 +270,13 @@ impl Writer {
         result
     }
 
-    fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
+    pub(super) fn send(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
         if !plan.is_pending() {
             return Ok(());
         }
         let (timeout, was_idle) = (self.settings.timeout, self.link.is_some());
-        let Err(failed) = insist(timeout, was_idle, || self.attempt(plan)) else {
+        let sent = insist(timeout, was_idle, || self.attempt(plan));
+        let Err(failed) = sent.and_then(|()| self.check_generation(plan)) else {
             return Ok(());
         };
         let is_over = matches!(failed, Failed::Stopped(_));
@@ -238,6 +285,15 @@ impl Writer {
             self.stopped = Some(error.clone());
         }
         Err(error)
+    }
+
+    /// What has been done counts for nothing if the generation has ended before.
+    fn check_generation(&self, plan: &Plan) -> Result<(), Failed> {
+        if plan.generation < self.context.incarnation {
+            return Ok(());
+        }
+        self.life.end_with_generation();
+        Err(Failed::Stopped(raised()))
     }
 
     fn attempt(&mut self, plan: &mut Plan) -> Result<(), Failed> {
@@ -258,8 +314,8 @@ impl Writer {
         result
     }
 
-    /// A new connection, to a server that has all that was confirmed.
-    fn connect(&self) -> Result<Link, Failed> {
+    /// A new connection, to a server that has all that was confirmed, and if it is a new one, all that was read.
+    fn connect(&mut self) -> Result<Link, Failed> {
         let mut link = Link::connect(&self.settings).map_err(|error| Failed::Refused(for_now(error)))?;
         for (home, last) in last_calls(&mut link, &self.keys, self.context.incarnation)? {
             match last {
@@ -270,6 +326,20 @@ impl Writer {
                 Some(_) => {}
             }
         }
+        let serving = serving::read(&mut link, &self.keys).map_err(Failed::Lost)?;
+        let changed = serving.changed_since(&self.serving.lock());
+        let missing = match changed.is_empty() {
+            true => Homes::default(),
+            false => self
+                .witnesses
+                .lost(&mut link, &self.keys, changed)
+                .map_err(Failed::Lost)?,
+        };
+        if !missing.is_empty() {
+            self.life.miss(missing, lost_writes(&link));
+            return Err(Failed::Stopped(lost_writes(&link)));
+        }
+        *self.serving.lock() = serving;
         Ok(link)
     }
 
@@ -307,23 +377,23 @@ impl Writer {
         let asks = is_last && plan.needs_position;
         let rest = self.rest(link, &mut replies, asks, wait.as_ref());
         self.settle(plan, which, outcomes, rest.is_ok())?;
-        if let Some(position) = rest? {
-            plan.reached(position);
+        if let Some(reached) = rest? {
+            plan.reached(reached);
         }
         Ok(())
     }
 
-    /// What is answered behind the calls: the position, if it was asked for, and that all is as durable as it must be.
+    /// What is answered behind the calls: how far the log is, if it was asked for, and that all is as durable as it must be.
     fn rest(
         &self,
         link: &mut Link,
         replies: &mut impl Iterator<Item = Value>,
         asks: bool,
         wait: Option<&Cmd>,
-    ) -> Result<Option<u64>, Failed> {
+    ) -> Result<Option<Reached>, Failed> {
         let mut next = || replies.next().unwrap_or(Value::Nil);
-        let position = match asks {
-            true => Some(number(accepted(link, next())?).map_err(Failed::Refused)?),
+        let reached = match asks {
+            true => Some(read_reached(accepted(link, next())?).map_err(Failed::Refused)?),
             false => None,
         };
         let waits = match wait {
@@ -334,7 +404,7 @@ impl Writer {
         for reply in waits {
             waited(&self.settings, link, reply)?;
         }
-        Ok(position)
+        Ok(reached)
     }
 
     /// What was answered is done if it is durable. If something was not, the first failure is the cause of the others.
@@ -368,13 +438,13 @@ impl Writer {
         plan.calls[call].command(&plan.messages, &self.scripts, &self.keys, self.context.incarnation)
     }
 
-    /// Reads the position of the log. What WAIT covers is writes: an old master must not answer with an old one.
+    /// Reads the position of the log, and which generation is over. What WAIT covers is writes: an old master must not answer with an old one.
     fn position(&self, is_waited_for: bool) -> Cmd {
         if is_waited_for {
             return self.scripts.position(&self.keys);
         }
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys.of(Home::Global, "meta")).arg("pos");
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.keys.of(Home::Global, "meta")).arg(&["pos", "gen"]);
         command
     }
 

@@ -463,6 +463,9 @@ impl Bucket {
         let Some(client) = self.clients.get_mut(&cid) else {
             return Answer::NotOwner;
         };
+        if client.uid.is_some_and(|uid| uid.inc > generation) {
+            return Answer::NotOwner;
+        }
         match client.owner {
             Some(owner) if owner.inc > generation => Answer::NotOwner,
             Some(_) => self.leave(guards, now, cid, (by, How::Left, true), mid),

@@ -169,7 +169,7 @@ impl Global {
             _ => return Answer::NotOwner,
         }
         if !lost.is_empty() {
-            self.raise(by, lost);
+            self.raise(dead, lost);
         }
         self.nodes.remove(&dead);
         self.hw.remove(dead);

@@ -33,11 +33,14 @@ pub(super) fn lost(history: &History<'_>, found: &mut Vec<Violation>) {
         .map(|(filter, one)| (filter, one.message))
         .collect();
     for (filter, members) in groups(history) {
-        let all = members.len();
-        let lasting: Vec<_> = members.into_iter().filter(|one| history.lasts(one)).collect();
+        let (lasting, mut gone): (Vec<_>, Vec<_>) = members.into_iter().partition(|one| history.lasts(one));
+        gone.extend(lasting.iter().filter(|one| history.granted(one) != one.granted));
         // What was on its way to a member that is no more goes to another one in a cluster, if it is QoS 1.
-        let moves = |index: &usize| history.is_cluster && history.messages[*index].qos == 1;
-        let is_due = |index: &usize| lasting.len() == all || moves(index);
+        let moves = |one: &Message| history.is_cluster && one.qos == 1 && !history.is_before_order(one.first);
+        let is_due = |index: &usize| {
+            let message = &history.messages[*index];
+            moves(message) || gone.iter().all(|one| history.is_known_to_be_over(one, message))
+        };
         let missing = owed(history, &topics, &lasting).filter(is_due);
         let missing = missing.filter(|index| !anywhere.contains(&(filter, Some(*index))));
         report(history, filter, missing.collect(), found);
@@ -47,7 +50,8 @@ pub(super) fn lost(history: &History<'_>, found: &mut Vec<Violation>) {
 /// [`Rule::Twice`].
 pub(super) fn twice(history: &History<'_>, found: &mut Vec<Violation>) {
     let subscriptions = history.subscriptions_of();
-    let once = |one: &&Delivery| one.fresh && one.publish.qos == 2 && one.message.is_some();
+    let is_due = |index: usize| !history.is_before_order(history.messages[index].first);
+    let once = |one: &&Delivery| one.fresh && one.publish.qos == 2 && one.message.is_some_and(is_due);
     let mut copies = HashMap::<_, usize>::new();
     for delivery in history.deliveries.iter().filter(once) {
         let own = subscriptions.get(&delivery.client).into_iter().flatten();
@@ -103,7 +107,8 @@ pub(super) fn order(history: &History<'_>, found: &mut Vec<Violation>) {
     let subscriptions = history.subscriptions_of();
     for delivery in history.deliveries.iter().filter(|one| !one.publish.retain) {
         let session = (&delivery.client, delivery.receipt);
-        let Some(message) = delivery.message.map(|index| &history.messages[index]) else {
+        let message = delivery.message.map(|index| &history.messages[index]);
+        let Some(message) = message.filter(|message| !history.is_before_order(message.first)) else {
             continue;
         };
         // The first copy of a message that was sent again may have gone to another member of the group, or to nobody, as
@@ -149,7 +154,7 @@ fn moved(history: &History<'_>) -> HashSet<super::Place> {
 fn acknowledged<'h>(history: &'h History<'_>) -> Topics<'h> {
     let mut topics = Topics::new();
     for (index, message) in history.messages.iter().enumerate() {
-        if message.acked.is_some() && message.qos > 0 && !message.empty {
+        if message.acked.is_some() && !message.is_doubtful && message.qos > 0 && !message.empty {
             topics.entry(&message.topic).or_default().push(index);
         }
     }
@@ -162,7 +167,7 @@ fn owed<'h>(
     topics: &'h Topics<'h>,
     subscriptions: &[&'h Subscription],
 ) -> impl Iterator<Item = usize> + use<'h> {
-    let since = subscriptions.iter().filter_map(|one| one.granted).min();
+    let granted: Vec<_> = subscriptions.iter().filter_map(|one| history.granted(one)).collect();
     // With QoS 0 nothing is owed.
     let sure = subscriptions.iter().all(|one| one.is_sure());
     let one = subscriptions.first().copied();
@@ -170,7 +175,11 @@ fn owed<'h>(
         .iter()
         .filter(move |(topic, _)| sure && one.is_some_and(|one| one.matches(topic)));
     let indexes = matching.flat_map(|(_, indexes)| indexes.iter().copied());
-    indexes.filter(move |index| since.is_some_and(|since| history.messages[*index].first > since))
+    indexes.filter(move |index| {
+        let message = &history.messages[*index];
+        let mut before = granted.iter().filter(|since| message.first > **since);
+        before.any(|since| history.is_promised(message, *since))
+    })
 }
 
 fn report(history: &History<'_>, whom: &str, mut missing: Vec<usize>, found: &mut Vec<Violation>) {

@@ -55,15 +55,16 @@ impl History<'_> {
     }
 
     pub(super) fn ghost_got(&mut self, place: Place, name: &Name, step: &Step) {
+        let lost = self.ghost(name).lost;
+        let may_not_know = lost.is_some_and(|lost| self.may_not_know(place, lost));
         let ghost = self.ghost(name);
         let wrong = match step {
             Step::Publish(publish) => {
-                let lost = ghost.lost;
                 let message = self.labels.get(&publish.label).map(|index| &self.messages[*index]);
-                message.is_some_and(|message| lost.is_some_and(|lost| message.first > lost))
+                message.is_some_and(|message| lost.is_some_and(|lost| message.first > lost)) && !may_not_know
             }
-            Step::Ack(Ack::Pubrel, id, _) => ghost.recorded.contains(id),
-            Step::Ack(_, id, _) => ghost.sent.contains(id),
+            Step::Ack(Ack::Pubrel, id, _) => ghost.recorded.contains(id) && !may_not_know,
+            Step::Ack(_, id, _) => ghost.sent.contains(id) && !may_not_know,
             _ => false,
         };
         if wrong {
@@ -111,7 +112,7 @@ pub(super) fn strays(history: &History<'_>, found: &mut Vec<Violation>) {
             continue;
         };
         let lost = history.ghosts.get(&message.publisher).and_then(|ghost| ghost.lost);
-        if lost.is_some_and(|lost| message.first > lost) {
+        if lost.is_some_and(|lost| message.first > lost && !history.may_not_know(message.first, lost)) {
             let text = format!(
                 "{} got {} of a connection that had lost its client (at {} us)",
                 delivery.client,

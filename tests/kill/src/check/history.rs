@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::ghosts::Ghost;
+use super::loss::Loss;
 use super::messages::{Delivery, Inbound, Message, Outbound};
 use super::session::{Life, Session};
 use super::subscriptions::{Asked, Subscription};
@@ -30,6 +31,8 @@ pub struct History<'a> {
     pub(super) starts: Vec<Place>,
     /// The broker is a cluster.
     pub(super) is_cluster: bool,
+    /// Writes that Redis has lost.
+    pub(super) loss: Option<Loss>,
     /// Connections that their clients have left open, by their names.
     pub(super) ghosts: BTreeMap<Name, Ghost>,
     /// How many messages each client has published.
@@ -64,6 +67,7 @@ impl<'a> History<'a> {
             faults: Vec::new(),
             starts: Vec::new(),
             is_cluster: false,
+            loss: Loss::find(events),
             ghosts: BTreeMap::new(),
             published: HashMap::new(),
         };
@@ -134,7 +138,7 @@ impl<'a> History<'a> {
             What::World(World::Cluster) => self.is_cluster = true,
             What::World(World::Ready) => self.starts.push(place),
             What::World(World::End) => self.end(place),
-            What::World(World::Cont | World::StoreReady) => {}
+            What::World(World::Cont | World::StoreReady | World::Loses | World::Dead) => {}
             What::World(world) => self.faults.push((place, *world)),
         }
     }

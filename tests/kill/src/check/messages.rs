@@ -22,6 +22,8 @@ pub struct Message {
     pub sent: Vec<Place>,
     /// Where PUBACK or PUBCOMP was received.
     pub acked: Option<Place>,
+    /// Its PUBREC may have been one of a session before: then PUBCOMP says nothing.
+    pub is_doubtful: bool,
 }
 
 /// A PUBLISH that a client has received.
@@ -55,10 +57,14 @@ pub(super) struct Inbound {
     slots: HashMap<u16, Slot>,
     /// See [`Delivery::receipt`].
     receipt: usize,
+    /// The session may be the one before all the same.
+    pub(super) is_doubtful: bool,
 }
 
 struct Slot {
     label: Name,
+    /// Where it came first.
+    since: Place,
     qos: u8,
     /// The client has sent PUBREC.
     recorded: bool,
@@ -79,6 +85,7 @@ impl Message {
             first: place,
             sent: Vec::new(),
             acked: None,
+            is_doubtful: false,
         }
     }
 
@@ -109,6 +116,12 @@ impl Outbound {
         self.0.get(&id).map(|leaving| leaving.message)
     }
 
+    /// Messages that had PUBREC.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = usize> {
+        let recorded = self.0.values().filter(|leaving| leaving.recorded);
+        recorded.map(|leaving| leaving.message)
+    }
+
     /// Messages that wait for their acknowledgement.
     pub(super) fn waiting(&self) -> impl Iterator<Item = usize> {
         self.0.values().map(|leaving| leaving.message)
@@ -129,9 +142,10 @@ impl Inbound {
         }
     }
 
-    pub(super) fn new_session(&mut self) {
+    pub(super) fn new_session(&mut self, is_doubtful: bool) {
         self.slots.clear();
         self.receipt += 1;
+        self.is_doubtful = is_doubtful;
     }
 }
 
@@ -198,10 +212,12 @@ impl History<'_> {
                 "{client}: {} has {}, which {} has still",
                 publish.label, publish.id, slot.label
             );
-            self.fault(place, Rule::Identifier, text);
+            let since = Some(slot.since);
+            self.fault_unless_older(place, since, Rule::Identifier, text);
         } else if open.is_none() {
             let slot = Slot {
                 label: publish.label.clone(),
+                since: place,
                 qos: publish.qos,
                 recorded: false,
                 done: None,
@@ -216,17 +232,19 @@ impl History<'_> {
 
     /// A PUBREL to a client.
     pub(super) fn released(&mut self, place: Place, client: &Name, id: u16) {
-        match self.client(client).inbound.slots.get(&id) {
+        let inbound = &self.client(client).inbound;
+        match inbound.slots.get(&id) {
             Some(Slot { done: Some(done), .. }) => {
                 let done = *done;
                 self.comes_again(place, client, done, &format!("PUBREL for {id}, which had PUBCOMP"));
             }
             Some(slot) if slot.qos == 2 && slot.recorded => {}
-            _ => self.fault(
-                place,
-                Rule::Identifier,
-                format!("{client}: PUBREL for {id}, which had no PUBREC"),
-            ),
+            None if inbound.is_doubtful => {}
+            slot => {
+                let since = slot.map(|slot| slot.since);
+                let text = format!("{client}: PUBREL for {id}, which had no PUBREC");
+                self.fault_unless_older(place, since, Rule::Identifier, text);
+            }
         }
     }
 
@@ -238,7 +256,8 @@ impl History<'_> {
         let is_known = first.is_none_or(|at| self.at(at) > self.at(done) + self.long());
         if is_known && !self.is_troubled(done) {
             let before = self.at(place) - self.at(done);
-            self.fault(place, Rule::Repeat, format!("{client}: {what} {before} us before"));
+            let text = format!("{client}: {what} {before} us before");
+            self.fault_unless_older(place, Some(done), Rule::Repeat, text);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod delivery;
 mod ghosts;
 mod history;
+mod loss;
 mod messages;
 mod retained;
 mod session;
@@ -102,5 +103,7 @@ pub fn check(events: &[Event]) -> Vec<Violation> {
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod loss_tests;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ pub(super) fn retained(history: &History<'_>, found: &mut Vec<Violation>) {
     for (look, end) in probes.filter_map(|one| Some((one, one.leaving?))) {
         let seen = seen(history, look, end);
         for (topic, changes) in topics.iter().filter(|(topic, _)| look.matches(topic)) {
-            let (may, may_be_none) = possible(changes, look.asked, end);
+            let (may, may_be_none) = possible(history, changes, look.asked, end);
             let right = match seen.get(topic) {
                 Some(label) => may.contains(label),
                 None => may_be_none,
@@ -49,7 +49,9 @@ pub(super) fn replays(history: &History<'_>, found: &mut Vec<Violation>) {
     for subscription in history.subscriptions.iter().filter(lasting) {
         for (topic, changes) in topics.iter().filter(|(topic, _)| subscription.matches(topic)) {
             let last = changes.last().expect("each topic has a change");
-            let is_old = last.acked.is_some_and(|acked| acked < subscription.asked);
+            let may_be_undone = history.may_be_undone(last.first, last.acked)
+                || history.may_be_undone(subscription.asked, subscription.granted);
+            let is_old = last.acked.is_some_and(|acked| acked < subscription.asked) && !may_be_undone;
             if is_old && !last.empty && !arrived.contains(&(subscription.session, &last.label)) {
                 let (client, filter) = (&subscription.client, &subscription.filter);
                 let text = format!("{client}: {filter}: {} of {topic} has not come", last.label);
@@ -117,11 +119,13 @@ fn seen<'h>(history: &'h History<'_>, look: &Subscription, end: Place) -> HashMa
     within.map(|one| (&one.publish.topic, &one.publish.label)).collect()
 }
 
-/// Which messages a topic may have between two places, and whether it may have none.
-fn possible<'h>(changes: &[&'h Message], from: Place, to: Place) -> (Vec<&'h Name>, bool) {
-    let last = changes
-        .iter()
-        .rposition(|change| change.acked.is_some_and(|acked| acked < from));
+/// Which messages a topic may have between two places, and whether it may have none. What was acknowledged while Redis lost
+/// writes may be gone again.
+fn possible<'h>(history: &History<'_>, changes: &[&'h Message], from: Place, to: Place) -> (Vec<&'h Name>, bool) {
+    let last = changes.iter().rposition(|change| {
+        let is_kept = !history.may_be_undone(change.first, change.acked);
+        is_kept && !change.is_doubtful && change.acked.is_some_and(|acked| acked < from)
+    });
     let may = changes[last.unwrap_or(0)..].iter().filter(|change| change.first < to);
     let none = last.is_none() || may.clone().any(|change| change.empty);
     (

@@ -10,8 +10,12 @@ const ENDS: [u8; 3] = [0x8B, 0x9C, 0x9D];
 
 /// A session as its client expects it.
 pub struct Session {
-    /// Where the client has ended it, or may have.
+    /// Where the client has ended it, or may have; or was told that it has ended.
     pub until: Option<Place>,
+    /// It was told.
+    pub is_told: bool,
+    /// Where a new one may have been taken for it: what had been subscribed to before may be gone.
+    pub anew: Option<Place>,
 }
 
 /// Whether the broker has a session of the client.
@@ -32,6 +36,12 @@ pub(super) struct Life {
     asked: Option<Connect>,
     /// Where the connection was opened.
     pub(super) opened: Option<Place>,
+    /// Where the client was accepted last.
+    pub(super) accepted_at: Option<Place>,
+    /// CONNACK has come for this connection, whatever it says.
+    answered: bool,
+    /// Where the last connection has ended for which none has come, since the client was accepted last.
+    pub(super) unanswered: Option<Place>,
     /// Where connections have ended.
     pub(super) ends: Vec<Place>,
     accepted: bool,
@@ -61,6 +71,7 @@ impl History<'_> {
         let over = if connect.clean { life.session.take() } else { None };
         life.asked = Some(connect.clone());
         (life.opened, life.accepted, life.goodbye) = (Some(place), false, None);
+        life.answered = false;
         if let Some(session) = over {
             self.sessions[session].until = Some(place);
         }
@@ -73,24 +84,49 @@ impl History<'_> {
     }
 
     pub(super) fn connack(&mut self, place: Place, client: &Name, present: bool, code: u8) {
+        let (may_have_ended, may_be_older) = (self.may_have_ended(place, client), self.may_be_older(place));
+        let may_be_another = present && self.may_be_another(place, client);
         let life = &mut self.client(client).life;
+        life.answered = true;
         let Some(asked) = life.asked.clone().filter(|_| code == 0 && !life.accepted) else {
             if !self.is_excused(place, client) {
                 self.fault(place, Rule::Closed, format!("{client}: CONNACK with code {code:#04x}"));
             }
             return;
         };
-        let expected = if asked.clean { Known::No } else { life.known };
+        let expected = match life.known {
+            _ if asked.clean => Known::No,
+            Known::Yes if may_have_ended => Known::Maybe,
+            Known::No if may_be_older => Known::Maybe,
+            known => known,
+        };
         life.accepted = true;
+        (life.accepted_at, life.unanswered) = (Some(place), None);
         life.known = Known::Yes;
+        let over = life.session.filter(|_| !present && may_have_ended);
+        if let Some(session) = over {
+            life.session = None;
+            self.sessions[session] = Session {
+                until: Some(place),
+                is_told: true,
+                anew: None,
+            };
+        }
         self.loses(place, client);
         if !present {
             self.client(client).outbound.clear();
-            self.client(client).inbound.new_session();
+            self.client(client).inbound.new_session(false);
+        }
+        if may_be_another {
+            self.take_for_another(place, client);
         }
         if self.client(client).life.session.is_none() {
             self.client(client).life.session = Some(self.sessions.len());
-            self.sessions.push(Session { until: None });
+            self.sessions.push(Session {
+                until: None,
+                is_told: false,
+                anew: None,
+            });
         }
         if let Some(will) = self.client(client).will {
             self.wills[will].accepted = Some(place);
@@ -133,6 +169,9 @@ impl History<'_> {
         let life = &mut self.client(client).life;
         life.ends.push(place);
         let expiry = life.asked.take().map_or(0, |connect| connect.expiry);
+        if !life.answered {
+            life.unanswered = Some(place);
+        }
         if !life.accepted {
             // Whether the broker has seen the CONNECT is not known.
             life.known = match (life.known, expiry) {

@@ -67,6 +67,13 @@ impl Subscription {
         topic::matches(topic::parts(&self.filter).1, name)
     }
 
+    /// Where it was granted, the first time after this place.
+    pub(super) fn granted_after(&self, place: Option<Place>) -> Option<Place> {
+        let Some(place) = place else { return self.granted };
+        let acked = self.grants.iter().filter_map(|grant| grant.acked);
+        acked.filter(|acked| *acked > place).min()
+    }
+
     /// Whether it was granted more than QoS 0 each time.
     pub(super) fn is_sure(&self) -> bool {
         self.grants.iter().all(|grant| grant.qos > 0)
@@ -95,7 +102,9 @@ impl History<'_> {
     /// Whether it was granted, and is there at the end of the log.
     pub(super) fn lasts(&self, subscription: &Subscription) -> bool {
         let goes_on = |session: usize| self.sessions[session].until.is_none();
-        subscription.granted.is_some() && subscription.leaving.is_none() && subscription.session.is_some_and(goes_on)
+        self.granted(subscription).is_some()
+            && subscription.leaving.is_none()
+            && subscription.session.is_some_and(goes_on)
     }
 
     pub(super) fn subscriptions_of(&self) -> HashMap<&Name, Vec<&Subscription>> {
@@ -200,9 +209,9 @@ impl History<'_> {
         let mut was_there = false;
         if let Some(index) = pending.subscription {
             self.subscriptions[index].gone = Some(place);
-            was_there = self.subscriptions[index].granted.is_some() && !pending.again;
+            was_there = self.granted(&self.subscriptions[index]).is_some() && !pending.again;
         }
-        if code >= 0x80 || (code == 0x11 && was_there) {
+        if code >= 0x80 || (code == 0x11 && was_there && !self.may_be_older(place)) {
             let text = format!("{client}: UNSUBACK {code:#04x} for {}", pending.filter);
             self.fault(place, Rule::Answer, text);
         }
@@ -226,7 +235,7 @@ pub(super) fn strangers(history: &History<'_>, found: &mut Vec<Violation>) {
             Some((_, first)) => {
                 let since = if publish.retain { delivery.place } else { first };
                 let own = subscriptions.get(&delivery.client).into_iter().flatten();
-                if own.into_iter().any(|one| one.may_bring(delivery, since)) {
+                if own.into_iter().any(|one| one.may_bring(delivery, since)) || history.may_be_older(delivery.place) {
                     continue;
                 }
                 "there is no subscription for it"
@@ -245,7 +254,8 @@ pub(super) fn strangers(history: &History<'_>, found: &mut Vec<Violation>) {
 pub(super) fn options(history: &History<'_>, found: &mut Vec<Violation>) {
     let subscriptions = history.subscriptions_of();
     for delivery in history.deliveries.iter().filter(|delivery| !delivery.publish.retain) {
-        let Some(message) = delivery.message.map(|index| &history.messages[index]) else {
+        let message = delivery.message.map(|index| &history.messages[index]);
+        let Some(message) = message.filter(|_| !history.may_be_older(delivery.place)) else {
             continue;
         };
         let own = subscriptions.get(&delivery.client).into_iter().flatten();

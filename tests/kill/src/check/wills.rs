@@ -89,14 +89,18 @@ impl WillRecord {
 
 /// [`Rule::Will`].
 pub(super) fn wills(history: &History<'_>, found: &mut Vec<Violation>) {
-    for will in &history.wills {
+    for will in history
+        .wills
+        .iter()
+        .filter(|will| !history.is_before_order(will.connected))
+    {
         let times = times(history, will);
         for watcher in history
             .subscriptions
             .iter()
             .filter(|one| one.share().is_none() && one.matches(&will.topic))
         {
-            let is_sure = history.lasts(watcher) && watcher.granted.is_some_and(|at| at < will.connected);
+            let is_sure = history.lasts(watcher) && history.granted(watcher).is_some_and(|at| at < will.connected);
             let copies: Vec<_> = history
                 .deliveries
                 .iter()

@@ -31,6 +31,8 @@ pub enum Blow {
     Term,
     /// SIGTERM of one node after the other.
     Roll,
+    /// Redis is killed, and started again without the last part of what it had confirmed.
+    Lose,
 }
 
 /// Something that is done at some time after the blow.
@@ -46,6 +48,10 @@ pub enum Deed {
     Start(usize),
     Order(usize, Order),
     KillStore,
+    /// Clients do nothing more that all nodes are told.
+    Hush,
+    /// Kills it, and takes the last part away that it has written.
+    LoseStore,
     StartStore,
 }
 
@@ -64,8 +70,11 @@ const SHORT: f64 = 0.5;
 /// The others, from where a node may be declared dead.
 const LONG: (f64, f64) = (0.6, 3.0);
 
+/// How many are usual: all but [`Blow::Lose`], which is the last one. With 13 it is one of them.
+const USUAL: usize = 12;
+
 impl Blow {
-    const ALL: [(Blow, &'static str); 12] = [
+    const ALL: [(Blow, &'static str); 13] = [
         (Blow::Kill, "kill"),
         (Blow::Freeze, "freeze"),
         (Blow::FreezeShort, "freeze-short"),
@@ -78,6 +87,7 @@ impl Blow {
         (Blow::StoreKill, "store-kill"),
         (Blow::Term, "term"),
         (Blow::Roll, "roll"),
+        (Blow::Lose, "lose"),
     ];
 
     fn name(self) -> &'static str {
@@ -105,14 +115,32 @@ impl Blow {
     pub fn spares_all(self) -> bool {
         match self {
             Blow::FreezeShort | Blow::CutShort | Blow::HoldShort | Blow::Mute | Blow::Late | Blow::StoreKill => true,
-            Blow::Kill | Blow::Freeze | Blow::Cut | Blow::Hold | Blow::Term | Blow::Roll => false,
+            Blow::Kill | Blow::Freeze | Blow::Cut | Blow::Hold | Blow::Term | Blow::Roll | Blow::Lose => false,
         }
+    }
+
+    /// Whether every process outlives it, if it is not declared dead.
+    pub fn spares_processes(self) -> bool {
+        self == Blow::Lose || self.spares_all()
     }
 
     /// One, or two at once.
     pub fn usual(random: &mut Random) -> Vec<Blow> {
         let count = if random.percent(60) { 1 } else { 2 };
-        (0..count).map(|_| Blow::ALL[random.index(Blow::ALL.len())].0).collect()
+        (0..count).map(|_| Blow::any(random)).collect()
+    }
+
+    /// Redis loses writes, and every other time something else happens, too.
+    pub fn with_loss(random: &mut Random) -> Vec<Blow> {
+        match random.between(1, 4) {
+            1 => vec![Blow::Lose, Blow::any(random)],
+            2 => vec![Blow::any(random), Blow::Lose],
+            _ => vec![Blow::Lose],
+        }
+    }
+
+    fn any(random: &mut Random) -> Blow {
+        Blow::ALL[random.index(USUAL)].0
     }
 
     /// What is done to this node of so many, and when.
@@ -138,6 +166,7 @@ impl Blow {
                 ]
             }
             Blow::StoreKill => vec![(now, Deed::KillStore), (within(0.0, 2.0), Deed::StartStore)],
+            Blow::Lose => lose(lease, random),
             Blow::Term => vec![(now, Deed::Term(node)), (within(0.0, 0.5), Deed::Start(node))],
             Blow::Roll => {
                 let steps = (0..nodes).map(|at| (lease.mul_f64(0.2 * at as f64), (node + at) % nodes));
@@ -157,6 +186,21 @@ fn hold(node: usize, time: Duration, random: &mut Random) -> Timeline {
         deeds.push((time, Deed::Order(node, Order::Cut)));
     }
     deeds.push((time, Deed::Order(node, Order::Release)));
+    deeds
+}
+
+/// Half of the time nothing is added to the log before.
+fn lose(lease: Duration, random: &mut Random) -> Timeline {
+    let within = |random: &mut Random, least: f64, most: f64| lease.mul_f64(least + (most - least) * random.share());
+    let killed = within(random, 0.4, 1.2);
+    let hushed = killed - within(random, 0.1, 0.4);
+    let mut deeds = vec![
+        (killed, Deed::LoseStore),
+        (killed + within(random, 0.0, 2.0), Deed::StartStore),
+    ];
+    if random.percent(50) {
+        deeds.push((hushed, Deed::Hush));
+    }
     deeds
 }
 

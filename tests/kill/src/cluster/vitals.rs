@@ -17,15 +17,26 @@ pub fn incarnations(fleet: &Fleet) -> Result<Vec<u64>, String> {
     fleet.nodes.iter().map(|node| incarnation(node.http)).collect()
 }
 
-/// Who has begun again since, and who says that one is dead.
-pub fn deaths(fleet: &Fleet, before: &[u64]) -> Result<Vec<Violation>, String> {
+/// Who has begun again since.
+pub fn begun_again(fleet: &Fleet, before: &[u64]) -> Result<Vec<Violation>, String> {
     let now = incarnations(fleet)?;
-    let mut found: Vec<_> = changes(before, &now).into_iter().map(violation).collect();
+    Ok(changes(before, &now).into_iter().map(violation).collect())
+}
+
+/// Who says that one is dead.
+pub fn deaths(fleet: &Fleet) -> Vec<Violation> {
+    let mut found = Vec::new();
     for (at, node) in fleet.nodes.iter().enumerate() {
         let line = node.broker.says(DEATH);
         found.extend(line.map(|line| violation(format!("node {} says: {line}", at + 1))));
     }
-    Ok(found)
+    found
+}
+
+/// How often nodes have said that one is dead.
+pub fn count_deaths(fleet: &Fleet) -> usize {
+    let lines = fleet.nodes.iter().map(|node| node.broker.lines_with(DEATH).len());
+    lines.sum()
 }
 
 fn changes(before: &[u64], now: &[u64]) -> Vec<String> {
@@ -56,7 +67,7 @@ fn read(metrics: &str) -> Option<u64> {
     value.trim().parse().ok()
 }
 
-fn violation(text: String) -> Violation {
+pub fn violation(text: String) -> Violation {
     Violation { rule: Rule::Died, text }
 }
 

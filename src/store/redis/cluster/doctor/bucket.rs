@@ -22,6 +22,8 @@ const AT_A_TIME: usize = 64;
 /// What a bucket lists beside its clients and sessions.
 struct Lists {
     writers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Nodes that may not write any more, and have left something, perhaps.
+    fenced: BTreeSet<String>,
     sessions: BTreeSet<Uid>,
     due: BTreeSet<String>,
     jobs: Vec<(Vec<u8>, Vec<u8>)>,
@@ -37,6 +39,7 @@ impl Examination<'_> {
     pub(super) fn bucket(&mut self, bucket: u8, found: &Found, nodes: &Nodes) -> Result<(), StoreError> {
         let lists = self.lists(Home::Bucket(bucket), found)?;
         self.writers(bucket, &lists, nodes);
+        self.fenced(bucket, &lists.fenced);
         self.report.jobs += lists.jobs.len() as u64;
         self.report.onces += lists.onces.len() as u64;
         self.report.rests += lists.rests.len() as u64;
@@ -74,6 +77,7 @@ impl Examination<'_> {
             one("HGETALL", key("chosen")),
             one("HGETALL", key("m2")),
             one("HGETALL", key("rest")),
+            one("SMEMBERS", key("fenced")),
             one("ZRANGE", key("t")),
         ];
         if let Some(due) = commands.last_mut() {
@@ -90,6 +94,7 @@ impl Examination<'_> {
             chosen: pairs(next()?)?,
             onces: pairs(next()?)?,
             rests: pairs(next()?)?,
+            fenced: texts(next()?)?,
             due: texts(next()?)?,
             owned: BTreeSet::new(),
         };
@@ -125,6 +130,19 @@ impl Examination<'_> {
         for (node, life) in &nodes.living {
             if life.beats > 0 && *node > top && !writers.contains(node) {
                 self.unentered.push((*node, hw.clone()));
+            }
+        }
+    }
+
+    fn fenced(&mut self, bucket: u8, marks: &BTreeSet<String>) {
+        let key = self.key(Home::Bucket(bucket), "fenced");
+        for mark in marks {
+            match canonical(mark) {
+                Some(node) => self.mention(node, &key, "what it has left here is noted"),
+                None => {
+                    let command = format!("SREM {key} {}", quoted(mark));
+                    self.fault(Fault::new(&*key, format!("{mark:?} is no node"), Advice::Run(command)));
+                }
             }
         }
     }

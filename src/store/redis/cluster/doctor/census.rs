@@ -67,7 +67,7 @@ impl Census {
         match home {
             Home::Global => matches!(
                 name,
-                "meta" | "inc" | "hw" | "nodes" | "rec" | "log" | "f" | "ret" | "m2" | "about"
+                "meta" | "inc" | "hw" | "nodes" | "rec" | "lost" | "log" | "f" | "ret" | "m2" | "about"
             ),
             Home::Bucket(bucket) => self.buckets.entry(bucket).or_default().add(name),
         }
@@ -77,7 +77,10 @@ impl Census {
 impl Found {
     fn add(&mut self, name: &str) -> bool {
         let Some((kind, of)) = name.split_once(':') else {
-            return matches!(name, "hw" | "sessions" | "t" | "jobs" | "chosen" | "m2" | "rest");
+            return matches!(
+                name,
+                "hw" | "fenced" | "sessions" | "t" | "jobs" | "chosen" | "m2" | "rest"
+            );
         };
         if kind == "c" {
             return self.clients.insert(of.to_owned());

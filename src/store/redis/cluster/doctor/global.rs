@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redis::Value;
 
 use super::Examination;
+use super::bucket::one;
 use super::census::canonical;
 use super::fault::{Advice, Fault, quoted};
 use crate::store::StoreError;
@@ -195,6 +196,40 @@ impl Examination<'_> {
         })
     }
 
+    /// What was lost before the generation that is over.
+    pub(super) fn lost(&mut self) -> Result<(), StoreError> {
+        let (key, meta) = (self.key(Home::Global, "lost"), self.key(Home::Global, "meta"));
+        let mut generation = redis::cmd("HGET");
+        generation.arg(&meta).arg("gen");
+        let mut replies = self.link.run(&[one("SMEMBERS", key.clone()), generation])?.into_iter();
+        let mut next = || self.link.checked(replies.next().unwrap_or(Value::Nil));
+        let (homes, generation) = (list(next()?)?, bytes_or_none(next()?)?);
+        let is_none = generation.is_none();
+        if let Some(generation) = generation {
+            match std::str::from_utf8(&generation).ok().and_then(canonical) {
+                Some(generation) => self.report.generation = generation,
+                None => {
+                    let what = "gen does not say which incarnations are over";
+                    self.fault(Fault::new(&*meta, what, Advice::Run(format!("HDEL {meta} gen"))));
+                }
+            }
+        }
+        for home in homes {
+            let home = String::from_utf8_lossy(&bytes(home)?).into_owned();
+            let what = match Home::named(&home).filter(|named| named.name() == home) {
+                Some(named) if !is_none => {
+                    named.insert_into(&mut self.report.lost);
+                    continue;
+                }
+                Some(_) => format!("home {home} has lost writes of incarnations that are over, and none is"),
+                None => format!("{home:?} is no home"),
+            };
+            let command = format!("SREM {key} {}", quoted(&home));
+            self.fault(Fault::new(&*key, what, Advice::Run(command)));
+        }
+        Ok(())
+    }
+
     /// What nodes say of themselves.
     pub(super) fn abouts(&mut self) -> Result<(), StoreError> {
         let key = self.key(Home::Global, "about");
@@ -298,11 +333,9 @@ fn numbered<T>(
 }
 
 fn life(state: &[u8]) -> Result<Life, StoreError> {
-    let parts = state
-        .split(|byte| *byte == b':')
-        .map(parse)
-        .collect::<Result<Vec<u64>, _>>()?;
-    match parts[..] {
+    // Behind that are servers, perhaps.
+    let parts = state.splitn(3, |byte| *byte == b':').take(2).map(parse);
+    match parts.collect::<Result<Vec<u64>, _>>()?[..] {
         [beats, applied] => Ok(Life { beats, applied }),
         _ => Err(StoreError::Damaged(format!(
             "{:?} says of no node how far it is",

@@ -85,6 +85,8 @@ impl<'a> Examination<'a> {
         self.noted(Home::Global, "log", log)?;
         let filters = self.filters();
         self.noted(Home::Global, "f", filters)?;
+        let lost = self.lost();
+        self.noted(Home::Global, "lost", lost)?;
         let abouts = self.abouts();
         self.noted(Home::Global, "about", abouts)?;
         let onces = self.retained_once();

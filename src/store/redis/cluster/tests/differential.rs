@@ -1,9 +1,5 @@
 //! The scripts against those of the simulation (`tests/cluster/src/home/`): any calls, with any numbers, answer alike, and come
-//! to the same.
-//!
-//! **What the scripts do not have yet** is never called here, and stays empty: all that is done when writes were lost (`gen`, `lost`,
-//! servers in heartbeats, `retire`, `end_session`, `is_older` and `ends` of `free`), and the mark that `fence` leaves. Of what an append answers,
-//! only whether the queue is there is compared: places are seen in the queues.
+//! to the same. Of what an append answers, only whether the queue is there is compared: places are seen in the queues.
 //!
 //! That a session in which nothing was changed ends with its connection is for the node to see to, which knows whether it has sent
 //! the CONNACK: the simulation leaves [`Guard::UnusedEnds`] out.
@@ -14,19 +10,22 @@
 use std::collections::BTreeSet;
 
 use cluster_sim::guard::{Guard, Guards};
+use cluster_sim::home::call::Servers;
 use cluster_sim::home::{self, Answer, Append, Call, Change, Envelope, How, Put, State, Target, To};
 use cluster_sim::ids::{Cid, Filter, Group, Home, Inc, Index, Message, Mid, Qos, Token, Uid, Will};
 use cluster_sim::random::Random;
 use cluster_sim::world::GRACE;
 
-use super::real::Real;
+use super::real::{Real, reached_text};
 use super::testing::LIMITS;
 use crate::store::redis::testing::RedisServer;
 
 pub(super) const HOUR: u64 = 3_600_000;
 const NODES: u64 = 3;
+/// With those that join later. Only the first ones have inboxes here: those of the others are in buckets that the simulation does not have.
+pub(super) const MOST_NODES: u64 = 8;
 const CLIENTS: u64 = 6;
-const STEPS: usize = 400;
+const STEPS: usize = 600;
 
 /// What has to be answered at least once for the test to be one.
 const KINDS: &[&str] = &[
@@ -53,6 +52,21 @@ const KINDS: &[&str] = &[
     "left",
     "unused",
     "retained again",
+    "a raise",
+    "a raise with a death",
+    "in order again",
+    "retired",
+    "an end of a session that had an owner",
+    "an end of a session that had none",
+    "an owner that is newer",
+    "freed, of an older one",
+    "freed and ended",
+    "marks",
+    "servers",
+    "a queue that is there",
+    "a queue that is not there",
+    "a number",
+    "no number",
 ];
 
 fn kind(answer: &Answer) -> &'static str {
@@ -71,6 +85,10 @@ fn kind(answer: &Answer) -> &'static str {
         Answer::Appended(_) => "gone",
         Answer::Swept(ended) if !ended.is_empty() => "swept",
         Answer::NotYet => "not yet",
+        Answer::Number(Some(_)) => "a number",
+        Answer::Number(None) => "no number",
+        Answer::Found(Some(_)) => "a queue that is there",
+        Answer::Found(None) => "a queue that is not there",
         _ => "other",
     }
 }
@@ -83,6 +101,8 @@ struct Both {
     /// The global home, then the buckets.
     homes: Vec<State>,
     real: Real,
+    /// How many have joined.
+    nodes: u64,
     /// The number of the last call of each node for each home.
     numbers: Vec<Vec<u64>>,
     /// Numbers that were never used.
@@ -106,7 +126,7 @@ fn scripts_do_what_those_of_the_simulation_do() {
         for _ in 0..STEPS {
             both.step();
         }
-        both.compare_all();
+        both.look_at_all();
         answers.append(&mut both.answers);
     }
     let wanted = KINDS.iter().filter(|kind| seeds.len() > 1 && !answers.contains(*kind));
@@ -127,18 +147,30 @@ impl Both {
                 .chain(Home::buckets())
                 .map(State::new)
                 .collect(),
-            real: Real::join(server, NODES as usize, LIMITS),
-            numbers: vec![vec![0; 4]; NODES as usize + 1],
+            real: Real::new(server, LIMITS),
+            nodes: 0,
+            numbers: vec![vec![0; 4]; MOST_NODES as usize + 1],
             fresh: 0,
             story: vec![format!("seed {seed}")],
             answers: BTreeSet::new(),
         };
-        for inc in 1..=NODES as Inc {
-            both.simulate(Home::Global, 0, None, Call::Join);
-            Home::buckets().for_each(|home| drop(both.simulate(home, inc, None, Call::Enter)));
-        }
+        (0..NODES).for_each(|_| both.join());
         both.compare_all();
         both
+    }
+
+    fn join(&mut self) {
+        self.story.push("a node joins".to_owned());
+        let answer = self.simulate(Home::Global, 0, None, Call::Join);
+        let Answer::Joined { inc, generation } = answer else {
+            unreachable!("joining has one answer")
+        };
+        assert_eq!(self.real.join(), (inc, generation), "{}", self.story());
+        self.nodes += 1;
+        for home in Home::buckets() {
+            let entered = self.simulate(home, inc, None, Call::Enter);
+            assert_eq!(entered, Answer::Ok);
+        }
     }
 
     /// What was done last.
@@ -159,6 +191,10 @@ impl Both {
             5..=8 => self.beat(),
             9..=10 => self.leave(),
             11..=13 => self.ask_what_is_known(),
+            14 => self.raise(),
+            15..=17 => self.look(),
+            18 if self.nodes < MOST_NODES => self.join(),
+            19 if self.random.percent(30) => self.put_in_order(),
             _ => {
                 if let Some((home, inc, call)) = self.any_call() {
                     self.call(home, inc, call);
@@ -183,6 +219,7 @@ impl Both {
             .call((home, inc, number), &call, &answer, &self.homes[index(home)]);
         self.story.push(format!("  {answer:?} {expected}"));
         self.answers.insert(kind(&answer));
+        self.note(&call, &answer);
         let is_made = match answer {
             Answer::Done => expected == "DONE",
             Answer::Fenced => expected == "FENCED",
@@ -205,9 +242,23 @@ impl Both {
         }
     }
 
+    /// What has been seen of what is done when writes are lost.
+    fn note(&mut self, call: &Call, answer: &Answer) {
+        let what = match (call, answer) {
+            (Call::Retire(_), Answer::Ok) => "retired",
+            (Call::Dead { lost, .. }, Answer::Ok) if !lost.is_empty() => "a raise with a death",
+            (Call::Free { ends: true, .. }, Answer::Left { ended: Some(_) }) => "freed and ended",
+            (Call::Free { is_older: true, .. }, Answer::Left { .. }) => "freed, of an older one",
+            _ => return,
+        };
+        self.answers.insert(what);
+    }
+
     /// That of the simulation is shorter than this test may take.
     fn lengthen_grace(&mut self, home: Home, call: &Call) {
-        let (Call::Release { cid, .. }, State::Bucket(bucket)) = (call, &mut self.homes[index(home)]) else {
+        let (Call::Release { cid, .. } | Call::Free { cid, .. } | Call::EndSession { cid, .. }, State::Bucket(bucket)) =
+            (call, &mut self.homes[index(home)])
+        else {
             return;
         };
         let Some(client) = bucket.clients.get_mut(cid).filter(|client| client.is_left) else {
@@ -233,7 +284,7 @@ impl Both {
         };
         let call = if home == Home::Global { Call::Bye } else { Call::Depart };
         // Few are left that can do anything else.
-        let is_last = (1..=NODES as Inc).filter(|inc| self.may_write(home, *inc)).count() == 1;
+        let is_last = (1..=self.nodes as Inc).filter(|inc| self.may_write(home, *inc)).count() == 1;
         if is_last && self.may_write(home, inc) {
             return;
         }
@@ -294,17 +345,159 @@ impl Both {
         let inc = self.any_node();
         let State::Global(global) = &self.homes[0] else { return };
         let applied = self.random.between(0, global.position);
-        self.story.push(format!("I{inc} has applied {applied}"));
-        let servers = Default::default();
-        let beat = Call::Beat { applied, servers };
+        let shards = 0..self.random.between(0, 3) as u8;
+        let servers: Servers = shards.map(|shard| (shard, self.random.between(1, 9) as u32)).collect();
+        self.story.push(format!("I{inc} has applied {applied} {servers:?}"));
+        let beat = Call::Beat {
+            applied,
+            servers: servers.clone(),
+        };
         let answer = self.simulate(Home::Global, inc, None, beat);
-        let present = self.real.beat(inc, applied);
-        assert!(
-            matches!(answer, Answer::Beat { present: expected, .. } if expected == present),
+        let (present, generation) = self.real.beat(inc, applied, &servers);
+        assert_eq!(answer, Answer::Beat { present, generation }, "{}", self.story());
+        if present && !servers.is_empty() {
+            self.answers.insert("servers");
+        }
+        self.compare(Home::Global);
+    }
+
+    /// Of a node that there was, perhaps.
+    fn raise(&mut self) {
+        let (over, lost) = (self.random.between(0, self.nodes) as Inc, self.any_homes());
+        let before = self.generation();
+        self.story.push(format!("raise over {over} {lost:?}"));
+        let raise = Call::Raise {
+            over,
+            lost: lost.clone(),
+        };
+        self.simulate(Home::Global, over, None, raise);
+        let generation = self.real.raise(over, &lost);
+        assert_eq!(generation, self.generation(), "{}", self.story());
+        if generation > before {
+            self.answers.insert("a raise");
+        }
+        self.compare(Home::Global);
+    }
+
+    fn any_homes(&mut self) -> Vec<Home> {
+        let homes = std::iter::once(Home::Global).chain(Home::buckets());
+        homes.filter(|_| self.random.percent(40)).collect()
+    }
+
+    /// As the next incarnations do it, so that what was lost before does not matter any more.
+    fn put_in_order(&mut self) {
+        let generation = self.generation();
+        let newest = self.nodes as Inc;
+        if newest <= generation || !self.may_write(Home::Global, newest) {
+            return;
+        }
+        for inc in 1..=generation {
+            for call in [Call::Retire(inc), Call::Recovered(inc)] {
+                self.call(Home::Global, newest, call);
+            }
+        }
+        let lost = self.global().lost.len();
+        self.compare(Home::Global);
+        let over = newest;
+        self.simulate(
+            Home::Global,
+            newest,
+            None,
+            Call::Raise {
+                over,
+                lost: vec![Home::Global],
+            },
+        );
+        self.real.raise(over, &[Home::Global]);
+        if lost > 1 && self.global().lost.len() == 1 {
+            self.answers.insert("in order again");
+        }
+        self.compare(Home::Global);
+    }
+
+    fn generation(&self) -> Inc {
+        self.global().generation
+    }
+
+    fn global(&self) -> &home::Global {
+        match &self.homes[0] {
+            State::Global(global) => global,
+            State::Bucket(_) => unreachable!("it is the first one"),
+        }
+    }
+
+    /// All that only reads.
+    fn look_at_all(&mut self) {
+        self.compare_all();
+        for home in std::iter::once(Home::Global).chain(Home::buckets()) {
+            (1..=self.nodes as Inc).for_each(|inc| self.look_at_number(home, inc));
+        }
+        for home in Home::buckets() {
+            self.look_at_writers(home);
+            let uids: Vec<_> = self.bucket(home).sessions.keys().copied().collect();
+            uids.into_iter().for_each(|uid| self.look_at_queue(home, uid));
+        }
+        self.look_at_nodes();
+    }
+
+    fn look(&mut self) {
+        let (inc, cid) = (self.any_node(), self.random.between(0, CLIENTS - 1) as Cid);
+        let home = Home::of_client(cid);
+        match self.random.between(1, 5) {
+            1 => self.look_at_nodes(),
+            2 => self.look_at_number([Home::Global, home][self.random.index(2)], inc),
+            3 => self.look_at_writers(home),
+            _ => {
+                let uid = self.bucket(home).clients.get(&cid).and_then(|client| client.uid);
+                self.look_at_queue(home, uid.unwrap_or(Uid { inc: 9, n: 9 }));
+            }
+        }
+    }
+
+    fn look_at_nodes(&mut self) {
+        let answer = self.simulate(Home::Global, 0, None, Call::Nodes);
+        let position = self.simulate(Home::Global, 0, None, Call::Position);
+        let Answer::Position { position, generation } = position else {
+            unreachable!("it is answered so")
+        };
+        let expected = reached_text(position, u64::from(generation));
+        assert_eq!(self.real.position(), expected, "{}", self.story());
+        assert_eq!(
+            self.real.nodes(),
+            super::real::nodes_text(&answer, generation),
             "{}",
             self.story()
         );
-        self.compare(Home::Global);
+    }
+
+    fn look_at_number(&mut self, home: Home, inc: Inc) {
+        let answer = self.simulate(home, 0, None, Call::Number(inc));
+        assert_eq!(Answer::Number(self.real.number(home, inc)), answer, "{}", self.story());
+        self.answers.insert(kind(&answer));
+    }
+
+    fn look_at_writers(&mut self, home: Home) {
+        let answer = self.simulate(home, 0, None, Call::Writers);
+        let Answer::Incs(incs) = answer else {
+            unreachable!("it is answered so")
+        };
+        let expected: BTreeSet<_> = incs.into_iter().map(u64::from).collect();
+        assert_eq!(self.real.writers(home), expected, "{home:?} after {}", self.story());
+    }
+
+    fn look_at_queue(&mut self, home: Home, uid: Uid) {
+        let answer = self.simulate(home, 0, None, Call::Look(uid));
+        self.answers.insert(kind(&answer));
+        let cid = self.bucket(home).sessions.get(&uid).map_or(0, |session| session.cid);
+        let Answer::Found(found) = answer else {
+            unreachable!("it is answered so")
+        };
+        assert_eq!(
+            self.real.look((cid, uid), found.as_ref()),
+            super::real::queue_text(found.as_ref()),
+            "{}",
+            self.story()
+        );
     }
 
     fn compare_all(&mut self) {
@@ -330,12 +523,13 @@ impl Both {
                 "a member",
                 sessions.any(|session| session.queue.values().any(|queued| queued.group.is_some())),
             );
+            saw("marks", !bucket.hw.fenced.is_empty());
             saw("unused", bucket.sessions.values().any(|session| !session.is_used));
         }
     }
 
     fn any_node(&self) -> Inc {
-        self.random.between(1, NODES) as Inc
+        self.random.between(1, self.nodes) as Inc
     }
 
     fn fresh(&mut self) -> u32 {
@@ -350,8 +544,7 @@ impl Both {
         }
         let cid = self.random.between(0, CLIENTS - 1) as Cid;
         let home = Home::of_client(cid);
-        let owner = self.bucket(home).clients.get(&cid).and_then(|client| client.owner);
-        let inc = owner.filter(|_| self.random.percent(75)).map_or(inc, |owner| owner.inc);
+        let inc = self.owning_node(cid).filter(|_| self.random.percent(75)).unwrap_or(inc);
         let call = match self.random.between(1, 100) {
             1..=12 => Call::Claim {
                 cid,
@@ -370,7 +563,8 @@ impl Both {
                     .map(|_| self.any_append(inc, home))
                     .collect(),
             ),
-            71..=80 => Call::Release {
+            71..=72 => self.any_end(cid),
+            73..=80 => Call::Release {
                 cid,
                 token: self.owner(inc, cid),
                 how: [How::Clean, How::Lost, How::Left][self.random.index(3)],
@@ -416,11 +610,14 @@ impl Both {
         match self.random.between(1, 40) {
             1 => Call::Fence(other),
             2..=8 => Call::Free {
-                of: other,
+                of: self
+                    .owning_node(cid)
+                    .filter(|_| self.random.percent(70))
+                    .unwrap_or(other),
                 cid,
                 mid: self.mid(inc),
-                is_older: false,
-                ends: false,
+                is_older: self.random.percent(50),
+                ends: self.random.percent(30),
             },
             9..=14 => Call::ForgetOf(other),
             15..=22 => Call::Forget(self.known_mid()),
@@ -434,15 +631,43 @@ impl Both {
         }
     }
 
+    fn owning_node(&self, cid: Cid) -> Option<Inc> {
+        let client = self.bucket(Home::of_client(cid)).clients.get(&cid);
+        client.and_then(|client| client.owner).map(|owner| owner.inc)
+    }
+
+    /// For generations before and behind the owner.
+    fn any_end(&mut self, cid: Cid) -> Call {
+        let (by, generation) = (self.any_node(), self.random.between(0, self.nodes) as Inc);
+        let client = self.bucket(Home::of_client(cid)).clients.get(&cid);
+        let what = match client.and_then(|client| Some((client.uid?, client.owner))) {
+            Some((_, Some(owner))) if owner.inc <= generation => "an end of a session that had an owner",
+            Some((_, Some(_))) => "an owner that is newer",
+            Some((_, None)) => "an end of a session that had none",
+            None => "other",
+        };
+        self.answers.insert(what);
+        Call::EndSession {
+            cid,
+            mid: self.mid(by),
+            generation,
+        }
+    }
+
     fn any_global_call(&mut self, inc: Inc) -> Call {
         let other = self.any_node();
         match self.random.between(1, 40) {
-            1 => Call::Dead {
+            1..=3 => Call::Dead {
                 inc: other,
-                counter: self.random.between(0, 2),
-                lost: Vec::new(),
+                counter: self.counter(other),
+                lost: if self.random.percent(50) {
+                    self.any_homes()
+                } else {
+                    Vec::new()
+                },
             },
-            2..=5 => Call::TakeOver(other),
+            4 => Call::Retire(other),
+            5 => Call::TakeOver(other),
             6..=8 => Call::Recovered(other),
             9..=12 => Call::Forget(self.known_mid()),
             13..=22 => Call::Retain(vec![self.any_retained(inc)]),
@@ -450,11 +675,14 @@ impl Both {
         }
     }
 
+    /// That of the node, mostly.
+    fn counter(&mut self, inc: Inc) -> u64 {
+        let now = self.global().nodes.get(&inc).map_or(0, |node| node.counter);
+        now + u64::from(self.random.percent(30))
+    }
+
     fn any_retained(&mut self, inc: Inc) -> (Message, Option<(Mid, Inc)>) {
-        let State::Global(global) = &self.homes[0] else {
-            unreachable!("it is the first one")
-        };
-        let known: Vec<_> = global.once.iter().map(|(mid, of)| (*mid, *of)).collect();
+        let known: Vec<_> = self.global().once.iter().map(|(mid, of)| (*mid, *of)).collect();
         let once = match self.random.between(1, 4) {
             1 => None,
             2 if !known.is_empty() => {

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::message::Publication;
 use crate::packet::{QoS, Version};
 use crate::store::cluster::{
-    ClusterOp, Entry, How, Incarnation, Mid, Once, Open, Publishing, RouteKind, Shared, Will, bucket_of_client,
+    ClusterOp, Entry, Homes, How, Incarnation, Mid, Once, Open, Publishing, RouteKind, Shared, Will, bucket_of_client,
 };
 use crate::store::op::Op;
+use crate::store::redis::cluster::generation::raise;
 use crate::store::redis::doctor::{Report, doctor};
+use crate::store::redis::keys::Keys;
+use crate::store::redis::link::Link;
 use crate::store::redis::testing::{Cluster, RedisServer, publication};
 use crate::store::{Lane, Page, Store, Uid, write_client};
 use crate::time::Millis;
@@ -159,6 +162,8 @@ fn recovery(by: &Node, dead: Incarnation) -> Vec<Changes> {
             node: dead,
             client_id,
             mid,
+            how: How::Lost,
+            ends: false,
         };
         Changes::default()
             .cluster(free)
@@ -172,7 +177,11 @@ fn recovery(by: &Node, dead: Incarnation) -> Vec<Changes> {
         changes.cluster(ClusterOp::Fence { bucket, node: dead })
     });
     vec![
-        Changes::default().cluster(ClusterOp::Dead { node: dead, counter: 0 }),
+        Changes::default().cluster(ClusterOp::Dead {
+            node: dead,
+            counter: 0,
+            lost: Homes::default(),
+        }),
         half,
         everywhere(|bucket| ClusterOp::Fence { bucket, node: dead }),
         Changes::default().cluster(ClusterOp::TakeOver { node: dead }),
@@ -228,6 +237,7 @@ fn a_recovery_that_has_left_something_is_found() {
         (5, "it owns clients"),
         (7, "this is its inbox"),
         (8, "it has put messages into queues"),
+        (8, "what it has left here is noted"),
     ] {
         let server = RedisServer::start(&[]);
         let node = Node::join(&server);
@@ -246,6 +256,37 @@ fn a_recovery_that_has_left_something_is_found() {
         let is_told = |fault: &String| fault.contains(told) && fault.contains(&format!("rec {dead} NODE"));
         assert!(report.faults.iter().any(is_told), "without step {step}: {report}");
     }
+}
+
+/// After each step by which the next incarnation puts in order what was lost.
+#[test]
+fn what_a_generation_leaves_is_in_order_until_it_is_recovered() {
+    let server = RedisServer::start(&[]);
+    let node = Node::join(&server);
+    fill(&node);
+    let over = node.id();
+    drop(node);
+    let settings = server.settings();
+    let keys = Keys::new(&settings.prefix).expect("a prefix");
+    let mut link = Link::connect(&settings).expect("connects");
+    assert_eq!(raise(&mut link, &keys, over, Homes::all()), Ok(over));
+    let by = Node::join(&server);
+    let end = |client_id| ClusterOp::EndSession {
+        client_id,
+        generation: over,
+        grace: 60,
+        mid: by.mid(900),
+    };
+    let retire = Changes::default().cluster(ClusterOp::Retire { node: over });
+    let ends = ["c", "away"].map(|client_id| Changes::default().cluster(end(client_id)));
+    let steps = [retire].into_iter().chain(ends).chain(recovery(&by, over));
+    for (number, step) in steps.enumerate() {
+        by.keep(&step);
+        let report = look(&server);
+        assert!(report.faults.is_empty(), "after step {number}: {report}");
+    }
+    let report = look(&server);
+    assert_eq!((report.living.len(), report.recovered.len(), report.jobs), (1, 0, 0));
 }
 
 /// Something is changed, and found; `told` is a part of what is said.
@@ -454,6 +495,31 @@ fn of_homes(node: Incarnation) -> Vec<Plant> {
             "a node that may not write",
             &["HDEL", &key("hw"), &node],
             "lives, and may not write",
+        ),
+        plant(
+            "a mark of what is no node",
+            &["SADD", &key("fenced"), "x"],
+            "\"x\" is no node",
+        ),
+        plant(
+            "a mark of a node that is not there",
+            &["SADD", &key("fenced"), "77"],
+            "there is no node 77",
+        ),
+        plant(
+            "what is no home",
+            &["SADD", "mqtt:{g}:lost", "256"],
+            "\"256\" is no home",
+        ),
+        plant(
+            "what was lost of none that is over",
+            &["SADD", "mqtt:{g}:lost", "g"],
+            "that are over, and none is",
+        ),
+        plant(
+            "a generation that is no number",
+            &["HSET", "mqtt:{g}:meta", "gen", "x"],
+            "which incarnations are over",
         ),
         plant(
             "a job that can't be read",

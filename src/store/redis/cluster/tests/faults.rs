@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::proxy::{CuttingProxy, Way};
 use super::testing::{Changes, LIMITS, Node, log, subscribed, to, to_node};
-use crate::store::cluster::{ClusterOp, Entry, Limits, bucket_of_uid};
+use crate::store::cluster::{ClusterOp, Entry, Homes, Limits, bucket_of_uid};
 use crate::store::redis::testing::{ALWAYS, Cluster, RedisServer};
 use crate::store::{Store, StoreError, Uid};
 
@@ -114,6 +114,7 @@ fn a_dead_node_that_waits_for_the_log_learns_of_it() {
     two.keep(&Changes::default().cluster(ClusterOp::Dead {
         node: one.id(),
         counter: 0,
+        lost: Homes::default(),
     }));
     let error = one.try_to_keep(&message).expect_err("is dead");
     assert!(matches!(error, StoreError::Refused(_)), "{error:?}");

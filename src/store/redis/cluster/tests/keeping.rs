@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::testing::{Changes, For, Node, log, subscription, to, to_node};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::store::cluster::{ClusterOp, Entry, How, Limits, Once, Open, Publishing, RouteKind, Will, bucket_of_client};
+use crate::store::cluster::{
+    ClusterOp, Entry, Homes, How, Limits, Once, Open, Publishing, RouteKind, Will, bucket_of_client,
+};
 use crate::store::op::{Op, SessionRecord};
 use crate::store::redis::cluster::ClusterStore;
 use crate::store::redis::entry::read_job;
@@ -556,6 +558,7 @@ fn a_dead_node_is_recovered() {
         Changes::default().cluster(ClusterOp::Dead {
             node: one.id(),
             counter,
+            lost: Homes::default(),
         })
     };
     two.keep(&dead(1));
@@ -577,6 +580,7 @@ fn a_dead_node_is_recovered() {
     three.keep(&Changes::default().cluster(ClusterOp::Dead {
         node: two.id(),
         counter: 0,
+        lost: Homes::default(),
     }));
     three.keep(&take(two.id()));
     let all: std::collections::BTreeMap<u64, u64> = server.command(&["HGETALL", "mqtt:{g}:rec"]);
@@ -590,6 +594,8 @@ fn a_dead_node_is_recovered() {
         node,
         client_id: "c",
         mid,
+        how: How::Lost,
+        ends: false,
     };
     three.keep(&Changes::default().cluster(free(two.id())).cluster(free(one.id())));
     // Who waited for it may not have it: it is dead, too.

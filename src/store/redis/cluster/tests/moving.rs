@@ -6,7 +6,7 @@ use super::doctor::{client, look};
 use super::testing::{Changes, LIMITS, Node, to};
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
-use crate::store::cluster::{About, ClusterOp, Shared};
+use crate::store::cluster::{About, ClusterOp, Homes, Shared};
 use crate::store::op::{
     Lane, Op, Recipient, SessionRecord, SubscriptionRecord, TermsRecord, Uid, write_message, write_recipient,
 };
@@ -208,7 +208,11 @@ fn nodes_go_on_with_what_was_imported() {
     let members = node.store.members().expect("members");
     let dead = members.nodes[0].0;
     assert_ne!(dead, node.id());
-    node.keep(&Changes::default().cluster(ClusterOp::Dead { node: dead, counter: 0 }));
+    node.keep(&Changes::default().cluster(ClusterOp::Dead {
+        node: dead,
+        counter: 0,
+        lost: Homes::default(),
+    }));
     let mut owned = node.store.owned_by(dead).expect("clients");
     owned.sort();
     assert_eq!(owned, ["there".into(), "volatile".into()] as [Box<str>; 2]);

@@ -3,7 +3,7 @@
 use super::testing::{Changes, LIMITS, Node, log, to};
 use crate::message::Publication;
 use crate::store::Store;
-use crate::store::cluster::{About, ClusterOp, Entry, How, Shared, bucket_of_client, bucket_of_uid};
+use crate::store::cluster::{About, ClusterOp, Entry, Homes, How, Shared, bucket_of_client, bucket_of_uid};
 use crate::store::op::{Op, SessionRecord};
 use crate::store::redis::testing::{RedisServer, publication};
 use crate::time::Millis;
@@ -36,7 +36,11 @@ fn nodes_tell_of_themselves() {
     told.sort_by_key(|(node, _)| *node);
     assert_eq!(told, [(one.id(), about("one")), (two.id(), about("two"))]);
     let (node, counter) = (two.id(), 0);
-    one.keep(&Changes::default().cluster(ClusterOp::Dead { node, counter }));
+    one.keep(&Changes::default().cluster(ClusterOp::Dead {
+        node,
+        counter,
+        lost: Homes::default(),
+    }));
     let overview = one.store.overview().expect("read");
     assert_eq!(overview.recoverers, [(two.id(), one.id())]);
     assert_eq!(overview.about.len(), 2);

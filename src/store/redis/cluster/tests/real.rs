@@ -1,5 +1,6 @@
 //! The scripts in a real server, in the words of the simulation.
 
+mod asking;
 mod changes;
 mod picture;
 
@@ -14,29 +15,34 @@ use redis::Value;
 use super::testing::{Changes, LEASE};
 use crate::message::Publication;
 use crate::packet::QoS;
-use crate::store::cluster::{ClusterOp, Entry, Limits, Mid, Token, bucket_of_client};
+use crate::store::cluster::{ClusterOp, Entry, Homes, Limits, Mid, Token, bucket_of_client};
 use crate::store::redis::cluster::ClusterStore;
 use crate::store::redis::cluster::call::{Answer as RealAnswer, Call as RealCall, Expected, Outcome};
 use crate::store::redis::cluster::calls::{HomeCalls, Touched};
+use crate::store::redis::cluster::members::Membership;
 use crate::store::redis::cluster::owed::Owed;
 use crate::store::redis::cluster::plan::{Context, Plan};
 use crate::store::redis::cluster::read::rest;
 use crate::store::redis::cluster::rematch::Additions;
-use crate::store::redis::cluster::scripts::{BYE, DEPART};
+use crate::store::redis::cluster::scripts::{BYE, ClusterScripts, DEPART};
 use crate::store::redis::entry::read_job;
-use crate::store::redis::keys::Home;
+use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::redis::reply::{bytes, list, number};
 use crate::store::redis::script::eval;
 use crate::store::redis::testing::RedisServer;
-use crate::store::{Batch, Uid};
+use crate::store::{Batch, RedisSettings, Uid};
 
-const BEAT: &str = concat!("#!lua\n", include_str!("../../scripts/cluster/beat.lua"));
 const KNOWN: &str = concat!("#!lua\n", include_str!("../../scripts/cluster/known.lua"));
+
+pub(super) use asking::{nodes_text, queue_text};
 
 /// See the module.
 pub(super) struct Real {
-    store: ClusterStore,
+    settings: RedisSettings,
+    keys: Keys,
+    scripts: ClusterScripts,
+    membership: Membership,
     link: Link,
     limits: Limits,
     clients: Vec<String>,
@@ -45,11 +51,11 @@ pub(super) struct Real {
 }
 
 impl Real {
-    pub(super) fn join(server: &RedisServer, nodes: usize, limits: Limits) -> Real {
+    /// Nobody has joined yet.
+    pub(super) fn new(server: &RedisServer, limits: Limits) -> Real {
         let settings = server.settings();
-        let mut stores: Vec<_> = (0..nodes)
-            .map(|_| ClusterStore::open(&settings, limits, LEASE).expect("joins"))
-            .collect();
+        let keys = Keys::new(&settings.prefix).expect("a prefix");
+        let mut link = Link::connect(&settings).expect("connects");
         // The clients of the simulation have its buckets.
         let in_bucket = |bucket: u8, skip: usize| {
             let mut clients = (0..)
@@ -58,14 +64,23 @@ impl Real {
             clients.nth(skip).expect("one")
         };
         Real {
-            store: stores.swap_remove(0),
-            link: Link::connect(&settings).expect("connects"),
+            scripts: ClusterScripts::load(&mut link).expect("are loaded"),
+            membership: Membership::new(&settings, &keys, 0, LEASE),
+            settings,
+            keys,
+            link,
             limits,
             clients: (0..6)
                 .map(|cid| in_bucket(bucket_of(SimHome::of_client(cid)), usize::from(cid / 3)))
                 .collect(),
             opened: BTreeSet::new(),
         }
+    }
+
+    /// Which one it is, and what was over then.
+    pub(super) fn join(&mut self) -> (Inc, Inc) {
+        let store = ClusterStore::open(&self.settings, self.limits, LEASE).expect("joins");
+        (store.incarnation as Inc, store.generation as Inc)
     }
 
     pub(super) fn has_opened(&self, cid: Cid) -> bool {
@@ -114,7 +129,7 @@ impl Real {
         let [made] = &calls[..] else {
             panic!("{} calls for {call:?}", calls.len());
         };
-        let command = made.command(&messages, &self.store.scripts, &self.store.keys, u64::from(inc));
+        let command = made.command(&messages, &self.scripts, &self.keys, u64::from(inc));
         let reply = self
             .link
             .ask(command)
@@ -129,7 +144,7 @@ impl Real {
             // What the simulation does not tell.
             "OK" if matches!(
                 call,
-                Call::Dead { .. } | Call::TakeOver(_) | Call::Recovered(_) | Call::Forget(_)
+                Call::Dead { .. } | Call::Retire(_) | Call::TakeOver(_) | Call::Recovered(_) | Call::Forget(_)
             ) =>
             {
                 word
@@ -143,7 +158,10 @@ impl Real {
     fn note_owner(&mut self, call: &Call, answer: &Answer) {
         match (call, answer) {
             (Call::Open(open), Answer::Opened { .. }) => drop(self.opened.insert(open.cid)),
-            (Call::Release { cid, .. } | Call::Free { cid, .. }, Answer::Left { .. }) => drop(self.opened.remove(cid)),
+            (
+                Call::Release { cid, .. } | Call::Free { cid, .. } | Call::EndSession { cid, .. },
+                Answer::Left { .. },
+            ) => drop(self.opened.remove(cid)),
             _ => {}
         }
     }
@@ -152,7 +170,12 @@ impl Real {
     pub(super) fn words(&self, call: &Call, answer: &Answer) -> String {
         match answer {
             Answer::Left { ended } | Answer::Opened { ended, .. } => ended_text(ended.iter().copied()),
-            Answer::NotOwner if matches!(call, Call::Open(_) | Call::Release { .. } | Call::Free { .. }) => {
+            Answer::NotOwner
+                if matches!(
+                    call,
+                    Call::Open(_) | Call::Release { .. } | Call::Free { .. } | Call::EndSession { .. }
+                ) =>
+            {
                 ended_text([])
             }
             Answer::Appended(puts) => {
@@ -160,7 +183,7 @@ impl Real {
                 format!("appended {there:?}")
             }
             Answer::Swept(uids) => ended_text(uids.iter().copied()),
-            Answer::Position { position, .. } => format!("position {position}"),
+            Answer::Position { position, generation } => reached_text(*position, u64::from(*generation)),
             _ => "OK".to_owned(),
         }
     }
@@ -213,13 +236,6 @@ impl Real {
             SimHome::Bucket(_) => command.arg(1),
         };
         self.link.ask(command).expect("an answer") == Value::Int(1)
-    }
-
-    pub(super) fn beat(&mut self, inc: Inc, applied: u64) -> bool {
-        let mut command = eval(BEAT, &["mqtt:{g}:nodes"]);
-        command.arg(inc).arg(applied);
-        let reply = list(self.link.ask(command).expect("an answer")).expect("a list");
-        reply[0] == Value::Int(1)
     }
 
     /// What is due is due earlier.
@@ -310,7 +326,7 @@ impl Real {
 
 fn outcome(made: &RealCall, outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Logged { position, .. } => format!("position {position}"),
+        Outcome::Logged { reached, .. } => reached_text(reached.position, reached.generation),
         Outcome::Answered(answers) => {
             let ended = answers.iter().find_map(|answer| match answer {
                 RealAnswer::Left(left) => Some(&left.ended),
@@ -386,6 +402,23 @@ fn group_text(share: &str) -> String {
         .and_then(|share| share.strip_suffix("/#"))
         .expect("a group")
         .to_owned()
+}
+
+pub(super) fn reached_text(position: u64, generation: u64) -> String {
+    format!("position {position} generation {generation}")
+}
+
+fn real_home(home: SimHome) -> Home {
+    match home {
+        SimHome::Global => Home::Global,
+        home => Home::Bucket(bucket_of(home)),
+    }
+}
+
+fn homes(lost: &[SimHome]) -> Homes {
+    let mut homes = Homes::default();
+    lost.iter().for_each(|home| real_home(*home).insert_into(&mut homes));
+    homes
 }
 
 fn ended_text(uids: impl IntoIterator<Item = SimUid>) -> String {

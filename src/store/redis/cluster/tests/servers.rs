@@ -83,6 +83,19 @@ fn another_schema_is_refused() {
     works(&server.settings());
 }
 
+/// A node of the version before would not look whether it is over.
+#[test]
+fn what_the_version_before_has_left_goes_on_when_none_of_its_nodes_is_there() {
+    let server = RedisServer::start(&[]);
+    works(&server.settings());
+    server.command::<()>(&["HSET", "mqtt:{g}:meta", "schema", "2"]);
+    refused(&server.settings(), "schema 2");
+    redis::doctor(&server.settings()).expect("can look");
+    server.command::<()>(&["DEL", "mqtt:{g}:nodes"]);
+    works(&server.settings());
+    assert_eq!(server.command::<u32>(&["HGET", "mqtt:{g}:meta", "schema"]), 3);
+}
+
 #[test]
 fn two_prefixes_are_two_stores() {
     let server = RedisServer::start(&[]);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::message::Publication;
 use crate::packet::{QoS, RetainHandling, SubscriptionOptions};
 use crate::store::cluster::{
-    ClusterOp, Entry, Follower, InboxMessage, Incarnation, Limits, Member, Mid, Open, Publishing, Rest, Token,
+    ClusterOp, Entry, Follower, InboxMessage, Incarnation, Limits, Member, Mid, Open, Publishing, Rest, Token, Witness,
     inbox_of, new_uid, write_publish,
 };
 use crate::store::op::{Lane, Op, Recipient, SubscriptionRecord, TermsRecord, write_recipient};
@@ -42,6 +42,8 @@ pub(super) struct Told {
     told: Mutex<Vec<String>>,
     /// Who can be chosen, by Shared Subscription.
     pub(super) members: Mutex<Vec<(String, Uid)>>,
+    /// What it says of sessions that it owns.
+    pub(super) witnesses: Mutex<Vec<Witness>>,
 }
 
 /// Reads the log on a connection of its own.
@@ -277,6 +279,10 @@ impl Follower for Told {
         for rest in rests {
             self.say(format!("rest {} of {}", rest.mid, rest.uid));
         }
+    }
+
+    fn witnesses(&self) -> Vec<Witness> {
+        self.witnesses.lock().clone()
     }
 
     fn said(&self, words: &[u8]) {

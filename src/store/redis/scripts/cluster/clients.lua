@@ -189,23 +189,25 @@ local function leave_session(key, uid, expiry, mid, node, left)
 end
 
 -- Of an owner that has opened the client: what waits of a connection before it goes on waiting else.
-local function leave_opened(key, uid, owner, has_will, grace, expiry, mid, head, left)
+local function leave_opened(key, uid, node, how, mid, head, left)
+  local expiry = how.ends and 0 or how.expiry
   if uid then
     expiry = expiry or tonumber(redis.call('HGET', home .. 's:' .. uid, 'expiry') or 0)
   end
-  leave_will(key, not uid or expiry == 0, has_will, grace, mid, head, left)
+  leave_will(key, not uid or expiry == 0, how.has_will, how.grace, mid, head, left)
   if uid then
-    leave_session(key, uid, expiry, mid, node_of(owner), left)
+    leave_session(key, uid, expiry, mid, node, left)
   end
 end
 
--- The connection is over: what it had is for the next one. What is left to do.
-local function leave(cid, owner, has_will, grace, expiry, mid, head)
+-- The connection is over: what it had is for the next one. What is left to do, by this node.
+local function leave(cid, owner, node, how, mid, head)
   local key, left = client_key(cid), nothing_left()
-  local fields = redis.call('HMGET', key, 'uid', 'next', 'opened')
-  local next_owner = fields[2]
-  if fields[3] == owner then
-    leave_opened(key, fields[1], owner, has_will, grace, expiry, mid, head, left)
+  local uid, next_owner, opened = unpack(redis.call('HMGET', key, 'uid', 'next', 'opened'))
+  if opened == owner then
+    leave_opened(key, uid, node, how, mid, head, left)
+  elseif uid and how.ends then
+    leave_session(key, uid, 0, mid, node, left)
   end
   if next_owner then
     redis.call('HDEL', key, 'next')
@@ -222,17 +224,51 @@ local function leave(cid, owner, has_will, grace, expiry, mid, head)
 end
 
 changes['release'] = function()
-  local cid, token, has_will, grace, expiry = take(), take(), take() == '1', tonumber(take()), tonumber(take())
+  local cid, token = take(), take()
+  local how = { has_will = take() == '1', grace = tonumber(take()), expiry = tonumber(take()) }
   local mid, head = take(), take()
   local is_owner = redis.call('HGET', client_key(cid), 'owner') == token
-  answers[#answers + 1] = is_owner and leave(cid, token, has_will, grace, expiry, mid, head) or nothing_left()
+  answers[#answers + 1] = is_owner and leave(cid, token, node_of(token), how, mid, head) or nothing_left()
 end
 
+-- Of a dead node: as if the connection had been lost. What is left to do is of that node.
 changes['free'] = function()
-  local node, cid, mid, head = take(), take(), take(), take()
+  local node, cid = take(), take()
+  local how = { has_will = true, grace = tonumber(take()), ends = take() == '1' }
+  local mid, head = take(), take()
   local owner = redis.call('HGET', client_key(cid), 'owner')
   local is_owner = owner and node_of(owner) == node
-  answers[#answers + 1] = is_owner and leave(cid, owner, true, 0, nil, mid, head) or nothing_left()
+  answers[#answers + 1] = is_owner and leave(cid, owner, node, how, mid, head) or nothing_left()
+end
+
+-- The session of a client that nobody owns.
+local function end_session_of(cid, mid)
+  local key, left = client_key(cid), nothing_left()
+  local uid = redis.call('HGET', key, 'uid')
+  if uid then
+    leave_session(key, uid, 0, mid, mine, left)
+    settle(cid)
+  end
+  return left
+end
+
+-- Of a client that was connected when writes were lost: what its session was is not known. Nothing if it has a connection of a newer
+-- generation, or a session that began there.
+changes['end-session'] = function()
+  local cid, generation = take(), tonumber(take())
+  local how = { has_will = true, grace = tonumber(take()), ends = true }
+  local mid, head = take(), take()
+  local owner = redis.call('HGET', client_key(cid), 'owner')
+  local left
+  local uid = redis.call('HGET', client_key(cid), 'uid')
+  if uid and math.floor(tonumber(uid) / 2 ^ 40) > generation then
+    left = nil
+  elseif not owner then
+    left = end_session_of(cid, mid)
+  elseif tonumber(node_of(owner)) <= generation then
+    left = leave(cid, owner, mine, how, mid, head)
+  end
+  answers[#answers + 1] = left or nothing_left()
 end
 
 -- The client whose will a job is: its identifier is behind the message, which is behind the head, 9 bytes of the will and the length.
@@ -289,8 +325,13 @@ changes['choose'] = function()
   redis.call('HSET', home .. 'chosen', mid, table.concat(chosen))
 end
 
+-- It may have left something, until that is looked for and forgotten.
 changes['fence'] = function()
-  fence(take())
+  local node = take()
+  if redis.call('HEXISTS', hw, node) == 1 then
+    redis.call('SADD', home .. 'fenced', node)
+  end
+  fence(node)
 end
 
 -- What is due of one client: its will becomes a job; the session, if that has ended.

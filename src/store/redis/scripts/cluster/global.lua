@@ -1,4 +1,5 @@
--- What all nodes mirror: the log, and what it comes to. Answers with the position, and how many messages were not retained.
+-- What all nodes mirror: the log, and what it comes to. Answers with the position, how many messages were not retained, and which
+-- generation is over.
 local refused = 0
 
 local function log(entry)
@@ -91,16 +92,33 @@ changes['expire'] = function()
   end
 end
 
+-- If what the dead node has written last may be lost, nobody can tell what that was.
 changes['dead'] = function()
-  local node, counter, entry = take(), take(), take()
+  local node, counter, entry, homes = take(), take(), take(), {}
+  for i = 1, tonumber(take()) do
+    homes[i] = take()
+  end
   local state = redis.call('HGET', home .. 'nodes', node)
   if not state or string.match(state, '^%d+') ~= counter then
     return
+  end
+  if #homes > 0 then
+    to_raise()(home, tonumber(node), homes)
   end
   redis.call('HDEL', home .. 'nodes', node)
   fence(node)
   redis.call('HSET', home .. 'rec', node, mine)
   log(entry)
+end
+
+-- An incarnation is over, as its successor says, or nobody knows it.
+changes['retire'] = function()
+  local node, entry = take(), take()
+  if redis.call('HDEL', home .. 'nodes', node) == 1 then
+    log(entry)
+  end
+  fence(node)
+  redis.call('HSETNX', home .. 'rec', node, mine)
 end
 
 -- What a dead recoverer had taken, itself included, goes to the caller.
@@ -136,4 +154,5 @@ while at < #ARGV do
   changes[take()]()
 end
 count_call()
-return { 'OK', tonumber(redis.call('HGET', home .. 'meta', 'pos') or 0), refused }
+local reached = redis.call('HMGET', home .. 'meta', 'pos', 'gen')
+return { 'OK', tonumber(reached[1] or 0), refused, tonumber(reached[2] or 0) }

@@ -54,6 +54,7 @@ changes['forget-of'] = function()
       redis.call('HDEL', home .. 'm2', all[i])
     end
   end
+  redis.call('SREM', home .. 'fenced', node)
 end
 
 -- The Shared Subscription that terms name. Flags say what they have: Subscription Identifiers are before it.

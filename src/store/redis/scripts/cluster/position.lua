@@ -1,2 +1,2 @@
--- Reads the position of the log by a write, so that WAIT covers it. KEYS: meta.
-return redis.call('HINCRBY', KEYS[1], 'pos', 0)
+-- Reads the position of the log by a write, so that WAIT covers it, and which generation is over. KEYS: meta.
+return { redis.call('HINCRBY', KEYS[1], 'pos', 0), redis.call('HGET', KEYS[1], 'gen') }

@@ -5,7 +5,7 @@ use cluster_sim::ids::{Cid, Home as SimHome, Message, Uid as SimUid};
 
 use super::super::differential::HOUR;
 use super::super::testing::{Changes, For, subscription};
-use super::{Real, bucket_of, filter_text, message, mid, share_text, token, topic};
+use super::{Real, bucket_of, filter_text, homes, message, mid, share_text, token, topic};
 use crate::store::Uid;
 use crate::store::cluster::{
     ClusterOp, Entry, How as RealHow, Incarnation, Mid, Once, Open, Publishing, RouteKind, Token, Will, inbox_of,
@@ -13,6 +13,9 @@ use crate::store::cluster::{
 };
 use crate::store::op::{Lane, Op, SessionRecord};
 use crate::wire::put_binary;
+
+/// That of the simulation is shorter than this test may take.
+const GRACE: u32 = (HOUR / 1000) as u32;
 
 impl Real {
     pub(super) fn uid(&self, cid: Cid, uid: SimUid) -> Uid {
@@ -30,10 +33,12 @@ impl Real {
             Call::Forget(job) if home == SimHome::Global => {
                 changes.cluster(ClusterOp::ForgetRetained { mid: mid(*job) })
             }
-            Call::Dead { inc, counter, .. } => changes.cluster(ClusterOp::Dead {
+            Call::Dead { inc, counter, lost } => changes.cluster(ClusterOp::Dead {
                 node: u64::from(*inc),
                 counter: *counter,
+                lost: homes(lost),
             }),
+            Call::Retire(inc) => changes.cluster(ClusterOp::Retire { node: u64::from(*inc) }),
             Call::TakeOver(inc) => changes.cluster(ClusterOp::TakeOver { node: u64::from(*inc) }),
             Call::Recovered(inc) => changes.cluster(ClusterOp::Recovered { node: u64::from(*inc) }),
             Call::Append(items) => items.iter().fold(changes, |changes, item| self.append(changes, item)),
@@ -69,16 +74,36 @@ impl Real {
                 how: match how {
                     How::Clean => RealHow::Clean,
                     How::Lost => RealHow::Lost,
-                    How::Left => RealHow::Left {
-                        grace: (HOUR / 1000) as u32,
-                    },
+                    How::Left => RealHow::Left { grace: GRACE },
                 },
                 expiry_interval: self.expiry(*cid, after),
                 mid: mid(*job),
             }),
-            Call::Free { of, cid, mid: job, .. } => changes.cluster(ClusterOp::Free {
+            Call::Free {
+                of,
+                cid,
+                mid: job,
+                is_older,
+                ends,
+            } => changes.cluster(ClusterOp::Free {
                 node: u64::from(*of),
                 client_id: client(cid),
+                mid: mid(*job),
+                how: if *is_older {
+                    RealHow::Left { grace: GRACE }
+                } else {
+                    RealHow::Lost
+                },
+                ends: *ends,
+            }),
+            Call::EndSession {
+                cid,
+                mid: job,
+                generation,
+            } => changes.cluster(ClusterOp::EndSession {
+                client_id: client(cid),
+                generation: u64::from(*generation),
+                grace: GRACE,
                 mid: mid(*job),
             }),
             Call::Sweep { mids } => changes.cluster(ClusterOp::Sweep {
