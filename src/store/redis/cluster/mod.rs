@@ -10,6 +10,7 @@ mod answers;
 mod asking;
 mod call;
 mod calls;
+mod calls_made;
 #[cfg(any(feature = "cli", test))]
 mod clients;
 #[cfg(any(feature = "cli", test))]

@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 
 use super::asking;
 use super::call::{Call, Outcome, Reached, read_reached};
+use super::calls_made::CallsMade;
 use super::life::{Life, raised};
 use super::owed::Owed;
 use super::plan::{Context, Plan};
@@ -20,7 +21,7 @@ use super::serving;
 use super::witness::Witnesses;
 use crate::store::cluster::{Follower, Homes, Incarnation, Serving};
 use crate::store::redis::attempt::{Failed, accepted, for_now, insist, last_calls, lost_writes, wait, waited};
-use crate::store::redis::keys::{BUCKETS, Home, Keys};
+use crate::store::redis::keys::{Home, Keys};
 use crate::store::redis::link::Link;
 use crate::store::redis::reply::{bytes, number};
 use crate::store::{Batch, RedisSettings, StoreError};
@@ -33,8 +34,7 @@ pub(super) struct Writer {
     scripts: ClusterScripts,
     context: Context,
     link: Option<Link>,
-    /// How many calls of each home have been confirmed.
-    calls_made: Box<[u64]>,
+    calls_made: CallsMade,
     /// The last batch that was kept.
     last: u64,
     /// The batch that is to be kept.
@@ -66,7 +66,7 @@ impl Writer {
             scripts: scripts.clone(),
             context,
             link: Some(link),
-            calls_made: vec![0; usize::from(BUCKETS) + 1].into(),
+            calls_made: CallsMade::default(),
             last: 0,
             plan: None,
             owed: Owed::default(),
@@ -84,7 +84,7 @@ impl Writer {
 
     /// How many calls each home has confirmed.
     pub(super) fn calls_made(&self) -> &[u64] {
-        &self.calls_made
+        self.calls_made.all()
     }
 
     pub(super) fn last(&self) -> u64 {
@@ -109,7 +109,7 @@ impl Writer {
             Some(plan) if plan.batch == batch.number => plan,
             _ => {
                 let additions = self.additions(batch, recent)?;
-                Plan::new(batch, self.context, &additions, &self.calls_made, &self.owed)?
+                Plan::new(batch, self.context, &additions, self.calls_made.all(), &self.owed)?
             }
         };
         let result = self.go_on(&mut plan, batch, recent, follower);
@@ -194,7 +194,7 @@ impl Writer {
             self.send(plan)?;
             self.catch_up(plan, recent)?;
             let additions = self.additions(batch, recent)?;
-            plan.go_on(batch, &additions, follower, &self.calls_made)?;
+            plan.go_on(batch, &additions, follower, self.calls_made.all())?;
             if !plan.is_pending() {
                 return Ok(());
             }
@@ -322,7 +322,7 @@ impl Writer {
                 // It may have said that it leaves, and not heard the answer.
                 None if self.has_departed => {}
                 None => return Err(self.fenced()),
-                Some(last) if last < self.calls_made[home.index()] => return Err(Failed::Stopped(lost_writes(&link))),
+                Some(last) if last < self.calls_made.of(home) => return Err(Failed::Stopped(lost_writes(&link))),
                 Some(_) => {}
             }
         }
@@ -423,7 +423,7 @@ impl Writer {
                     call.answered(outcome);
                     if is_durable {
                         call.is_done = true;
-                        self.calls_made[call.home.index()] = call.number;
+                        self.calls_made.confirm(call.home, call.number);
                     }
                 }
                 Err(stopped @ Failed::Stopped(_)) => result = Err(stopped),
@@ -467,7 +467,7 @@ impl Writer {
 
     /// A call came before another one of its home, which Redis has refused; or which it has forgotten.
     fn gap(&self, link: &Link, home: Home, last: u64) -> Failed {
-        match last < self.calls_made[home.index()] {
+        match last < self.calls_made.of(home) {
             true => Failed::Stopped(lost_writes(link)),
             false => Failed::Refused(StoreError::Unavailable(format!(
                 "Redis at {} has refused a call before this one",
