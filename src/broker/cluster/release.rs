@@ -25,23 +25,25 @@ impl Core {
             return;
         };
         let (core, cluster) = (Arc::clone(self), Arc::clone(cluster));
+        // What was over before the node began to leave was lost, however long its release has to wait for Redis.
+        let is_leaving = *self.stopping.borrow();
         let settled = cluster.settle();
         let work = cluster.begin_work();
         runtime.spawn(async move {
             if let Some(settled) = settled {
                 settled.kept().await;
             }
-            core.leave(&cluster, session).await;
+            core.leave(&cluster, session, is_leaving).await;
             drop(work);
         });
     }
 
-    async fn leave(self: &Arc<Core>, cluster: &Arc<Cluster>, mut session: Box<Session>) {
+    async fn leave(self: &Arc<Core>, cluster: &Arc<Cluster>, mut session: Box<Session>, is_leaving: bool) {
         if session.outbox.is_condemned() {
             // Since its connection has gone.
             session.expiry_interval = 0;
         }
-        let how = match (session.will.is_some(), *self.stopping.borrow()) {
+        let how = match (session.will.is_some(), is_leaving) {
             (false, _) => How::Clean,
             (true, false) => How::Lost,
             (true, true) => How::Left {
