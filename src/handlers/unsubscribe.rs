@@ -45,14 +45,15 @@ fn end(client: &mut Client, text: &str, scratch: &mut RouteScratch) -> ReasonCod
     let Ok(filter) = TopicFilter::parse(text) else {
         return ReasonCode::TopicFilterInvalid;
     };
-    if !client.session.subscriptions.contains_key(&filter) {
-        if client.session.kept && client.core.cluster.is_some() {
-            // A node may have died between the record of the session, where it had ended, and the log: others may have it still.
-            subscribe::end_routes(client, &filter, scratch);
-        }
+    let is_there = client.session.subscriptions.contains_key(&filter);
+    // A node may have died between the record of the session, where it had ended, and the log: others may have it still.
+    let others_may_have_it = client.session.kept && client.core.cluster.is_some();
+    if is_there || others_may_have_it {
+        subscribe::end_routes(client, &filter, scratch);
+    }
+    if !is_there {
         return ReasonCode::NoSubscriptionExisted;
     }
-    subscribe::end_routes(client, &filter, scratch);
     client.session.remove_subscription(&filter);
     client.note_unsubscribed(&filter, scratch);
     ReasonCode::Success
