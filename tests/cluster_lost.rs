@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::persistence::redis_cli;
 use tempfile::TempDir;
 
 /// Within which all nodes serve again: a lease, what they have to put in order, and much for a machine that is busy.
@@ -98,17 +99,9 @@ impl Redis {
 
     /// The names of the fields of a hash.
     fn fields(&self, key: &str) -> Vec<String> {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string(), "HKEYS", key])
-            .output()
-            .expect("redis-cli");
-        assert!(output.status.success(), "redis-cli: {output:?}");
-        let names = String::from_utf8_lossy(&output.stdout);
-        names
-            .lines()
-            .map(str::to_owned)
-            .filter(|name| !name.is_empty())
-            .collect()
+        let names = redis_cli(([127, 0, 0, 1], self.port).into(), &["HKEYS", key]);
+        let names = names.lines().filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
     }
 
     /// What the doctor says, who finds nothing wrong.
@@ -129,50 +122,47 @@ impl Drop for Redis {
     }
 }
 
-/// Where a node listens that has begun again so many times.
-fn addr_after(node: &Broker, times: usize) -> SocketAddr {
+/// Waits until this is there, for as long as a node may take to begin again.
+fn until<T>(node: &Broker, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
-    let url = "listening on mqtt://";
     loop {
-        let announced = node.announcements();
-        let addrs: Vec<_> = announced.iter().filter_map(|line| line.strip_prefix(url)).collect();
-        if let Some(addr) = addrs.get(times) {
-            return addr.parse().expect("an address");
+        if let Some(found) = found() {
+            return found;
         }
         assert!(start.elapsed() < LONG, "a node does not serve again:\n{}", node.log());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Where a node listens that has begun again so many times.
+fn addr_after(node: &Broker, times: usize) -> SocketAddr {
+    until(node, || {
+        let announced = node.announcements();
+        let mut addrs = announced
+            .iter()
+            .filter_map(|line| line.strip_prefix("listening on mqtt://"));
+        addrs.nth(times).map(|addr| addr.parse().expect("an address"))
+    })
 }
 
 /// Where a node listens when it has begun again as often as it must.
 fn until_in_order(redis: &Redis, node: &Broker) -> SocketAddr {
-    let start = Instant::now();
-    loop {
+    until(node, || {
         let log = node.log();
         let is_settled = log.rfind("in queues again") > log.rfind("starting again");
         let announced = node.announcements();
-        let last = announced.last().and_then(|line| line.rsplit_once("//"));
-        if let Some((_, addr)) = last
-            && let Ok(addr) = addr.parse()
-            && is_settled
+        let (_, addr) = announced.last()?.rsplit_once("//")?;
+        let addr = addr.parse().ok()?;
+        let is_in_order = is_settled
             && TcpStream::connect(addr).is_ok()
             && redis.fields("mqtt:{g}:nodes").len() == 3
-            && redis.fields("mqtt:{g}:rec").is_empty()
-        {
-            return addr;
-        }
-        assert!(start.elapsed() < LONG, "a node does not serve again:\n{}", node.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+            && redis.fields("mqtt:{g}:rec").is_empty();
+        is_in_order.then_some(addr)
+    })
 }
 
 fn connect(addr: SocketAddr, connect: Connect) -> Client {
-    let mut client = Client::open(addr, connect.version);
-    client.name = connect.client_id.clone();
-    client.send(connect);
-    client.connack = client.recv_connack();
-    assert_eq!(client.connack.code, 0, "{} is not accepted", client.name);
-    client
+    Client::open(addr, connect.version).accepted(connect)
 }
 
 fn persistent(client_id: &str) -> Connect {

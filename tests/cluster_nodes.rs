@@ -95,6 +95,33 @@ fn a_long_message_comes_to_many_sessions() {
     }
 }
 
+/// A node may die between the record of a session, which has no subscription any more, and the log, which tells that to the others. Whoever
+/// has the client then can be asked again to end it [MQTT-3.10.4-2].
+#[test]
+fn an_unsubscribe_that_was_cut_off_can_be_repeated() {
+    let mut cluster = Cluster::start(1);
+    let mut publisher = cluster[0].v5("publisher");
+    let connect = || Connect::persistent(Version::V5, "client");
+    let mut client = cluster[0].connect(connect());
+    client.subscribe("gone", 1);
+    client.subscribe("t", 1);
+    client.disconnect();
+    let mut keys = cluster.keys().into_iter();
+    let record = keys.find(|key| key.contains("}:s:")).expect("a session");
+    let record = format!("{}:{record}", cluster.option("--redis-prefix"));
+    assert_eq!(cluster.redis_cli(&["HDEL", &record, "sub:gone"]).trim(), "1");
+    // It reads the records, and not the log of before.
+    cluster.add();
+    let mut client = cluster[1].connect(connect());
+    assert!(client.connack.session_present);
+    publisher.publish("gone", "before", 1);
+    client.expect_message("gone", "before");
+    assert_eq!(client.unsubscribe("gone").codes, [code::NO_SUBSCRIPTION_EXISTED]);
+    publisher.publish("gone", "after", 1);
+    publisher.publish("t", "next", 1);
+    client.expect_message("t", "next");
+}
+
 /// A later CONNECT wins, on whichever node it is (C2).
 #[test]
 fn one_node_has_a_client() {

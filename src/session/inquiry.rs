@@ -17,7 +17,7 @@ pub(crate) enum Inquiry {
         answer: oneshot::Sender<Excerpt>,
     },
     /// For what is in flight of a session that a cluster keeps.
-    InFlight { answer: mpsc::Sender<InFlight> },
+    InFlight { answer: mpsc::SyncSender<InFlight> },
 }
 
 /// What has been sent from the queue of a session, and is not known to be finished.

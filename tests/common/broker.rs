@@ -214,12 +214,7 @@ impl Broker {
 
     /// Connects on this stream, and expects to be accepted.
     pub fn connect_on(&self, stream: Stream, connect: Connect) -> Client {
-        let mut client = Client::on(stream, connect.version);
-        client.name = connect.client_id.clone();
-        client.send(connect);
-        client.connack = client.recv_connack();
-        assert_eq!(client.connack.code, 0, "{} is not accepted", client.name);
-        client
+        Client::on(stream, connect.version).accepted(connect)
     }
 
     /// Connects and expects to be accepted. The answer is kept in [`Client::connack`].

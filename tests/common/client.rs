@@ -1,7 +1,7 @@
 //! A client on a blocking connection: nothing happens that the test does not say.
 
 use super::packet::{
-    Ack, Connack, Disconnect, Packet, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe, Version, code,
+    Ack, Connack, Connect, Disconnect, Packet, Props, Publish, Suback, Subscribe, Unsuback, Unsubscribe, Version, code,
 };
 use super::stream::Stream;
 use super::{DEADLINE, wire};
@@ -49,6 +49,15 @@ impl Client {
             set_aside: VecDeque::new(),
             last_id: 0,
         }
+    }
+
+    /// Connects, and expects to be accepted. The answer is kept in [`Client::connack`].
+    pub fn accepted(mut self, connect: Connect) -> Client {
+        self.name = connect.client_id.clone();
+        self.send(connect);
+        self.connack = self.recv_connack();
+        assert_eq!(self.connack.code, 0, "{} is not accepted", self.name);
+        self
     }
 
     /// The connection, for tests of what happens below MQTT.

@@ -52,6 +52,11 @@ impl Cluster {
         &self.place.options[at.expect("it is given") + 1]
     }
 
+    /// What `redis-cli` says of the server of all clusters.
+    pub fn redis_cli(&self, words: &[&str]) -> String {
+        persistence::redis_cli(persistence::redis(), words)
+    }
+
     /// The names of all keys of the cluster in Redis, without its prefix.
     pub fn keys(&self) -> Vec<String> {
         self.place.keys()

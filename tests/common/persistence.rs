@@ -73,15 +73,22 @@ impl Place {
     pub fn keys(&self) -> Vec<String> {
         let place = self.options.iter().position(|option| option == "--redis-prefix");
         let prefix = format!("{}:", self.options[place.expect("a place in Redis") + 1]);
-        let port = redis().port().to_string();
-        let scan = ["-p", &port, "--scan", "--pattern", &format!("{prefix}*")];
-        let scanned = Command::new("redis-cli").args(scan).output().expect("redis-cli");
-        assert!(scanned.status.success(), "redis-cli: {scanned:?}");
-        let keys = String::from_utf8(scanned.stdout).expect("names in UTF-8");
-        keys.lines()
+        redis_cli(redis(), &["--scan", "--pattern", &format!("{prefix}*")])
+            .lines()
             .map(|key| key.trim_start_matches(&prefix).to_owned())
             .collect()
     }
+}
+
+/// What `redis-cli` says of the server there.
+pub fn redis_cli(server: SocketAddr, words: &[&str]) -> String {
+    let output = Command::new("redis-cli")
+        .args(["-p", &server.port().to_string()])
+        .args(words)
+        .output()
+        .expect("redis-cli");
+    assert!(output.status.success(), "redis-cli: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Numbers that differ within this process, and mostly from those of other test programs.

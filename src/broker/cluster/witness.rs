@@ -15,9 +15,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 impl Core {
     /// Of all sessions that are owned here. Blocks for a moment.
     pub(super) fn witnesses(&self) -> Vec<Witness> {
-        let (answer, answers) = mpsc::channel();
+        let outboxes = self.registry.online_outboxes();
+        // With room for all: an owner never waits.
+        let (answer, answers) = mpsc::sync_channel(outboxes.len());
         let mut witnesses: HashMap<Uid, Witness> = HashMap::new();
-        for outbox in self.registry.online_outboxes() {
+        for outbox in outboxes {
             let Some(next) = outbox.known_next() else { continue };
             let uid = outbox.key;
             let sent = Vec::new();

@@ -3,8 +3,8 @@
 use super::Rule;
 use super::tests::broken;
 
-/// A publisher and a subscriber of `t`, who has gone to another node and left its connection open.
-const BEGIN: &str = "* cluster
+/// A publisher and a subscriber of `t`.
+pub(super) const BEGIN: &str = "* cluster
     * ready
     p > CONNECT clean=0 expiry=99
     p < CONNACK
@@ -12,6 +12,7 @@ const BEGIN: &str = "* cluster
     s < CONNACK
     s > SUBSCRIBE id=1 filter=t qos=2
     s < SUBACK id=1 code=2";
+/// The subscriber goes to another node, and leaves its connection open.
 const LEFT: &str = "s = left s~1
     s > CONNECT clean=0 expiry=99";
 const ACCEPTED: &str = "s < CONNACK present=1";

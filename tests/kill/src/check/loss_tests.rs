@@ -1,17 +1,9 @@
 //! What is promised while Redis loses writes, and what is not: each with a log that is wrong and a twin that is not.
 
 use super::Rule;
+use super::cluster_tests::BEGIN;
 use super::tests::broken;
 
-/// A publisher and a subscriber of `t`.
-const BEGIN: &str = "* cluster
-    * ready
-    p > CONNECT clean=0 expiry=99
-    p < CONNACK
-    s > CONNECT clean=0 expiry=99
-    s < CONNACK
-    s > SUBSCRIBE id=1 filter=t qos=2
-    s < SUBACK id=1 code=2";
 const LOSES: &str = "* loses";
 const KILLED: &str = "* store-kill
     p = closed
